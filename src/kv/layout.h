@@ -1,0 +1,43 @@
+#pragma once
+// KvLayout: where every K and V element of a block lies. Block-major: one block holds all layers, heads outermost inside a layer (HND),
+// so a block is one contiguous copy and a head range of a layer is contiguous (unequal tensor parallelism).
+//
+//   pool:   [block 0][block 1]...                       each block_bytes(), 64-byte aligned
+//   block:  [layer 0: K heads | V heads][layer 1: ...]
+//   head:   tile of block_tokens x head_dim elements; its inner order is the backend's, named by tile_order
+//
+// Peers with equal id() copy bytes; others go through the resharder. Pure values.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace baton::kv {
+
+enum class KvDtype : uint8_t { kBf16 = 0, kF16 = 1, kF32 = 2 };
+constexpr size_t dtype_bytes(KvDtype d) { return d == KvDtype::kF32 ? 4 : 2; }
+
+// Inner order of one (layer, K or V, head) tile.
+enum class TileOrder : uint8_t {
+  kTokenMajor = 0,  // [token][dim], both K and V: the neutral order
+  kVnni = 1,        // K [dim/2][token][2], V [token/2][dim][2]: pairs for bf16 dot products
+};
+
+struct KvLayout {
+  int32_t layers = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t block_tokens = 16;
+  KvDtype dtype = KvDtype::kBf16;
+  TileOrder tile_order = TileOrder::kTokenMajor;
+
+  size_t tile_bytes() const { return static_cast<size_t>(block_tokens) * head_dim * dtype_bytes(dtype); }
+  size_t layer_bytes() const { return 2 * static_cast<size_t>(kv_heads) * tile_bytes(); }
+  size_t block_bytes() const { return static_cast<size_t>(layers) * layer_bytes(); }
+  size_t k_offset(int layer, int head) const { return layer * layer_bytes() + head * tile_bytes(); }
+  size_t v_offset(int layer, int head) const { return k_offset(layer, head) + kv_heads * tile_bytes(); }
+  size_t token_bytes() const { return block_bytes() / static_cast<size_t>(block_tokens); }
+  std::string id() const;  // "bf16-l30-h3-d64-b16-vnni": equal ids mean byte-compatible blocks
+  bool operator==(const KvLayout&) const = default;
+};
+
+}  // namespace baton::kv

@@ -1,0 +1,83 @@
+#pragma once
+// ModelConfig: what the weights' own metadata says of their shape, from config.json or GGUF keys; and the neutral view of a weight file.
+// Both readers check every length and offset before use; a lying file is an error that names the key or tensor.
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace baton::model {
+
+enum class Dtype : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
+std::string_view dtype_name(Dtype d);
+int dtype_block(Dtype d);           // elements per block: 1, 32 or 256
+size_t dtype_block_bytes(Dtype d);  // bytes per block
+
+enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
+
+struct ModelConfig {
+  std::string family;               // "llama", "qwen2"
+  std::string name;                 // general.name or the directory's name
+  int32_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0;
+  int32_t vocab = 0;                // rows of the embedding (may be padded beyond the tokenizer)
+  int32_t context = 0;              // max_position_embeddings
+  float rms_eps = 1e-5f;
+  double rope_theta = 10000;
+  RopeScaling rope_scaling = RopeScaling::kNone;
+  double rope_factor = 1, rope_low_freq_factor = 1, rope_high_freq_factor = 4, rope_original_context = 8192;
+  double yarn_beta_fast = 32, yarn_beta_slow = 1, rope_attention_factor = 0;   // 0: the formula's default
+  std::vector<float> rope_divisors; // GGUF rope_freqs.weight: head_dim / 2 divisors, or empty
+  bool qkv_bias = false;
+  bool tied_embeddings = false;
+  int32_t sliding_window = 0;       // 0 = none
+  std::vector<int32_t> eos_ids;     // from config / generation_config / GGUF
+  std::optional<double> gen_temperature, gen_top_p, gen_repetition_penalty, gen_min_p;   // generation_config.json
+  std::optional<int32_t> gen_top_k, gen_max_new_tokens;
+};
+
+// A named tensor in a mapped file. Row-major: shape {rows, cols}, cols = input features contiguous (GGUF's ne[0]).
+struct TensorRef {
+  std::string name;                 // neutral: "layers.0.q_proj.weight", "embed.weight", "norm.weight", "lm_head.weight"
+  Dtype dtype = Dtype::kF32;
+  int64_t rows = 1, cols = 0;       // 1-D tensors: rows = 1
+  std::span<const std::byte> bytes;
+};
+
+// WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
+// Neutral names: embed.weight, norm.weight, lm_head.weight (absent if tied), and per layer N: layers.N.{attn_norm,q_proj,k_proj,
+// v_proj,o_proj,ffn_norm,gate_proj,up_proj,down_proj}.weight and layers.N.{q,k,v}_proj.bias.
+// Q and K rows are in half-split (Hugging Face) rotary order after load: see rope_interleaved().
+class WeightFile {
+ public:
+  virtual ~WeightFile() = default;
+  static Result<std::unique_ptr<WeightFile>> open(const std::string& path);
+  virtual const ModelConfig& config() const = 0;
+  virtual const TensorRef* find(std::string_view name) const = 0;   // nullptr if absent
+  virtual std::vector<std::string_view> names() const = 0;
+  // True if q_proj and k_proj rows are stored interleaved per head (GGUF llama): the loader must permute whole rows,
+  // row (h, 2i + j) of the file is row (h, j * head_dim / 2 + i) of the model.
+  virtual bool rope_interleaved() const = 0;
+  // Tokenizer sources, as text or GGUF arrays; exactly one of hf_tokenizer_json() non-empty / gguf_vocab() set.
+  virtual std::string hf_tokenizer_json() const = 0;
+  virtual std::string hf_tokenizer_config_json() const = 0;
+  struct Vocab {
+    std::string model, pre;
+    std::vector<std::string> tokens, merges;
+    std::vector<int32_t> token_type;
+    int32_t bos = -1, eos = -1, eot = -1, unknown = -1, padding = -1;
+    bool add_bos = false, add_eos = false;
+  };
+  virtual const Vocab* gguf_vocab() const = 0;
+  virtual std::string chat_template() const = 0;   // "" if none
+};
+
+// Dequantises whole blocks: the plain reference that judges every kernel. out.size() elements, a multiple of dtype_block(d).
+void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out);
+
+}  // namespace baton::model

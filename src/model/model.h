@@ -1,0 +1,54 @@
+#pragma once
+// Model: a loaded transformer that advances sequences over paged KV. Families: Llama (2, 3, SmolLM2), Qwen2. CPU backend chosen by cpuid.
+// Batch invariance: the logits of a sequence do not depend on what else is in the step, on how its prompt was cut into chunks, or on
+// whether its KV came from the cache or a peer; every reduction has a fixed order. Tests hold this bit for bit.
+// Owner and only caller of step(): the engine's step thread; the model runs its own pinned worker threads inside.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "kv/layout.h"
+#include "model/config.h"
+
+namespace baton::model {
+
+struct LoadOptions {
+  int threads = 0;                       // 0 = all cores
+  std::string isa = "auto";              // auto, avx512, avx2, plain
+  int block_tokens = 16;
+  std::function<void(double fraction)> progress;  // called now and then while weights load and repack, from the loading thread
+};
+
+// One sequence's part of a step.
+struct SeqInput {
+  std::span<const int32_t> tokens;       // the tokens to compute, at positions first_position ...
+  int32_t first_position = 0;
+  std::span<const int32_t> blocks;       // block table covering [0, first_position + tokens.size())
+  bool last_logits = false;              // logits of the last token wanted
+  bool all_logits = false;               // logits of every token wanted (prompt_logprobs, echo); implies last_logits
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  // path: a GGUF file or a Hugging Face directory.
+  static Result<std::unique_ptr<Model>> load(const std::string& path, const LoadOptions& options);
+
+  virtual const ModelConfig& config() const = 0;
+  virtual kv::KvLayout kv_layout() const = 0;
+  // pool: blocks x kv_layout().block_bytes(), 64-byte aligned, zeroed, owned by the caller, kept alive as long as the model.
+  virtual Result<> bind_kv(std::span<std::byte> pool) = 0;
+  // Computes all sequences. Returns f32 logits rows in input order (a seq with all_logits gives tokens.size() rows, one with
+  // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
+  virtual Result<std::span<const float>> step(std::span<const SeqInput> seqs) = 0;
+  virtual std::string backend() const = 0;      // "cpu avx512-vnni-bf16, 2 threads"
+  virtual size_t weight_bytes() const = 0;      // bytes read per decode step at batch 1, KV excluded
+  virtual std::string fingerprint() const = 0;  // hex digest of config and a sample of the weights: P and D must agree
+};
+
+}  // namespace baton::model
