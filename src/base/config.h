@@ -1,12 +1,13 @@
 #pragma once
-// Options: the one configuration table of a program. A row gives name, where the value lives, unit and help; from the rows come flags,
-// environment, --help, --print-config and docs/config.md (tools/config-docs). Validated once, all errors together.
-// Spelling: --name value, --name=value, -name value (Go style); names compare with '-' and '_' alike; a bool takes --name, --no-name
-// or --name=true|false. Precedence: flag > environment > default.
-// An unknown flag is an error, or, with unknown_is_warning (vLLM's and llm-d's flags we do not implement), a line in `warnings`.
-// Owner: the caller keeps the targets alive; single threaded, at start-up.
+// Options: the one configuration table of a program. A row gives name, where the value lives, unit and help; from the rows come
+// flags, environment, --help, --print-config and docs/config.md (tools/config-docs). Validated once, all errors together.
+// Spelling: --name value, --name=value, -name value (Go style); names compare with '-' and '_' alike; a bool takes --name,
+// --no-name or --name=true|false. Precedence: flag > environment > default. An unknown flag is an error, or, with
+// unknown_is_warning (vLLM's and llm-d's flags we do not implement), a line in `warnings`. Owner: the caller keeps the targets
+// alive; single threaded, at start-up.
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,11 +21,11 @@ struct Option {
   std::vector<std::string> aliases;  // other spellings, of other generations
   std::string unit;                  // "tokens", "ms", "" if none
   std::string help;
-  std::string env;                   // environment variable, "" if none
-  std::string group;                 // heading in --help and docs/config.md
-  std::string default_text;          // as shown
+  std::string env;           // environment variable, "" if none
+  std::string group;         // heading in --help and docs/config.md
+  std::string default_text;  // as shown
   bool is_bool = false;
-  bool is_list = false;              // repeatable, values appended
+  bool is_list = false;  // repeatable, values appended
   std::function<Result<>(std::string_view)> set;
   std::function<std::string()> get;  // current value as text, for --print-config
 };
@@ -47,7 +48,8 @@ class Options {
   Options& add(std::string name, int64_t* target, std::string unit, std::string help, int64_t min = 0, int64_t max = INT64_MAX);
   Options& add(std::string name, double* target, std::string unit, std::string help, double min, double max);
   Options& add(std::string name, std::string* target, std::string help, std::vector<std::string> choices = {});
-  Options& add(std::string name, std::vector<std::string>* target, std::string help);  // repeatable, or several values after one flag
+  Options& add(std::string name, std::vector<std::string>* target,
+               std::string help);  // repeatable, or several values after one flag
   Options& add(Option option);
   // Refine the row added last.
   Options& alias(std::string name);
@@ -55,13 +57,12 @@ class Options {
   // Flags accepted and ignored without a warning (they ask for what we always do), and ones that take no value.
   Options& ignore(std::vector<std::string> names);
   Options& unknown_is_warning(std::string whose);  // "vLLM": "warning: vLLM flag --x is not implemented, ignored"
-  Options& hide_help();
 
   Result<ParsedArgs> parse(int argc, char** argv);
   Result<ParsedArgs> parse(const std::vector<std::string>& args);  // args without the program name
   std::string help_text() const;
-  std::string config_text() const;    // "name: value  # unit" lines, for --print-config
-  std::string markdown() const;       // this program's section of docs/config.md
+  std::string config_text() const;  // "name: value  # unit" lines, for --print-config
+  std::string markdown() const;     // this program's section of docs/config.md
   const std::vector<Option>& rows() const { return rows_; }
   const std::string& program() const { return program_; }
 

@@ -68,16 +68,31 @@ class Parser {
     if (i_ >= s_.size()) return error("text ends where a value should be");
     out.begin = i_;
     switch (s_[i_]) {
-      case '{': BATON_OK(object(out, depth)); break;
-      case '[': BATON_OK(array(out, depth)); break;
+      case '{':
+        BATON_OK(object(out, depth));
+        break;
+      case '[':
+        BATON_OK(array(out, depth));
+        break;
       case '"':
         out.kind = Json::Kind::kString;
         BATON_OK(string(out.text));
         break;
-      case 't': BATON_OK(word("true")); out.kind = Json::Kind::kBool; out.boolean = true; break;
-      case 'f': BATON_OK(word("false")); out.kind = Json::Kind::kBool; break;
-      case 'n': BATON_OK(word("null")); break;
-      default: BATON_OK(number(out)); break;
+      case 't':
+        BATON_OK(word("true"));
+        out.kind = Json::Kind::kBool;
+        out.boolean = true;
+        break;
+      case 'f':
+        BATON_OK(word("false"));
+        out.kind = Json::Kind::kBool;
+        break;
+      case 'n':
+        BATON_OK(word("null"));
+        break;
+      default:
+        BATON_OK(number(out));
+        break;
     }
     out.end = i_;
     return {};
@@ -240,8 +255,8 @@ std::optional<uint64_t> Json::as_uint() const { return exact_integer<uint64_t>(*
 std::optional<double> Json::as_double() const {
   if (!is_number()) return std::nullopt;
   double d = 0;
-  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), d);
-  if (ec != std::errc() || !std::isfinite(d)) return std::nullopt;
+  auto parsed = std::from_chars(text.data(), text.data() + text.size(), d);
+  if (parsed.ec != std::errc() || !std::isfinite(d)) return std::nullopt;
   return d;
 }
 
@@ -290,13 +305,27 @@ void append_json_string(std::string& out, std::string_view s) {
     out.append(s, from, i - from);
     from = i + 1;
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         out += "\\u00";
         out += kHex[c >> 4];

@@ -1,9 +1,10 @@
 #pragma once
 // Strict JSON (RFC 8259) reader and compact writer.
 // Why our own: one reader must give exact 64-bit numbers (raw text is kept), key order, and the byte range of every value so that
-// proxies can splice a body without rewriting it, and model/ may use the standard library alone. docs/adr/0003 has the comparison.
-// Guarantees: never reads past the text; bounded depth, size and node count; invalid UTF-8, lone surrogates, control characters,
-// trailing text are errors that name the byte offset. Duplicate keys are kept in order; find() returns the last, as Python does.
+// proxies can splice a body without rewriting it, and model/ may use the standard library alone. docs/adr/0003 has the
+// comparison. Guarantees: never reads past the text; bounded depth, size and node count; invalid UTF-8, lone surrogates, control
+// characters, trailing text are errors that name the byte offset. Duplicate keys are kept in order; find() returns the last, as
+// Python does.
 #include <cstdint>
 #include <optional>
 #include <span>

@@ -22,11 +22,11 @@ void log(LogLevel level, std::string_view message, fmt::format_string<Args...> f
 }
 }  // namespace detail
 
-#define BATON_LOG_FUNCTION_(name, level)                                                                       \
-  inline void name(std::string_view message) { log_line(level, message, {}); }                                 \
-  template <class... Args>                                                                                     \
-  void name(std::string_view message, fmt::format_string<Args...> fields, Args&&... args) {                    \
-    detail::log(level, message, fields, std::forward<Args>(args)...);                                          \
+#define BATON_LOG_FUNCTION_(name, level)                                                    \
+  inline void name(std::string_view message) { log_line(level, message, {}); }              \
+  template <class... Args>                                                                  \
+  void name(std::string_view message, fmt::format_string<Args...> fields, Args&&... args) { \
+    detail::log(level, message, fields, std::forward<Args>(args)...);                       \
   }
 BATON_LOG_FUNCTION_(log_debug, LogLevel::kDebug)
 BATON_LOG_FUNCTION_(log_info, LogLevel::kInfo)

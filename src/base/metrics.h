@@ -1,8 +1,8 @@
 #pragma once
-// Metrics: counters, gauges and histograms of one process, written as Prometheus text the way prometheus_client for Python does it
-// (counters end in _total, le="1.0"), because dashboards and pickers match on that text.
-// Owner: the component holds a Metrics and the handles it made; handles live as long as their Metrics. No global registry.
-// Any thread: inc/set/observe are atomic; text() takes a lock only against registration.
+// Metrics: counters, gauges and histograms of one process, written as Prometheus text the way prometheus_client for Python does
+// it (counters end in _total, le="1.0"), because dashboards and pickers match on that text. Owner: the component holds a Metrics
+// and the handles it made; handles live as long as their Metrics. No global registry. Any thread: inc/set/observe are atomic;
+// text() takes a lock only against registration.
 #include <map>
 #include <memory>
 #include <string>
@@ -40,7 +40,8 @@ class Metrics {
   // name as Prometheus shows it, without _total for counters; the same (name, labels) gives the same handle.
   Counter& counter(std::string_view name, std::string_view help, const Labels& labels = {});
   Gauge& gauge(std::string_view name, std::string_view help, const Labels& labels = {});
-  Histogram& histogram(std::string_view name, std::string_view help, const std::vector<double>& bounds, const Labels& labels = {});
+  Histogram& histogram(std::string_view name, std::string_view help, const std::vector<double>& bounds,
+                       const Labels& labels = {});
   std::string text() const;  // text/plain; version=0.0.4
   static constexpr std::string_view kContentType = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -21,7 +21,9 @@ class Prng {
   constexpr uint64_t next() { return mix64(state_ += kGolden); }
   // Uniform in [0, n), n > 0; the bias is below n / 2^64.
   constexpr uint64_t below(uint64_t n) { return static_cast<uint64_t>((static_cast<unsigned __int128>(next()) * n) >> 64); }
-  constexpr int64_t between(int64_t lo, int64_t hi) { return lo + static_cast<int64_t>(below(static_cast<uint64_t>(hi - lo + 1))); }
+  constexpr int64_t between(int64_t lo, int64_t hi) {
+    return lo + static_cast<int64_t>(below(static_cast<uint64_t>(hi - lo + 1)));
+  }
   constexpr double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }  // [0, 1)
   constexpr bool chance(double p) { return uniform() < p; }
 
@@ -32,8 +34,8 @@ class Prng {
 
 void secure_random_bytes(std::span<unsigned char> out);  // getrandom(2); aborts if the kernel has none
 uint64_t secure_random_u64();
-std::string uuid4();                                     // "5471a768-14e5-4de7-b2f3-38fe9aa62298"
+std::string uuid4();  // "5471a768-14e5-4de7-b2f3-38fe9aa62298"
 std::string hex(std::span<const unsigned char> bytes);
-std::string random_hex(int digits);                      // digits even
+std::string random_hex(int digits);  // digits even
 
 }  // namespace baton

@@ -81,19 +81,19 @@ std::unexpected<Error> within(std::string_view where, Error error);
 
 #define BATON_CONCAT_(a, b) a##b
 #define BATON_CONCAT(a, b) BATON_CONCAT_(a, b)
-#define BATON_TRY_(tmp, decl, expr, ret)                                       \
-  auto tmp = (expr);                                                           \
-  if (!tmp) [[unlikely]]                                                       \
-    ret std::unexpected<::baton::Error>(std::move(tmp).error());               \
+#define BATON_TRY_(tmp, decl, expr, ret)                         \
+  auto tmp = (expr);                                             \
+  if (!tmp) [[unlikely]]                                         \
+    ret std::unexpected<::baton::Error>(std::move(tmp).error()); \
   decl = *std::move(tmp)
 #define BATON_TRY(decl, expr) BATON_TRY_(BATON_CONCAT(baton_try_, __LINE__), decl, expr, return)
 #define BATON_CO_TRY(decl, expr) BATON_TRY_(BATON_CONCAT(baton_try_, __LINE__), decl, expr, co_return)
 // For Result<void>: BATON_OK(check(x));
-#define BATON_OK_(tmp, expr, ret) \
+#define BATON_OK_(tmp, expr, ret)           \
   if (auto tmp = (expr); !tmp) [[unlikely]] \
   ret std::unexpected<::baton::Error>(std::move(tmp).error())
 #define BATON_OK(expr) BATON_OK_(BATON_CONCAT(baton_ok_, __LINE__), expr, return)
 #define BATON_CO_OK(expr) BATON_OK_(BATON_CONCAT(baton_ok_, __LINE__), expr, co_return)
-#define BATON_CHECK(cond) \
+#define BATON_CHECK(cond)   \
   if (!(cond)) [[unlikely]] \
   ::baton::check_failed(#cond, __FILE__, __LINE__)
