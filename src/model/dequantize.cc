@@ -1,0 +1,164 @@
+// The block formats of GGUF, element by element as their definition reads (facts sheet engine.md 4.3; ggml's docs). Clear before
+// fast: this file judges the kernels and loads what is not worth a kernel.
+#include <bit>
+#include <cstring>
+
+#include "model/config.h"
+
+namespace baton::model {
+namespace {
+
+struct DtypeInfo {
+  std::string_view name;
+  int block;
+  size_t bytes;
+};
+
+constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},    {"Q8_0", 32, 34},
+                                 {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},  {"Q5_1", 32, 24},
+                                 {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}};
+
+const DtypeInfo& info(Dtype d) { return kDtypes[static_cast<size_t>(d)]; }
+
+template <class T>
+T load(const std::byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+int u8(const std::byte* p) { return std::to_integer<int>(*p); }
+int i8(const std::byte* p) { return static_cast<int8_t>(std::to_integer<uint8_t>(*p)); }
+
+// IEEE half to float, subnormals, infinities and NaN payloads included.
+float half(const std::byte* p) {
+  const uint32_t h = load<uint16_t>(p);
+  const uint32_t sign = (h & 0x8000u) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -magnitude : magnitude;
+  }
+  const uint32_t biased = exponent == 31 ? 255 : exponent + 112;
+  return std::bit_cast<float>(sign | (biased << 23) | (fraction << 13));
+}
+
+float bfloat(const std::byte* p) { return std::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(p)) << 16); }
+
+// Nibble j of a 16-byte run: element j is the low nibble of byte j, element j + 16 the high one.
+int nibble(const std::byte* qs, int j) { return j < 16 ? u8(qs + j) & 15 : u8(qs + j - 16) >> 4; }
+
+void q8_0(const std::byte* b, float* y) {
+  const float d = half(b);
+  for (int j = 0; j < 32; j++) y[j] = d * static_cast<float>(i8(b + 2 + j));
+}
+
+void q4_0(const std::byte* b, float* y) {
+  const float d = half(b);
+  for (int j = 0; j < 32; j++) y[j] = d * static_cast<float>(nibble(b + 2, j) - 8);
+}
+
+void q4_1(const std::byte* b, float* y) {
+  const float d = half(b), m = half(b + 2);
+  for (int j = 0; j < 32; j++) y[j] = d * static_cast<float>(nibble(b + 4, j)) + m;
+}
+
+void q5_0(const std::byte* b, float* y) {
+  const float d = half(b);
+  const uint32_t high = load<uint32_t>(b + 2);
+  for (int j = 0; j < 32; j++) y[j] = d * static_cast<float>((nibble(b + 6, j) | static_cast<int>((high >> j) & 1) << 4) - 16);
+}
+
+void q5_1(const std::byte* b, float* y) {
+  const float d = half(b), m = half(b + 2);
+  const uint32_t high = load<uint32_t>(b + 4);
+  for (int j = 0; j < 32; j++) y[j] = d * static_cast<float>(nibble(b + 8, j) | static_cast<int>((high >> j) & 1) << 4) + m;
+}
+
+// Scale and minimum of sub-block j in the 12 packed bytes of Q4_K and Q5_K: eight pairs of 6 bits.
+//   bytes 0-3: low 6 bits = scale j      | top 2 bits = scale j+4, bits 4-5
+//   bytes 4-7: low 6 bits = minimum j    | top 2 bits = minimum j+4, bits 4-5
+//   bytes 8-11: low nibble = scale j+4, bits 0-3; high nibble = minimum j+4, bits 0-3
+struct ScaleMin {
+  int scale, min;
+};
+ScaleMin scale_min(const std::byte* s, int j) {
+  if (j < 4) return {u8(s + j) & 63, u8(s + j + 4) & 63};
+  return {(u8(s + j + 4) & 15) | (u8(s + j - 4) >> 6) << 4, (u8(s + j + 4) >> 4) | (u8(s + j) >> 6) << 4};
+}
+
+// Q4_K: d, dmin, scales[12], qs[128].  Q5_K: d, dmin, scales[12], qh[32], qs[128]; bit j of qh[l] is the fifth bit of sub-block
+// j.
+void q45_k(const std::byte* b, float* y, bool five) {
+  const float d = half(b), dmin = half(b + 2);
+  const std::byte* qh = b + 16;
+  const std::byte* qs = five ? b + 48 : b + 16;
+  for (int j = 0; j < 8; j++) {
+    const auto [scale, min] = scale_min(b + 4, j);
+    const float step = d * static_cast<float>(scale), low = dmin * static_cast<float>(min);
+    for (int l = 0; l < 32; l++) {
+      int q = (u8(qs + j / 2 * 32 + l) >> (j % 2 * 4)) & 15;
+      if (five) q |= ((u8(qh + l) >> j) & 1) << 4;
+      y[j * 32 + l] = step * static_cast<float>(q) - low;
+    }
+  }
+}
+
+// Q6_K: ql[128], qh[64], i8 scales[16], d. Each half of 128 elements is four runs of 32; run r takes nibble r/2 of ql[l + 32
+// (r%2)] and bits 2r, 2r+1 of qh[l]; a scale covers 16 elements.
+void q6_k(const std::byte* b, float* y) {
+  const float d = half(b + 208);
+  for (int h = 0; h < 2; h++) {
+    const std::byte *ql = b + 64 * h, *qh = b + 128 + 32 * h, *scales = b + 192 + 8 * h;
+    for (int r = 0; r < 4; r++) {
+      for (int l = 0; l < 32; l++) {
+        const int low = (u8(ql + l + r % 2 * 32) >> (r / 2 * 4)) & 15;
+        const int high = (u8(qh + l) >> (2 * r)) & 3;
+        const float step = d * static_cast<float>(i8(scales + 2 * r + l / 16));
+        y[h * 128 + r * 32 + l] = step * static_cast<float>((low | high << 4) - 32);
+      }
+    }
+  }
+}
+
+void dequantize_block(Dtype d, const std::byte* b, float* y) {
+  switch (d) {
+    case Dtype::kF32:
+      *y = load<float>(b);
+      return;
+    case Dtype::kF16:
+      *y = half(b);
+      return;
+    case Dtype::kBf16:
+      *y = bfloat(b);
+      return;
+    case Dtype::kQ8_0:
+      return q8_0(b, y);
+    case Dtype::kQ4_0:
+      return q4_0(b, y);
+    case Dtype::kQ4_1:
+      return q4_1(b, y);
+    case Dtype::kQ5_0:
+      return q5_0(b, y);
+    case Dtype::kQ5_1:
+      return q5_1(b, y);
+    case Dtype::kQ4_K:
+      return q45_k(b, y, false);
+    case Dtype::kQ5_K:
+      return q45_k(b, y, true);
+    case Dtype::kQ6_K:
+      return q6_k(b, y);
+  }
+}
+
+}  // namespace
+
+std::string_view dtype_name(Dtype d) { return info(d).name; }
+int dtype_block(Dtype d) { return info(d).block; }
+size_t dtype_block_bytes(Dtype d) { return info(d).bytes; }
+
+void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out) {
+  const size_t block = static_cast<size_t>(dtype_block(d)), bytes = dtype_block_bytes(d);
+  BATON_CHECK(out.size() % block == 0 && in.size() == out.size() / block * bytes);
+  for (size_t i = 0; i < out.size() / block; i++) dequantize_block(d, in.data() + i * bytes, out.data() + i * block);
+}
+
+}  // namespace baton::model

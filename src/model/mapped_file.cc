@@ -1,0 +1,64 @@
+#include "model/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace baton::model {
+namespace {
+
+Code errno_code(int e) {
+  if (e == ENOENT || e == ENOTDIR) return Code::kNotFound;
+  if (e == EACCES || e == EPERM) return Code::kPermissionDenied;
+  return Code::kUnavailable;
+}
+
+std::unexpected<Error> errno_fail(const std::string& path, std::string_view what) {
+  const int e = errno;
+  return fail(errno_code(e), path, ": cannot ", what, ": ", std::strerror(e));
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno_fail(path, "open");
+  struct stat st{};
+  if (::fstat(fd, &st) != 0) {
+    auto error = errno_fail(path, "stat");
+    ::close(fd);
+    return error;
+  }
+  if (!S_ISREG(st.st_mode) || st.st_size == 0) {
+    ::close(fd);
+    return fail(Code::kInvalidArgument, path, S_ISREG(st.st_mode) ? ": is empty" : ": is not a regular file");
+  }
+  const size_t size = static_cast<size_t>(st.st_size);
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (address == MAP_FAILED) {
+    auto error = errno_fail(path, "map");
+    ::close(fd);
+    return error;
+  }
+  ::close(fd);
+  ::madvise(address, size, MADV_WILLNEED);  // a hint: failure only costs time
+  return MappedFile({static_cast<const std::byte*>(address), size});
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+Result<std::string> read_text_file(const std::string& path, size_t bytes_max) {
+  BATON_TRY(const MappedFile file, MappedFile::open(path));
+  if (file.bytes().size() > bytes_max) {
+    return fail(Code::kResourceExhausted, path, ": has ", file.bytes().size(), " bytes, the limit is ", bytes_max);
+  }
+  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+}
+
+}  // namespace baton::model
