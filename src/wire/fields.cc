@@ -1,0 +1,99 @@
+#include "wire/fields.h"
+
+#include <algorithm>
+
+namespace baton::wire {
+
+const Json* Fields::get(std::string_view key) {
+  seen_.push_back(key);
+  const Json* value = error_ ? nullptr : object_.find(key);
+  return value && !value->is_null() ? value : nullptr;
+}
+
+void Fields::flag(std::string_view key, bool& out) {
+  const Json* value = get(key);
+  if (!value) return;
+  auto flag = value->as_bool();
+  if (!flag) return reject(Code::kInvalidArgument, key, ": Input should be a valid boolean");
+  out = *flag;
+}
+
+void Fields::integer(std::string_view key, std::optional<int64_t>& out) {
+  const Json* value = get(key);
+  if (!value) return;
+  auto n = value->as_int();
+  if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
+  out = *n;
+}
+
+void Fields::integer(std::string_view key, std::optional<int32_t>& out) {
+  std::optional<int64_t> wide;
+  integer(key, wide);
+  if (!wide) return;
+  if (*wide < INT32_MIN || *wide > INT32_MAX)
+    return reject(Code::kInvalidArgument, key, ": Input should be a valid integer, got ", *wide);
+  out = static_cast<int32_t>(*wide);
+}
+
+void Fields::integer(std::string_view key, int32_t& out) {
+  std::optional<int32_t> n;
+  integer(key, n);
+  if (n) out = *n;
+}
+
+void Fields::number(std::string_view key, std::optional<double>& out) {
+  const Json* value = get(key);
+  if (!value) return;
+  auto n = value->as_double();
+  if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid number");
+  out = *n;
+}
+
+void Fields::text(std::string_view key, std::string& out, size_t bytes_max) {
+  const Json* value = get(key);
+  if (!value) return;
+  if (!value->is_string()) return reject(Code::kInvalidArgument, key, ": Input should be a valid string");
+  require(value->text.size() <= bytes_max, key, ": String should have at most ", bytes_max, " bytes");
+  out = value->text;
+}
+
+void Fields::texts(std::string_view key, std::vector<std::string>& out, size_t count_max, size_t bytes_max) {
+  const Json* value = get(key);
+  if (!value) return;
+  if (!value->is_string() && !value->is_array())
+    return reject(Code::kInvalidArgument, key, ": Input should be a valid string or list of strings");
+  const std::span<const Json> items = value->is_string() ? std::span(value, 1) : std::span(value->items);
+  require(items.size() <= count_max, key, ": List should have at most ", count_max, " items, not ", items.size());
+  for (const Json& item : items) {
+    require(item.is_string(), key, ": Input should be a valid string");
+    require(item.text.size() <= bytes_max, key, ": String should have at most ", bytes_max, " bytes");
+    if (error_) return;
+    out.push_back(item.text);
+  }
+}
+
+void Fields::integers(std::string_view key, std::vector<int32_t>& out, size_t count_max) {
+  const Json* value = get(key);
+  if (!value) return;
+  if (!value->is_array()) return reject(Code::kInvalidArgument, key, ": Input should be a valid list");
+  require(value->items.size() <= count_max, key, ": List should have at most ", count_max, " items, not ", value->items.size());
+  if (error_) return;
+  out.reserve(value->items.size());
+  for (const Json& item : value->items) {
+    auto n = item.as_int();
+    if (!n || *n < INT32_MIN || *n > INT32_MAX) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
+    out.push_back(static_cast<int32_t>(*n));
+  }
+}
+
+void Fields::known(std::initializer_list<std::string_view> keys) { seen_.insert(seen_.end(), keys); }
+
+std::vector<std::string> Fields::unknown() const {
+  std::vector<std::string> out;
+  for (const std::string& key : object_.keys) {
+    if (std::find(seen_.begin(), seen_.end(), key) == seen_.end()) out.push_back(key);
+  }
+  return out;
+}
+
+}  // namespace baton::wire

@@ -1,0 +1,341 @@
+#include "wire/openai.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "wire/fields.h"
+#include "wire/limits.h"
+
+namespace baton::wire {
+namespace {
+
+void read_sampling(Fields& f, GenerateFields& r) {
+  f.number("temperature", r.temperature);
+  f.number("top_p", r.top_p);
+  f.number("min_p", r.min_p);
+  f.number("frequency_penalty", r.frequency_penalty);
+  f.number("presence_penalty", r.presence_penalty);
+  f.number("repetition_penalty", r.repetition_penalty);
+  f.integer("top_k", r.top_k);
+  f.integer("seed", r.seed);
+  f.integer("n", r.n);
+  f.integer("min_tokens", r.min_tokens);
+  const auto in = [](const std::optional<double>& v, double low, double high) { return !v || (*v >= low && *v <= high); };
+  f.require(in(r.temperature, 0, 1e9), "temperature must be non-negative, got ", r.temperature.value_or(0), ".");
+  f.require(in(r.top_p, 0, 1) && r.top_p.value_or(1) > 0, "top_p must be in (0, 1], got ", r.top_p.value_or(0), ".");
+  f.require(in(r.min_p, 0, 1), "min_p must be in [0, 1], got ", r.min_p.value_or(0), ".");
+  f.require(in(r.frequency_penalty, -2, 2), "frequency_penalty must be in [-2, 2], got ", r.frequency_penalty.value_or(0), ".");
+  f.require(in(r.presence_penalty, -2, 2), "presence_penalty must be in [-2, 2], got ", r.presence_penalty.value_or(0), ".");
+  f.require(r.repetition_penalty.value_or(1) > 0, "repetition_penalty must be greater than zero, got ",
+            r.repetition_penalty.value_or(0), ".");
+  f.require(r.top_k.value_or(0) >= -1, "top_k must be 0 (disable), or at least 1, got ", r.top_k.value_or(0), ".");
+  f.require(r.n >= 1, "n must be at least 1, got ", r.n, ".");
+  f.require(r.n <= kChoicesMax, "n must be at most ", kChoicesMax, ", got ", r.n, ".");
+  f.require(r.n == 1 || !r.temperature || *r.temperature >= 1e-5, "n must be 1 when using greedy sampling, got ", r.n, ".");
+  f.require(r.min_tokens >= 0, "min_tokens must be greater than or equal to 0, got ", r.min_tokens, ".");
+  if (r.seed == -1) r.seed.reset();
+}
+
+void read_stops(Fields& f, GenerateFields& r) {
+  f.texts("stop", r.stop, kStopStringsMax, kStopStringBytesMax);
+  f.require(std::none_of(r.stop.begin(), r.stop.end(), [](const std::string& s) { return s.empty(); }),
+            "stop cannot contain an empty string.");
+  f.integers("stop_token_ids", r.stop_token_ids, kStopTokensMax);
+  f.flag("include_stop_str_in_output", r.include_stop_str_in_output);
+  f.flag("ignore_eos", r.ignore_eos);
+  f.flag("skip_special_tokens", r.skip_special_tokens);
+  f.texts("bad_words", r.bad_words, kBadWordsMax, kBadWordBytesMax);
+  f.require(std::none_of(r.bad_words.begin(), r.bad_words.end(), [](const std::string& s) { return s.empty(); }),
+            "bad_words cannot contain an empty string.");
+  if (f.has("allowed_token_ids")) {
+    f.integers("allowed_token_ids", r.allowed_token_ids.emplace(), kAllowedTokensMax);
+    f.require(!r.allowed_token_ids->empty(), "allowed_token_ids is not None and empty!");
+  }
+  const Json* bias = f.get("logit_bias");
+  if (!bias) return;
+  f.require(bias->is_object(), "logit_bias: Input should be a valid dictionary");
+  f.require(bias->items.size() <= kLogitBiasMax, "logit_bias: Dictionary should have at most ", kLogitBiasMax, " items");
+  for (size_t i = 0; i < bias->items.size() && !f.error(); ++i) {
+    const std::string& key = bias->keys[i];
+    int32_t id = -1;
+    auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
+    f.require(problem == std::errc{} && end == key.data() + key.size(), "Found token_id `", key,
+              "` in logit_bias but token_id must be an integer");
+    auto value = bias->items[i].as_double();
+    f.require(value.has_value(), "logit_bias.", key, ": Input should be a valid number");
+    r.logit_bias.emplace_back(id, static_cast<float>(std::clamp(value.value_or(0), -100.0, 100.0)));
+  }
+}
+
+void read_stream(Fields& f, GenerateFields& r) {
+  f.flag("stream", r.stream);
+  const Json* options = f.get("stream_options");
+  if (!options) return;
+  f.require(options->is_object(), "stream_options: Input should be a valid dictionary");
+  f.require(r.stream, "Stream options can only be defined when `stream=True`.");
+  if (f.error()) return;
+  r.include_usage = true;  // vLLM's default once the object is there
+  Fields o(*options);
+  o.flag("include_usage", r.include_usage);
+  o.flag("continuous_usage_stats", r.continuous_usage);
+  if (o.error()) f.reject(o.error()->code, "stream_options.", o.error()->message);
+}
+
+// What asks for something this engine does not do: said clearly, never ignored, because the answer would be wrong.
+void refuse_unsupported(Fields& f) {
+  const auto refuse = [&](std::string_view what) { f.reject(Code::kUnimplemented, what, " is not supported by this engine"); };
+  if (const Json* format = f.get("response_format")) {
+    const Json* type = format->find("type");
+    const std::string_view name = type ? type->as_string().value_or("") : "";
+    if (name == "json_schema") {
+      const Json* schema = format->find("json_schema");
+      f.require(schema && !schema->is_null(),
+                "When response_format type is 'json_schema', the 'json_schema' field must be provided.");
+    }
+    f.require(name == "text" || name == "json_object" || name == "json_schema" || name == "structural_tag",
+              "response_format.type: Input should be 'text', 'json_object', 'json_schema' or 'structural_tag'");
+    if (name != "text") refuse(cat("response_format of type '", name, "'"));
+  }
+  for (std::string_view key : {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"}) {
+    if (f.has(key)) refuse(key);
+  }
+  const Json* beam = f.get("use_beam_search");
+  if (beam && beam->as_bool() != false) refuse("Beam search");
+  for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs"}) {
+    if (f.has(key)) refuse(key);
+  }
+}
+
+void read_generate(Fields& f, GenerateFields& r) {
+  constexpr size_t kNameMax = 1024;
+  f.text("model", r.model, kNameMax);
+  read_sampling(f, r);
+  read_stops(f, r);
+  read_stream(f, r);
+  refuse_unsupported(f);
+  f.integer("truncate_prompt_tokens", r.truncate_prompt_tokens);
+  f.require(r.truncate_prompt_tokens.value_or(-1) == -1 || *r.truncate_prompt_tokens >= 1,
+            "truncate_prompt_tokens must be >= 1, got ", r.truncate_prompt_tokens.value_or(0));
+  std::string side = "left";
+  f.text("truncation_side", side, 16);
+  r.truncate_left = side != "right";
+  f.integer("prompt_logprobs", r.prompt_logprobs);
+  if (r.prompt_logprobs) {
+    f.require(!r.stream || *r.prompt_logprobs == 0, "`prompt_logprobs` are not available when `stream=True`.");
+    f.require(*r.prompt_logprobs >= kAllLogprobs, "`prompt_logprobs` must be a positive value or -1.");
+  }
+  f.integer("priority", r.priority);
+  f.text("request_id", r.request_id, kRequestIdBytesMax);
+  if (f.has("cache_salt")) {
+    f.text("cache_salt", r.cache_salt, kCacheSaltBytesMax);
+    f.require(!r.cache_salt.empty(), "Parameter 'cache_salt' must be a non-empty string if provided.");
+  }
+  f.flag("add_special_tokens", r.add_special_tokens);
+  f.flag("return_tokens_as_token_ids", r.return_tokens_as_token_ids);
+  f.flag("return_token_ids", r.return_token_ids);
+  f.number("cache_hit_threshold", r.cache_hit_threshold);
+  f.require(r.cache_hit_threshold.value_or(0) >= 0 && r.cache_hit_threshold.value_or(0) <= 1,
+            "cache_hit_threshold must be in [0, 1]");
+  if (const Json* kv = f.get("kv_transfer_params")) {
+    f.require(kv->is_object(), "kv_transfer_params: Input should be a valid dictionary");
+    if (!f.error()) r.kv_transfer_params = *kv;
+  }
+  f.known({"user", "best_of", "length_penalty", "spaces_between_special_tokens", "vllm_xargs", "guided_decoding_backend",
+           "guided_whitespace_pattern", "service_tier", "store", "metadata"});
+}
+
+Result<> finish(Fields& f, GenerateFields& r) {
+  f.require(!r.max_tokens || r.min_tokens <= *r.max_tokens,
+            "min_tokens must be less than or equal to max_tokens=", r.max_tokens.value_or(0), ", got ", r.min_tokens, ".");
+  if (f.error()) return std::unexpected(*f.error());
+  r.unknown = f.unknown();
+  return {};
+}
+
+// A content list of text parts stays a list: whether the template wants parts or one string is known only with the model.
+void check_message(Fields& f, const Json& message, size_t index) {
+  f.require(message.is_object(), "messages[", index, "]: Input should be a valid dictionary");
+  if (f.error()) return;
+  const Json* role = message.find("role");
+  f.require(role && role->is_string() && !role->text.empty(), "messages[", index, "].role: Field required");
+  const Json* content = message.find("content");
+  if (!content || content->is_null() || content->is_string()) return;
+  f.require(content->is_array(), "messages[", index, "].content: Input should be a valid string or list");
+  for (const Json& part : content->items) {
+    if (part.is_string()) continue;
+    const Json* type = part.find("type");
+    const std::string_view name = type ? type->as_string().value_or("") : "";
+    f.require(!name.empty(), "messages[", index, "].content: each part needs a 'type'");
+    if (name == "text" || name == "input_text" || name == "refusal" || name == "thinking") continue;
+    f.reject(Code::kInvalidArgument, "At most 0 ", name.substr(0, name.find('_')),
+             "(s) may be provided in one prompt: the model takes text only.");
+  }
+}
+
+void read_messages(Fields& f, ChatRequest& r) {
+  const Json* messages = f.get("messages");
+  f.require(messages != nullptr, "messages: Field required");
+  if (f.error()) return;
+  f.require(messages->is_array(), "messages: Input should be a valid list");
+  f.require(!messages->items.empty(), "messages: List should have at least 1 item after validation, not 0");
+  f.require(messages->items.size() <= kMessagesMax, "messages: List should have at most ", kMessagesMax, " items");
+  if (f.error()) return;
+  for (size_t i = 0; i < messages->items.size(); ++i) check_message(f, messages->items[i], i);
+  r.messages = messages->items;
+}
+
+void read_tools(Fields& f, ChatRequest& r) {
+  const Json* tools = f.get("tools");
+  const Json* choice = f.get("tool_choice");
+  f.known({"parallel_tool_calls", "reasoning_effort", "include_reasoning"});
+  if (tools) {
+    f.require(tools->is_array(), "tools: Input should be a valid list");
+    r.tools = *tools;
+  }
+  const bool any = tools && !tools->items.empty();
+  std::string_view wanted = any ? "auto" : "none";
+  if (choice) wanted = choice->is_object() ? "named" : choice->as_string().value_or("?");
+  if (wanted == "none") return;
+  f.require(wanted == "auto" || wanted == "required" || wanted == "named",
+            "Invalid value for `tool_choice`: only named tools, \"none\", \"auto\" or \"required\" are supported.");
+  f.require(any, "When using `tool_choice`, `tools` must be set.");
+  f.require(wanted != "auto", "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
+  f.reject(Code::kUnimplemented, "tool_choice '", wanted, "' needs structured outputs, which is not supported by this engine");
+}
+
+void read_template(Fields& f, ChatRequest& r) {
+  constexpr size_t kTemplateMax = 1u << 20;
+  f.text("chat_template", r.chat_template, kTemplateMax);
+  f.flag("add_generation_prompt", r.add_generation_prompt);
+  f.flag("continue_final_message", r.continue_final_message);
+  f.flag("echo", r.echo);
+  f.require(!r.continue_final_message || !r.add_generation_prompt,
+            "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+  if (const Json* documents = f.get("documents")) r.documents = *documents;
+  if (const Json* kwargs = f.get("chat_template_kwargs")) {
+    f.require(kwargs->is_object(), "chat_template_kwargs: Input should be a valid dictionary");
+    r.template_kwargs = *kwargs;
+  }
+}
+
+void read_prompts(Fields& f, CompletionRequest& r) {
+  const Json* prompt = f.get("prompt");
+  f.require(prompt != nullptr, "Either prompt or prompt_embeds must be provided and non-empty.");
+  if (f.error()) return;
+  f.require(prompt->is_string() || prompt->is_array(),
+            "prompt: Input should be a valid string, list of strings or list of token ids");
+  const auto ids = [&](const Json& list) {
+    std::vector<int32_t> out;
+    out.reserve(list.items.size());
+    for (const Json& item : list.items) {
+      auto id = item.as_int();
+      f.require(id && *id >= 0 && *id <= INT32_MAX, "prompt: Input should be a valid token id");
+      out.push_back(static_cast<int32_t>(id.value_or(0)));
+    }
+    return out;
+  };
+  if (prompt->is_string()) {
+    r.prompts.emplace_back(prompt->text);
+  } else if (!prompt->items.empty() && prompt->items[0].is_number()) {
+    r.prompts.emplace_back(ids(*prompt));
+  } else if (prompt->is_array()) {
+    for (const Json& item : prompt->items) {
+      f.require(item.is_string() || item.is_array(), "prompt: Input should be a valid string or list of token ids");
+      if (f.error()) return;
+      if (item.is_string())
+        r.prompts.emplace_back(item.text);
+      else
+        r.prompts.emplace_back(ids(item));
+    }
+  }
+  f.require(!r.prompts.empty(), "Either prompt or prompt_embeds must be provided and non-empty.");
+  f.require(r.prompts.size() * static_cast<size_t>(r.n) <= static_cast<size_t>(kChoicesMax), "prompt: at most ", kChoicesMax,
+            " prompts times n, got ", r.prompts.size(), " times ", r.n);
+}
+
+Result<> check_object(const Json& body) {
+  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  return {};
+}
+
+}  // namespace
+
+Result<ChatRequest> parse_chat_request(const Json& body) {
+  BATON_OK(check_object(body));
+  Fields f(body);
+  ChatRequest r;
+  read_messages(f, r);
+  read_generate(f, r);
+  read_tools(f, r);
+  read_template(f, r);
+  std::optional<int32_t> max_completion_tokens;
+  f.integer("max_tokens", r.max_tokens);
+  f.integer("max_completion_tokens", max_completion_tokens);
+  if (max_completion_tokens) r.max_tokens = max_completion_tokens;
+  f.require(r.max_tokens.value_or(1) >= 1, "max_tokens must be at least 1, got ", r.max_tokens.value_or(0), ".");
+
+  bool logprobs = false;
+  std::optional<int32_t> top_logprobs;
+  f.flag("logprobs", logprobs);
+  f.integer("top_logprobs", top_logprobs);
+  f.require(top_logprobs.value_or(0) >= kAllLogprobs, "`top_logprobs` must be a positive value.");
+  f.require(top_logprobs.value_or(0) == 0 || logprobs, "when using `top_logprobs`, `logprobs` must be set to true.");
+  if (logprobs) r.logprobs = top_logprobs.value_or(0);
+  BATON_OK(finish(f, r));
+  return r;
+}
+
+Result<CompletionRequest> parse_completion_request(const Json& body) {
+  BATON_OK(check_object(body));
+  Fields f(body);
+  CompletionRequest r;
+  r.add_special_tokens = true;
+  read_generate(f, r);
+  read_prompts(f, r);
+  f.flag("echo", r.echo);
+  f.integer("max_tokens", r.max_tokens);
+  if (!r.max_tokens) r.max_tokens = 16;  // OpenAI's default for this endpoint
+  // max_tokens 0 is how clients score a prompt with echo; the engine computes one token and drops it.
+  f.require(*r.max_tokens >= (r.echo ? 0 : 1), "max_tokens must be at least 1, got ", *r.max_tokens, ".");
+  f.integer("logprobs", r.logprobs);
+  f.require(r.logprobs.value_or(0) >= 0, "`logprobs` must be a positive value.");
+  f.require(!f.has("suffix"), "suffix is not currently supported");
+  if (r.echo && r.logprobs && !r.prompt_logprobs) r.prompt_logprobs = r.logprobs;
+  BATON_OK(finish(f, r));
+  return r;
+}
+
+Result<TokenizeRequest> parse_tokenize_request(const Json& body) {
+  BATON_OK(check_object(body));
+  Fields f(body);
+  TokenizeRequest r;
+  f.text("model", r.model, 1024);
+  f.flag("return_token_strs", r.return_token_strs);
+  if (const Json* prompt = f.get("prompt")) {
+    f.require(prompt->is_string(), "prompt: Input should be a valid string");
+    r.prompt = prompt->text;
+  } else {
+    r.add_special_tokens = false;
+    read_messages(f, r.chat);
+    read_template(f, r.chat);
+    if (const Json* tools = f.get("tools")) r.chat.tools = *tools;
+  }
+  f.flag("add_special_tokens", r.add_special_tokens);
+  if (f.error()) return std::unexpected(*f.error());
+  return r;
+}
+
+Result<DetokenizeRequest> parse_detokenize_request(const Json& body) {
+  BATON_OK(check_object(body));
+  Fields f(body);
+  DetokenizeRequest r;
+  f.text("model", r.model, 1024);
+  f.require(f.has("tokens"), "tokens: Field required");
+  f.integers("tokens", r.tokens, kRequestJson.nodes_max);
+  f.require(std::all_of(r.tokens.begin(), r.tokens.end(), [](int32_t id) { return id >= 0; }),
+            "tokens: Input should be greater than or equal to 0");
+  if (f.error()) return std::unexpected(*f.error());
+  return r;
+}
+
+}  // namespace baton::wire
