@@ -1,8 +1,8 @@
 #pragma once
 // BlockPool: ids, reference counts and the prefix cache of KV blocks; it never touches their bytes.
-// vLLM's semantics (facts sheet "engine" 3.4): block 0 is a reserved null block; a full computed block gets a hash; freeing appends to
-// an intrusive free list, tail blocks first, so eviction is LRU with longest-prefix preference; a hit on a free block unlinks it in O(1).
-// Pure: no I/O, no clock. Owner and only caller: the engine's step thread.
+// vLLM's semantics (facts sheet "engine" 3.4): block 0 is a reserved null block; a full computed block gets a hash; freeing
+// appends to an intrusive free list, tail blocks first, so eviction is LRU with longest-prefix preference; a hit on a free block
+// unlinks it in O(1). Pure: no I/O, no clock. Owner and only caller: the engine's step thread.
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -18,20 +18,22 @@ using BlockHash = Digest;
 constexpr BlockId kNullBlock = 0;
 
 // hash(block) = SHA-256(CBOR [parent, [tokens...], null | [extra...]]), canonical CBOR: vLLM's sha256_cbor.
-BlockHash root_hash(std::string_view seed);   // SHA-256(CBOR text string of seed)
+BlockHash root_hash(std::string_view seed);  // SHA-256(CBOR text string of seed)
 BlockHash block_hash(const BlockHash& parent, std::span<const int32_t> tokens, std::span<const std::string_view> extra = {});
 // Hashes of all full blocks of tokens; salt (cache_salt) goes into the first block's extra keys.
-std::vector<BlockHash> hash_chain(const BlockHash& root, std::span<const int32_t> tokens, int block_tokens, std::string_view salt = {});
+std::vector<BlockHash> hash_chain(const BlockHash& root, std::span<const int32_t> tokens, int block_tokens,
+                                  std::string_view salt = {});
 
 class BlockPool {
  public:
-  BlockPool(int32_t blocks, bool prefix_caching);   // blocks >= 2, the null block included
-  ~BlockPool();
-  BlockPool(BlockPool&&) noexcept;
+  BlockPool(int32_t blocks, bool prefix_caching);  // blocks >= 2, the null block included
+  BlockPool(BlockPool&&) noexcept = default;
+  BlockPool& operator=(BlockPool&&) noexcept = default;
 
-  int32_t total() const;      // usable blocks: all but the null block
-  int32_t available() const;  // free, cached or not
+  int32_t total() const { return static_cast<int32_t>(blocks_.size()) - 1; }  // usable blocks: all but the null block
+  int32_t available() const { return free_; }                                 // free, cached or not
   double usage() const { return 1.0 - static_cast<double>(available()) / total(); }
+  bool prefix_caching() const { return prefix_caching_; }
 
   // All or nothing; blocks come with one reference and no hash. Evicts cached free blocks in LRU order.
   std::optional<std::vector<BlockId>> allocate(int32_t n);
@@ -42,14 +44,37 @@ class BlockPool {
   void ref(std::span<const BlockId> blocks);
   // Drops one reference of each, in reverse order; blocks at zero go to the free list and stay findable until evicted.
   void unref(std::span<const BlockId> blocks);
-  void cache(BlockId block, const BlockHash& hash);   // block is full and computed; no-op if it has a hash or caching is off
-  int32_t ref_count(BlockId block) const;
-  bool reset_prefix_cache();                          // false if any block is referenced
-  uint64_t evictions() const;
+  void cache(BlockId block, const BlockHash& hash);  // block is full and computed; no-op if it has a hash or caching is off
+  int32_t ref_count(BlockId block) const { return at(block).refs; }
+  int32_t cached() const { return cached_; }  // blocks that carry a hash
+  bool reset_prefix_cache();                  // false if any block is referenced
+  uint64_t evictions() const { return evictions_; }
 
  private:
-  struct Impl;
-  Impl* impl_;
+  // Links are block ids; kNullBlock ends a list. The null block is never free, so it is the free list's sentinel.
+  struct Block {
+    int32_t refs = 0;
+    BlockId free_prev = kNullBlock, free_next = kNullBlock;
+    BlockId twin_prev = kNullBlock, twin_next = kNullBlock;  // blocks with the same hash; the table knows the first
+    bool has_hash = false;
+  };
+
+  const Block& at(BlockId block) const { return blocks_[static_cast<size_t>(block)]; }
+  Block& at(BlockId block) { return blocks_[static_cast<size_t>(block)]; }
+  void push_free(BlockId block);
+  void unlink_free(BlockId block);
+  size_t home(const BlockHash& hash) const;
+  size_t find_slot(const BlockHash& hash) const;  // the slot with this hash, or the empty slot where it would go
+  void drop_hash(BlockId block);
+  void erase_slot(size_t slot);
+
+  std::vector<Block> blocks_;
+  std::vector<BlockHash> hashes_;  // by block id; valid where has_hash
+  std::vector<BlockId> table_;     // open addressing, linear probing; kNullBlock = empty; at most half full
+  int32_t free_ = 0;
+  int32_t cached_ = 0;
+  uint64_t evictions_ = 0;
+  bool prefix_caching_ = true;
 };
 
 }  // namespace baton::kv

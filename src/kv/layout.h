@@ -1,6 +1,6 @@
 #pragma once
-// KvLayout: where every K and V element of a block lies. Block-major: one block holds all layers, heads outermost inside a layer (HND),
-// so a block is one contiguous copy and a head range of a layer is contiguous (unequal tensor parallelism).
+// KvLayout: where every K and V element of a block lies. Block-major: one block holds all layers, heads outermost inside a layer
+// (HND), so a block is one contiguous copy and a head range of a layer is contiguous (unequal tensor parallelism).
 //
 //   pool:   [block 0][block 1]...                       each block_bytes(), 64-byte aligned
 //   block:  [layer 0: K heads | V heads][layer 1: ...]

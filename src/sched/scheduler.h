@@ -1,8 +1,10 @@
 #pragma once
-// Scheduler: (queues, block pool, limits) -> StepPlan. vLLM V1's semantics (facts sheet "engine" section 3): no prefill or decode phases,
-// each step moves num_computed up to num_tokens within a token budget; running first, then waiting; chunked prefill; prefix cache;
-// preemption by recompute; priorities. P/D: a request may wait for remote KV, and may keep its blocks after it finished.
-// Pure: no I/O, no clock (arrival is a number the caller gives). Owner and only caller: the engine's step thread.
+// Scheduler: (queues, block pool, limits) -> StepPlan. vLLM V1's semantics (facts sheet "engine" section 3): no prefill or decode
+// phases, each step moves num_computed up to num_tokens within a token budget; running first, then waiting; chunked prefill;
+// prefix cache; preemption by recompute; priorities. P/D: a request may wait for remote KV, and may keep its blocks after it
+// finished. Requires: steps run in plan order. Guarantees: a plan made while has_work() is true schedules, fetches, preempts or
+// gives up something. Pure: no I/O, no clock (arrival is a number the caller gives). Owner and only caller: the engine's step
+// thread.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -23,20 +25,20 @@ struct SchedulerConfig {
   int32_t max_model_len = 8192;
   int32_t block_tokens = 16;
   int32_t long_prefill_token_threshold = 0;  // 0 = off
-  bool chunked_prefill = true;
+  bool chunked_prefill = true;               // false: only a sequence longer than a whole step's budget is cut
   bool priority_policy = false;              // false: first come first served
 };
 
 struct NewRequest {
-  RequestId id = 0;                   // unique for the life of the scheduler
-  std::vector<int32_t> prompt;        // 1 .. max_model_len - 1 tokens
-  int32_t max_tokens = 16;            // output tokens at most
-  int32_t priority = 0;               // lower first
-  int64_t arrival = 0;                // any increasing number
+  RequestId id = 0;             // unique for the life of the scheduler
+  std::vector<int32_t> prompt;  // 1 .. max_model_len - 1 tokens
+  int32_t max_tokens = 16;      // output tokens at most
+  int32_t priority = 0;         // lower first
+  int64_t arrival = 0;          // any increasing number
   std::string cache_salt;
-  bool skip_prefix_lookup = false;    // prompt_logprobs
-  int32_t remote_tokens = 0;          // > 0: KV of prompt tokens [0, remote_tokens) can be fetched from a peer (P/D decode leg)
-  bool retain_on_finish = false;      // P/D prefill leg: blocks stay after finish() until release_retained()
+  bool skip_prefix_lookup = false;  // prompt_logprobs
+  int32_t remote_tokens = 0;        // > 0: KV of prompt tokens [0, remote_tokens) can be fetched from a peer (P/D decode leg)
+  bool retain_on_finish = false;    // P/D prefill leg: blocks stay after finish() until release_retained()
 };
 
 enum class State : uint8_t { kWaiting, kWaitingRemote, kRunning, kPreempted, kFinished };
@@ -46,33 +48,37 @@ struct ScheduledSeq {
   RequestId id = 0;
   int32_t first_position = 0;
   int32_t n_tokens = 0;
-  bool samples = false;               // the last of these tokens is the last known token: its logits give a new one
+  bool samples = false;                 // the last of these tokens is the last known token: its logits give a new one
   std::span<const kv::BlockId> blocks;  // whole block table; valid until the next call on the scheduler
 };
 
-// Fetch KV of tokens [first_token, first_token + n_tokens) into blocks[i] (block i covers tokens first_token + i * block_tokens ...).
+// Fetch KV of tokens [first_token, first_token + n_tokens) into blocks[i] (block i covers tokens first_token + i * block_tokens
+// ...). n_tokens == 0: every full block of the prompt was hit locally. The request runs already and waits for nothing: release
+// the peer's grant.
 struct RemoteFetch {
   RequestId id = 0;
-  int32_t first_token = 0;            // a multiple of block_tokens; 0 tokens to fetch is possible (all hit locally)
+  int32_t first_token = 0;  // a multiple of block_tokens
   int32_t n_tokens = 0;
   std::vector<kv::BlockId> blocks;
 };
 
 struct StepPlan {
-  std::vector<ScheduledSeq> seqs;     // empty: nothing to compute now
-  std::vector<RemoteFetch> fetches;   // start these; answer with remote_done()
+  std::vector<ScheduledSeq> seqs;    // empty: nothing to compute now
+  std::vector<RemoteFetch> fetches;  // start these; answer those of more than 0 tokens with remote_done()
   std::vector<RequestId> preempted;
+  std::vector<RequestId> exhausted;  // outgrew the whole pool: finish() these (finish_reason length), or they are named again
+  uint64_t step = 0;                 // 1, 2, 3, ...
   int32_t n_tokens = 0;
 };
 
-struct RequestView {                  // for metrics and replies
+struct RequestView {  // for metrics and replies
   State state = State::kFinished;
   int32_t num_prompt = 0, num_output = 0, num_computed = 0;
-  int32_t num_cached = 0;             // prompt tokens served by the local prefix cache at first admission
-  int32_t num_external = 0;           // prompt tokens served by a peer
+  int32_t num_cached = 0;    // prompt tokens served by the local prefix cache at first admission
+  int32_t num_external = 0;  // prompt tokens served by a peer
   int32_t num_preemptions = 0;
   std::span<const kv::BlockId> blocks;
-  std::span<const int32_t> tokens;    // prompt + output
+  std::span<const int32_t> tokens;  // prompt + output
 };
 
 class Scheduler {
@@ -80,34 +86,36 @@ class Scheduler {
   Scheduler(SchedulerConfig config, kv::BlockPool pool, kv::BlockHash hash_root);
   ~Scheduler();
 
-  Result<> add(NewRequest request);   // kInvalidArgument: empty, too long, or can never fit the pool
-  StepPlan plan();                    // advances num_computed of what it schedules
+  // kInvalidArgument: empty, too long, or prompt + 1 token can never fit the pool; kAlreadyExists.
+  Result<> add(NewRequest request);
+  StepPlan plan();  // advances num_computed of what it schedules
   // After the step ran: the sampled token of every seq with samples == true, in plan order. Appends it and caches full blocks.
   void commit(const StepPlan& plan, std::span<const int32_t> sampled);
-  // KV of tokens [0, valid_tokens) is in place (valid_tokens = what was fetched, or less after a failure: the rest is recomputed).
-  // first_token: the peer's sampled token, appended as output so that no prompt token is recomputed; nullopt: the last prompt token is
-  // computed here. Returns false if the request is gone (aborted): its blocks are freed only now, when no write is in flight.
+  // KV of tokens [0, valid_tokens) is in place (valid_tokens = what was fetched, or less after a failure: the rest is
+  // recomputed). first_token: the peer's sampled token, appended as output so that no prompt token is recomputed; nullopt: the
+  // last prompt token is computed here. Returns false if nobody waits for it: first_token was not taken. Either the request is
+  // gone (aborted) and its blocks are freed only now, when no write is in flight, or the fetch was one of 0 tokens.
   bool remote_done(RequestId id, int32_t valid_tokens, std::optional<int32_t> first_token);
   // Ends a request; frees its blocks unless retained (retain_on_finish) or a fetch is in flight (then remote_done frees them).
-  void finish(RequestId id);          // stop, length, error: retains if asked
-  void abort(RequestId id);           // never retains; unknown ids are ignored
+  void finish(RequestId id);  // stop, length, error: retains if asked
+  void abort(RequestId id);   // never retains; unknown and finished ids are ignored (use release_retained)
   void release_retained(RequestId id);
 
-  std::optional<RequestView> view(RequestId id) const;
-  int32_t num_waiting() const;        // kWaiting, kPreempted and kWaitingRemote
+  std::optional<RequestView> view(RequestId id) const;  // kFinished: retained, or gone but for a fetch in flight
+  int32_t num_waiting() const;                          // kWaiting, kPreempted and kWaitingRemote
   int32_t num_waiting_remote() const;
   int32_t num_running() const;
   int32_t num_retained_blocks() const;
-  bool has_work() const;              // plan() could schedule something now
+  bool has_work() const;  // plan() could schedule something now
   const kv::BlockPool& pool() const;
   bool reset_prefix_cache();
-  uint64_t prefix_queries() const;    // tokens, counted once per admission
+  uint64_t prefix_queries() const;  // tokens, counted once per request, when it is first admitted
   uint64_t prefix_hits() const;
   uint64_t preemptions() const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  struct Core;
+  std::unique_ptr<Core> core_;
 };
 
 }  // namespace baton::sched
