@@ -1,0 +1,27 @@
+#pragma once
+// The OpenAI-shaped error body, in vLLM's envelope: {"error":{"message","type","param","code"}}, `code` being the HTTP status.
+// Type names per status are vLLM's and its simulator's; a status that only the HTTP layer gives has its reason phrase as type.
+// Source: facts sheet "engine" 1.2.
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace baton::wire {
+
+std::string_view error_type(int status);     // "BadRequestError" for 400, ...
+std::string_view reason_phrase(int status);  // "Bad Request"; "" if unknown
+
+struct ApiError {
+  int status = 500;
+  std::string message;
+  std::string type;                  // "" = error_type(status)
+  std::optional<std::string> param;  // null if absent
+};
+
+std::string error_json(const ApiError& error);
+std::string error_json(int status, std::string_view message);
+ApiError api_error(const Error& error);  // status from the code
+
+}  // namespace baton::wire

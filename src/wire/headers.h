@@ -1,0 +1,25 @@
+#pragma once
+// Header names that cross a process boundary, lower case as we send them (HTTP compares them without case).
+// Source: facts sheet "kv_transfer" 1.4. Routing headers are stripped at the edge: a client must not choose our workers.
+#include <string_view>
+
+namespace baton::wire {
+
+inline constexpr std::string_view kPrefillerHostPort = "x-prefiller-host-port";  // picker -> sidecar: one or several host:port
+inline constexpr std::string_view kPrefillerUrl = "x-prefiller-url";             // its older form (sidecar v0.3.0)
+inline constexpr std::string_view kEncoderHostsPorts = "x-encoder-hosts-ports";
+inline constexpr std::string_view kDataParallelHostPort = "x-data-parallel-host-port";
+inline constexpr std::string_view kKvCacheSourceHostPort = "x-kv-cache-source-host-port";
+inline constexpr std::string_view kDataParallelRank = "x-data-parallel-rank";
+inline constexpr std::string_view kGatewayDestination = "x-gateway-destination-endpoint";  // picker -> proxy: the decode worker
+inline constexpr std::string_view kRequestId = "x-request-id";
+
+// Where the time to the first token went: comma list of name=milliseconds, each hop adds its own ("queue=0.4,prefill_leg=12.3").
+inline constexpr std::string_view kTtft = "x-baton-ttft";
+
+// What only our own hops may say.
+inline constexpr std::string_view kRoutingHeaders[] = {kPrefillerHostPort,    kPrefillerUrl,          kEncoderHostsPorts,
+                                                       kDataParallelHostPort, kKvCacheSourceHostPort, kDataParallelRank,
+                                                       kGatewayDestination};
+
+}  // namespace baton::wire
