@@ -1,0 +1,47 @@
+#pragma once
+// What the picker knows about the pool: Endpoint changes with membership, Load with every scrape and request.
+// Snapshot is a view: endpoints[i] and loads[i] belong together, at most kEndpointsMax of them; the caller owns the memory for
+// the call. `slot` names an endpoint in the PrefixIndex; the caller keeps it fixed while the endpoint lives, whatever its place
+// in the list. Units: ages in ms, kv_usage 0..1, tokens as the gateway estimates them.
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "route/limits.h"
+
+namespace baton::route {
+
+enum class Role : uint8_t { kPrefill, kDecode, kBoth };
+
+std::string_view role_name(Role role);
+// llm-d's label values: prefill, decode, both, prefill-decode; encode-* count as what else they name. "" is both.
+bool role_from(std::string_view name, Role& out);
+
+struct Endpoint {
+  std::string host{};  // IPv6 without brackets
+  int port = 0;
+  Role role = Role::kBoth;
+  int slot = 0;
+  std::vector<std::string> models{};  // served names; empty = not known yet, taken as any
+  std::string address{};              // host_port(host, port), made once: it goes into headers and logs
+};
+
+std::string host_port(std::string_view host, int port);  // "10.0.0.1:8000", "[::1]:8000"
+
+struct Load {
+  bool healthy = true;
+  int64_t age_ms = -1;  // of the scraped numbers below; -1 = never scraped
+  int32_t waiting = 0, running = 0;
+  float kv_usage = 0;
+  int32_t inflight_requests = 0;  // sent by this process and not finished
+  int64_t inflight_tokens = 0;    // prompt tokens among them that still have to be computed
+};
+
+struct Snapshot {
+  std::span<const Endpoint> endpoints;
+  std::span<const Load> loads;
+};
+
+}  // namespace baton::route
