@@ -2,9 +2,11 @@
 // Scheduler: (queues, block pool, limits) -> StepPlan. vLLM V1's semantics (facts sheet "engine" section 3): no prefill or decode
 // phases, each step moves num_computed up to num_tokens within a token budget; running first, then waiting; chunked prefill;
 // prefix cache; preemption by recompute; priorities. P/D: a request may wait for remote KV, and may keep its blocks after it
-// finished. Requires: steps run in plan order. Guarantees: a plan made while has_work() is true schedules, fetches, preempts or
-// gives up something. Pure: no I/O, no clock (arrival is a number the caller gives). Owner and only caller: the engine's step
-// thread.
+// finished. Other than vLLM: a request is admitted only with blocks for all its known tokens; one that cannot grow and has nobody
+// behind it to preempt keeps its blocks and waits; a fetch holds a place among max_num_seqs.
+// Requires: steps run in plan order; a plan's fetches start once the steps planned before it have run.
+// Guarantees: a plan made while has_work() is true schedules, fetches, preempts or gives up something.
+// Pure: no I/O, no clock (arrival is a number the caller gives). Owner and only caller: the engine's step thread.
 #include <cstdint>
 #include <memory>
 #include <optional>
