@@ -1,0 +1,56 @@
+#include "kv/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace baton::kv {
+namespace {
+
+constexpr KvLayout kSmol{.layers = 30, .kv_heads = 3, .head_dim = 64};
+
+TEST(KvLayout, TilesPartitionTheBlock) {
+  for (KvDtype dtype : {KvDtype::kBf16, KvDtype::kF16, KvDtype::kF32}) {
+    KvLayout layout{.layers = 4, .kv_heads = 3, .head_dim = 40, .block_tokens = 16, .dtype = dtype};
+    std::set<size_t> starts;
+    for (int layer = 0; layer < layout.layers; ++layer) {
+      for (int head = 0; head < layout.kv_heads; ++head) {
+        starts.insert(layout.k_offset(layer, head));
+        starts.insert(layout.v_offset(layer, head));
+      }
+    }
+    ASSERT_EQ(starts.size(), 2u * 4 * 3);
+    size_t expected = 0;
+    for (size_t start : starts) {  // ascending: every tile starts where the one before ends
+      EXPECT_EQ(start, expected);
+      expected += layout.tile_bytes();
+    }
+    EXPECT_EQ(expected, layout.block_bytes());
+    EXPECT_EQ(layout.token_bytes() * 16, layout.block_bytes());
+  }
+}
+
+TEST(KvLayout, KnownSizes) {
+  EXPECT_EQ(kSmol.token_bytes(), 30u * 2 * 3 * 64 * 2);  // 23,040 bytes a token in bf16
+  EXPECT_EQ(kSmol.block_bytes(), 368'640u);
+}
+
+TEST(KvLayout, IdNamesEveryField) {
+  EXPECT_EQ(kSmol.id(), "bf16-l30-h3-d64-b16-token");
+  std::set<std::string> ids{kSmol.id()};
+  auto differs = [&](auto change) {
+    KvLayout layout = kSmol;
+    change(layout);
+    EXPECT_TRUE(ids.insert(layout.id()).second) << layout.id();
+  };
+  differs([](KvLayout& l) { l.layers = 31; });
+  differs([](KvLayout& l) { l.kv_heads = 1; });
+  differs([](KvLayout& l) { l.head_dim = 128; });
+  differs([](KvLayout& l) { l.block_tokens = 32; });
+  differs([](KvLayout& l) { l.dtype = KvDtype::kF16; });
+  differs([](KvLayout& l) { l.dtype = KvDtype::kF32; });
+  differs([](KvLayout& l) { l.tile_order = TileOrder::kVnni; });
+}
+
+}  // namespace
+}  // namespace baton::kv
