@@ -1,6 +1,7 @@
 #pragma once
 // ModelConfig: what the weights' own metadata says of their shape, from config.json or GGUF keys; and the neutral view of a weight file.
-// Both readers check every length and offset before use; a lying file is an error that names the key or tensor.
+// Both readers check every length and offset before use; a lying file is an error that names the key or tensor. What open() returns
+// is complete: all tensors of the family are there with the shapes the config states, and none that the family does not know.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -46,7 +47,7 @@ struct TensorRef {
   std::string name;                 // neutral: "layers.0.q_proj.weight", "embed.weight", "norm.weight", "lm_head.weight"
   Dtype dtype = Dtype::kF32;
   int64_t rows = 1, cols = 0;       // 1-D tensors: rows = 1
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes; // of the mapped file: alive as long as the WeightFile, alignment not promised (use memcpy)
 };
 
 // WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
@@ -61,7 +62,7 @@ class WeightFile {
   virtual const TensorRef* find(std::string_view name) const = 0;   // nullptr if absent
   virtual std::vector<std::string_view> names() const = 0;
   // True if q_proj and k_proj rows are stored interleaved per head (GGUF llama): the loader must permute whole rows,
-  // row (h, 2i + j) of the file is row (h, j * head_dim / 2 + i) of the model.
+  // row (h, 2i + j) of the file is row (h, j * head_dim / 2 + i) of the model. Elements of q_proj.bias and k_proj.bias likewise.
   virtual bool rope_interleaved() const = 0;
   // Tokenizer sources, as text or GGUF arrays; exactly one of hf_tokenizer_json() non-empty / gguf_vocab() set.
   virtual std::string hf_tokenizer_json() const = 0;

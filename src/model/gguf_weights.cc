@@ -1,6 +1,5 @@
 // GGUF keys and tensor names to ModelConfig, Vocab and neutral names (facts sheet engine.md 4.3).
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "model/gguf.h"
@@ -176,31 +175,13 @@ std::vector<int32_t> end_tokens(const WeightFile::Vocab& v) {
   return ids;
 }
 
-// "blk.7.attn_q.weight" -> "layers.7.q_proj.weight"; "" for a name we have no use for.
-std::string neutral_name(std::string_view name) {
-  struct Rename {
-    std::string_view from, to;
-  };
-  static constexpr Rename kTop[] = {
-      {"token_embd.weight", "embed.weight"}, {"output_norm.weight", "norm.weight"}, {"output.weight", "lm_head.weight"}};
-  static constexpr Rename kLayer[] = {
-      {"attn_norm.weight", "attn_norm.weight"}, {"attn_q.weight", "q_proj.weight"},      {"attn_k.weight", "k_proj.weight"},
-      {"attn_v.weight", "v_proj.weight"},       {"attn_output.weight", "o_proj.weight"}, {"attn_q.bias", "q_proj.bias"},
-      {"attn_k.bias", "k_proj.bias"},           {"attn_v.bias", "v_proj.bias"},          {"ffn_norm.weight", "ffn_norm.weight"},
-      {"ffn_gate.weight", "gate_proj.weight"},  {"ffn_up.weight", "up_proj.weight"},     {"ffn_down.weight", "down_proj.weight"}};
-  for (const auto& r : kTop) {
-    if (name == r.from) return std::string(r.to);
-  }
-  if (!name.starts_with("blk.")) return "";
-  int layer = 0;
-  const auto [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  if (error != std::errc() || layer < 0 || end == name.data() + name.size() || *end != '.') return "";
-  const std::string_view rest = name.substr(static_cast<size_t>(end - name.data()) + 1);
-  for (const auto& r : kLayer) {
-    if (rest == r.from) return cat("layers.", layer, ".", r.to);
-  }
-  return "";
-}
+constexpr Rename kTop[] = {
+    {"token_embd.weight", "embed.weight"}, {"output_norm.weight", "norm.weight"}, {"output.weight", "lm_head.weight"}};
+constexpr Rename kLayer[] = {
+    {"attn_norm.weight", "attn_norm.weight"}, {"attn_q.weight", "q_proj.weight"},      {"attn_k.weight", "k_proj.weight"},
+    {"attn_v.weight", "v_proj.weight"},       {"attn_output.weight", "o_proj.weight"}, {"attn_q.bias", "q_proj.bias"},
+    {"attn_k.bias", "k_proj.bias"},           {"attn_v.bias", "v_proj.bias"},          {"ffn_norm.weight", "ffn_norm.weight"},
+    {"ffn_gate.weight", "gate_proj.weight"},  {"ffn_up.weight", "up_proj.weight"},     {"ffn_down.weight", "down_proj.weight"}};
 
 Result<> take_tensors(const Gguf& gguf, WeightData& data) {
   for (const TensorRef& t : gguf.tensors) {
@@ -212,7 +193,7 @@ Result<> take_tensors(const Gguf& gguf, WeightData& data) {
       dequantize(t.dtype, t.bytes, data.config.rope_divisors);
       continue;
     }
-    const std::string name = neutral_name(t.name);
+    const std::string name = neutral_name(t.name, kTop, "blk.", kLayer);
     if (name.empty()) {
       return fail(Code::kUnimplemented, "tensor ", t.name, " is no part of the ", data.config.family,
                   " family as supported here; the result would be wrong without it");

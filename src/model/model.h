@@ -20,6 +20,7 @@ namespace baton::model {
 struct LoadOptions {
   int threads = 0;                       // 0 = all cores
   std::string isa = "auto";              // auto, avx512, avx2, plain
+  bool pin_threads = false;              // keep worker threads on a CPU each; for a machine that runs nothing else
   int block_tokens = 16;
   std::function<void(double fraction)> progress;  // called now and then while weights load and repack, from the loading thread
 };

@@ -28,6 +28,37 @@ Result<> check_config(const ModelConfig& config);
 // we do not know would change the result, so ignoring it would be a wrong answer.
 Result<> check_weights(const WeightData& data);
 
+// A format's tensor names to neutral ones: top whole, layer with its number between prefix and the rest ("blk.7." +
+// "attn_q.weight").
+// "" for a name in neither table.
+struct Rename {
+  std::string_view from, to;
+};
+std::string neutral_name(std::string_view name, std::span<const Rename> top, std::string_view prefix,
+                         std::span<const Rename> layer);
+
 Result<WeightData> read_gguf(std::span<const std::byte> file);
+
+// The files of a Hugging Face directory; texts are "" where the file is absent.
+struct HfFiles {
+  struct Shard {
+    std::string name;  // "model-00001-of-00002.safetensors"
+    std::span<const std::byte> bytes;
+  };
+  std::string name;  // of the model, for display
+  std::string config, generation_config, index, tokenizer, tokenizer_config, chat_template;
+  std::vector<Shard> shards;
+};
+Result<WeightData> read_hf(HfFiles files);
+
+// The shard names of model.safetensors.index.json: plain file names, unique, at most kShardsMax.
+Result<std::vector<std::string>> shard_names(std::string_view index_json);
+
+// config.json and generation_config.json ("" if absent). What the tensors decide (qkv_bias, tied_embeddings) is left open.
+struct HfConfig {
+  ModelConfig config;
+  std::optional<bool> tied;  // tie_word_embeddings, if it is stated
+};
+Result<HfConfig> parse_hf_config(std::string_view config_json, std::string_view generation_config_json);
 
 }  // namespace baton::model

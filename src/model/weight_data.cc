@@ -156,4 +156,17 @@ Result<> check_weights(const WeightData& data) {
   return {};
 }
 
+std::string neutral_name(std::string_view name, std::span<const Rename> top, std::string_view prefix,
+                         std::span<const Rename> layer) {
+  const auto whole = std::ranges::find(top, name, &Rename::from);
+  if (whole != top.end()) return std::string(whole->to);
+  if (!name.starts_with(prefix)) return "";
+  const char* end = name.data() + name.size();
+  int number = -1;
+  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, number);
+  if (error != std::errc() || number < 0 || stop == end || *stop != '.') return "";
+  const auto part = std::ranges::find(layer, std::string_view(stop + 1, end), &Rename::from);
+  return part == layer.end() ? "" : cat("layers.", number, ".", part->to);
+}
+
 }  // namespace baton::model

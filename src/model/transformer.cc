@@ -1,0 +1,378 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace baton::model {
+
+using tensor::Activations;
+using tensor::Share;
+using tensor::share;
+
+namespace {
+
+// Tokens a slice: activations of 256 rows (576 wide: 0.6 MB a phase) stay in L2 while the weights pass once.
+constexpr int64_t kSliceTokens = 256;
+// Up to this many rows each member prepares all rows itself instead of sharing them and waiting.
+constexpr int64_t kAloneRows = 2;
+// Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
+constexpr size_t kItemsPerMember = 4;
+
+int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
+
+// Queries of one tile, so that tile x heads-per-kv-head rows fill attention's row groups of 8 and stay within kAttendRowsMax.
+int32_t tile_queries(int32_t heads_per_kv) {
+  const int32_t most = std::max(1, tensor::kAttendRowsMax / heads_per_kv);
+  return most >= 8 ? most / 8 * 8 : most;
+}
+
+}  // namespace
+
+void ActivationBuffer::resize(int64_t rows, int64_t cols) {
+  const auto n = static_cast<size_t>(rows * padded(cols));
+  q.resize(n);
+  block.resize(n / 32);
+  bf16.resize(n);
+  f32.resize(n);
+}
+
+Activations ActivationBuffer::view(int64_t cols) const {
+  return {.cols = padded(cols), .q = q.get(), .block = block.get(), .bf16 = bf16.get(), .f32 = f32.get()};
+}
+
+Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops)
+    : file_(std::move(file)), ops_(ops), pool_(options.threads, options.pin_threads), rope_(make_rope(file_->config())) {
+  const ModelConfig& c = file_->config();
+  layout_ = {.layers = c.layers,
+             .kv_heads = c.kv_heads,
+             .head_dim = c.head_dim,
+             .block_tokens = options.block_tokens,
+             .dtype = kv::KvDtype::kBf16,
+             .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
+  members_.resize(static_cast<size_t>(pool_.size()));
+  for (Member& m : members_) {
+    m.attend_scratch.resize(tensor::attend_scratch_bytes(c.head_dim));
+    m.o.resize(static_cast<size_t>(tensor::kAttendRowsMax * c.head_dim));
+    m.row.resize(static_cast<size_t>(std::max(c.hidden, c.heads * c.head_dim)));
+    m.activations.resize(kAloneRows, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+  }
+}
+
+Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> file, const LoadOptions& options) {
+  const ModelConfig& c = file->config();
+  if (c.family != "llama" && c.family != "qwen2")
+    return fail(Code::kUnimplemented, "model family \"", c.family, "\" is not supported; supported: llama, qwen2");
+  if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0 || c.heads / c.kv_heads > tensor::kAttendRowsMax)
+    return fail(Code::kUnimplemented, "heads ", c.heads, " x ", c.head_dim, " over ", c.kv_heads, " kv heads are not supported: head_dim must be a multiple of 16 and heads ",
+                "at most ", tensor::kAttendRowsMax, " times kv heads");
+  if (options.block_tokens <= 0 || options.block_tokens % 16 != 0)
+    return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
+  BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
+  std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops));
+  BATON_TRY(model->weights_, pack_weights(*model->file_, model->pool_, options.progress));
+  model->fingerprint_ = weights_fingerprint(*model->file_);
+  return model;
+}
+
+Result<> Transformer::bind_kv(std::span<std::byte> pool) {
+  if (reinterpret_cast<uintptr_t>(pool.data()) % 64 != 0 || pool.size() < layout_.block_bytes())
+    return fail(Code::kInvalidArgument, "kv pool of ", pool.size(), " bytes must be 64-byte aligned and hold at least one block of ", layout_.block_bytes());
+  kv_ = pool;
+  return {};
+}
+
+std::string Transformer::backend() const {
+  return cat("cpu ", ops_.name, ", ", pool_.size(), pool_.size() == 1 ? " thread" : " threads");
+}
+
+Result<> Transformer::check(std::span<const SeqInput> seqs) const {
+  const auto pool_blocks = static_cast<int64_t>(kv_.size() / layout_.block_bytes());
+  for (size_t i = 0; i < seqs.size(); ++i) {
+    const SeqInput& s = seqs[i];
+    const int64_t end = s.first_position + static_cast<int64_t>(s.tokens.size());
+    if (s.first_position < 0 || static_cast<int64_t>(s.blocks.size()) * layout_.block_tokens < end)
+      return fail(Code::kInvalidArgument, "sequence ", i, ": ", s.blocks.size(), " blocks do not cover positions ", s.first_position, " to ", end);
+    for (const int32_t token : s.tokens)
+      if (token < 0 || token >= config().vocab) return fail(Code::kInvalidArgument, "sequence ", i, ": token ", token, " is outside the vocabulary of ", config().vocab);
+    for (const int32_t block : s.blocks)
+      if (block < 0 || block >= pool_blocks) return fail(Code::kInvalidArgument, "sequence ", i, ": block ", block, " is outside the pool of ", pool_blocks);
+  }
+  return {};
+}
+
+Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs) {
+  BATON_OK(check(seqs));
+  size_t rows = 0;
+  for (const SeqInput& s : seqs) rows += s.all_logits ? s.tokens.size() : s.last_logits && !s.tokens.empty() ? 1 : 0;
+  const auto vocab = static_cast<size_t>(config().vocab);
+  float* const logits = logits_.resize(rows * vocab);
+  slice_.rows.clear();
+  slice_.logit_rows.clear();
+  slice_.logits = logits;
+  for (const SeqInput& s : seqs) {
+    for (size_t i = 0; i < s.tokens.size(); ++i) {
+      if (s.all_logits || (s.last_logits && i + 1 == s.tokens.size())) slice_.logit_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
+      slice_.rows.push_back({s.tokens[i], s.first_position + static_cast<int32_t>(i), s.blocks.data()});
+      if (slice_.rows.size() == kSliceTokens) run_slice();
+    }
+  }
+  if (!slice_.rows.empty()) run_slice();
+  return std::span<const float>(logits, rows * vocab);
+}
+
+// Items of the slice: runs of consecutive positions of one block table, cut into tiles, times kv heads.
+void Transformer::plan_items() {
+  const ModelConfig& c = config();
+  const int32_t tile = tile_queries(c.heads / c.kv_heads);
+  const auto n = static_cast<int32_t>(slice_.rows.size());
+  const auto span_of = [](int64_t token) { return token / tensor::kSpanTokens; };
+  slice_.items.clear();
+  slice_.spans_max = 0;
+  for (int32_t first = 0; first < n;) {
+    int32_t end = first + 1;
+    while (end < n && end - first < tile && slice_.rows[end].blocks == slice_.rows[first].blocks && slice_.rows[end].position == slice_.rows[end - 1].position + 1) ++end;
+    const int64_t low = c.sliding_window > 0 ? std::max(0, slice_.rows[first].position + 1 - c.sliding_window) : 0;
+    const int64_t spans = span_of(slice_.rows[end - 1].position) + 1;
+    slice_.spans_max = std::max(slice_.spans_max, spans);
+    for (int32_t h = 0; h < c.kv_heads; ++h) slice_.items.push_back({first, end - first, h, span_of(low), spans});
+    first = end;
+  }
+  slice_.split = slice_.spans_max > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size()) && pool_.size() > 1;
+  if (!slice_.split) return;
+  std::vector<Item> single;
+  for (const Item& item : slice_.items) {
+    for (int64_t s = item.span_begin; s < item.span_end; ++s) {
+      single.push_back(item);
+      single.back().span_begin = s;
+      single.back().span_end = s + 1;
+    }
+  }
+  slice_.items = std::move(single);
+  const auto states = static_cast<size_t>(n) * c.heads * slice_.spans_max;
+  std::fill_n(partials_.resize(states), states, tensor::Partial{});
+  partial_o_.resize(states * c.head_dim);
+}
+
+void Transformer::run_slice() {
+  const ModelConfig& c = config();
+  const auto n = static_cast<int64_t>(slice_.rows.size());
+  plan_items();
+  x_.resize(static_cast<size_t>(n * c.hidden));
+  qkv_.resize(static_cast<size_t>(n * (c.heads + 2 * c.kv_heads) * c.head_dim));
+  q_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
+  attended_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
+  gate_.resize(static_cast<size_t>(n * c.ffn));
+  up_.resize(static_cast<size_t>(n * c.ffn));
+  cosine_.resize(static_cast<size_t>(n * c.head_dim / 2));
+  sine_.resize(static_cast<size_t>(n * c.head_dim / 2));
+  if (n > kAloneRows) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+  pool_.run([this](int member) { forward(member); });
+  slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
+  slice_.rows.clear();
+  slice_.logit_rows.clear();
+}
+
+// values(r): row r's `cols` floats, possibly in this member's `row` memory.
+template <class RowValues>
+Activations Transformer::prepare(int member, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
+  if (rows <= kAloneRows || pool_.size() == 1) {
+    ActivationBuffer& mine = rows <= kAloneRows ? members_[static_cast<size_t>(member)].activations : activations_;
+    const Activations view = mine.view(cols);
+    for (int64_t r = 0; r < rows; ++r) ops_.prepare(values(r), cols, forms, view, r);
+    return view;
+  }
+  const Activations view = activations_.view(cols);
+  const Share part = share(rows, member, pool_.size());
+  for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), cols, forms, view, r);
+  pool_.barrier();
+  return view;
+}
+
+void Transformer::forward(int member) {
+  const ModelConfig& c = config();
+  Member& mine = members_[static_cast<size_t>(member)];
+  const auto n = static_cast<int64_t>(slice_.rows.size());
+  const int64_t hidden = c.hidden, attended = int64_t{c.heads} * c.head_dim;
+  const auto normed = [&](const std::vector<float>& weight, int64_t row) {
+    ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
+    return mine.row.get();
+  };
+  const auto add_to_x = [&](const tensor::Panels& w, const Activations& in) {
+    const Share part = share(w.panels(), member, pool_.size());
+    ops_.gemm(w, part.begin, part.end, in, n, x_.get(), hidden, true);
+    pool_.barrier();
+  };
+  embed(member);
+  pool_.barrier();
+  for (int i = 0; i < c.layers; ++i) {
+    const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
+    const unsigned qkv_forms = form_for(w.q.kind) | form_for(w.k.kind) | form_for(w.v.kind);
+    attention_inputs(w, i, member, prepare(member, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); }));
+    pool_.barrier();
+    attend(i, member);
+    pool_.barrier();
+    add_to_x(w.o, prepare(member, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, mine); }));
+    const unsigned ffn_forms = form_for(w.gate.kind) | form_for(w.up.kind);
+    feed_forward(w, member, prepare(member, n, hidden, ffn_forms, [&](int64_t r) { return normed(w.ffn_norm, r); }));
+    pool_.barrier();
+    add_to_x(w.down, prepare(member, n, c.ffn, form_for(w.down.kind), [&](int64_t r) { return gate_.get() + r * c.ffn; }));
+  }
+  const auto wanted = static_cast<int64_t>(slice_.logit_rows.size());
+  if (wanted == 0) return;
+  const Activations last = prepare(member, wanted, hidden, form_for(weights_.lm_head.kind),
+                                   [&](int64_t r) { return normed(weights_.norm, slice_.logit_rows[static_cast<size_t>(r)]); });
+  const Share part = share(weights_.lm_head.panels(), member, pool_.size());
+  ops_.gemm(weights_.lm_head, part.begin, part.end, last, wanted, slice_.logits, c.vocab, false);
+}
+
+void Transformer::embed(int member) {
+  const ModelConfig& c = config();
+  const Share part = share(static_cast<int64_t>(slice_.rows.size()), member, pool_.size());
+  for (int64_t r = part.begin; r < part.end; ++r) {
+    const Row& row = slice_.rows[static_cast<size_t>(r)];
+    tensor::decode_row(weights_.embed, row.token, x_.get() + r * c.hidden);
+    rope_row(rope_, row.position, cosine_.get() + r * c.head_dim / 2, sine_.get() + r * c.head_dim / 2);
+  }
+}
+
+// This member's share of the panels of Q, K and V taken as one list; it finishes what it computed: bias, rotation, store.
+void Transformer::attention_inputs(const LayerWeights& w, int layer, int member, const Activations& x) {
+  const ModelConfig& c = config();
+  const auto n = static_cast<int64_t>(slice_.rows.size());
+  const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
+  const int64_t q_panels = w.q.panels(), k_panels = w.k.panels();
+  const Share part = share(q_panels + 2 * k_panels, member, pool_.size());
+  const auto clip = [&](int64_t first, int64_t count) {
+    return Share{std::clamp<int64_t>(part.begin - first, 0, count), std::clamp<int64_t>(part.end - first, 0, count)};
+  };
+  const Share q = clip(0, q_panels), k = clip(q_panels, k_panels), v = clip(q_panels + k_panels, k_panels);
+  float* const k_out = qkv_.get() + int64_t{c.heads} * c.head_dim;
+  ops_.gemm(w.q, q.begin, q.end, x, n, qkv_.get(), stride, false);
+  rotate_columns(w, layer, true, q);
+  ops_.gemm(w.k, k.begin, k.end, x, n, k_out, stride, false);
+  rotate_columns(w, layer, false, k);
+  ops_.gemm(w.v, v.begin, v.end, x, n, k_out + int64_t{c.kv_heads} * c.head_dim, stride, false);
+  store_values(w, layer, v);
+}
+
+// Bias and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel.
+void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Share panels) {
+  const ModelConfig& c = config();
+  const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
+  const int half = c.head_dim / 2, head_panels = c.head_dim / 16;
+  const std::vector<float>& bias = is_q ? w.q_bias : w.k_bias;
+  for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
+    const float* raw = qkv_.get() + r * stride + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
+    const Row& row = slice_.rows[static_cast<size_t>(r)];
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      const auto head = static_cast<int>(p / head_panels), dim = static_cast<int>(p % head_panels) * 8;
+      const float* cosine = cosine_.get() + r * half + dim;
+      const float* sine = sine_.get() + r * half + dim;
+      float in[16], out[16];
+      for (int i = 0; i < 16; ++i) in[i] = raw[p * 16 + i] + (bias.empty() ? 0.f : bias[static_cast<size_t>(p * 16 + i)]);
+      for (int i = 0; i < 8; ++i) {
+        out[i] = in[i] * cosine[i] - in[i + 8] * sine[i];
+        out[i + 8] = in[i + 8] * cosine[i] + in[i] * sine[i];
+      }
+      if (is_q) {
+        float* to = q_.get() + (r * c.heads + head) * c.head_dim + dim;
+        std::memcpy(to, out, 32);
+        std::memcpy(to + half, out + 8, 32);
+      } else {
+        const tensor::KvView view = kv_view(row, layer, head);
+        ops_.store_k(view, row.position, dim, out, 8);
+        ops_.store_k(view, row.position, dim + half, out + 8, 8);
+      }
+    }
+  }
+}
+
+void Transformer::store_values(const LayerWeights& w, int layer, Share panels) {
+  const ModelConfig& c = config();
+  const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
+  const int head_panels = c.head_dim / 16;
+  for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
+    const float* raw = qkv_.get() + r * stride + int64_t{c.heads + c.kv_heads} * c.head_dim;
+    const Row& row = slice_.rows[static_cast<size_t>(r)];
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      float out[16];
+      for (int i = 0; i < 16; ++i) out[i] = raw[p * 16 + i] + (w.v_bias.empty() ? 0.f : w.v_bias[static_cast<size_t>(p * 16 + i)]);
+      ops_.store_v(kv_view(row, layer, static_cast<int>(p / head_panels)), row.position, static_cast<int>(p % head_panels) * 16, out, 16);
+    }
+  }
+}
+
+tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) const {
+  return {.pool = reinterpret_cast<uint16_t*>(kv_.data()),
+          .block_stride = layout_.block_bytes() / 2,
+          .k_offset = layout_.k_offset(layer, kv_head) / 2,
+          .v_offset = layout_.v_offset(layer, kv_head) / 2,
+          .blocks = row.blocks,
+          .block_tokens = layout_.block_tokens,
+          .head_dim = layout_.head_dim};
+}
+
+// Neighbouring items cost about the same, so dealing them out in turn balances the members.
+void Transformer::attend(int layer, int member) {
+  for (size_t i = static_cast<size_t>(member); i < slice_.items.size(); i += static_cast<size_t>(pool_.size()))
+    attend_item(slice_.items[i], layer, members_[static_cast<size_t>(member)]);
+}
+
+void Transformer::attend_item(const Item& item, int layer, Member& mine) {
+  const ModelConfig& c = config();
+  const int32_t group = c.heads / c.kv_heads;
+  tensor::AttendRows rows;
+  tensor::Partial states[tensor::kAttendRowsMax];
+  const auto state_index = [&](int32_t r, int32_t head) {  // of partials_
+    return (static_cast<size_t>(r) * c.heads + head) * slice_.spans_max + item.span_begin;
+  };
+  for (int32_t i = 0; i < item.rows; ++i) {
+    const int32_t r = item.first_row + i, end = slice_.rows[static_cast<size_t>(r)].position + 1;
+    for (int32_t g = 0; g < group; ++g) {
+      const int32_t head = item.kv_head * group + g;
+      rows.q[rows.rows] = q_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
+      rows.begin[rows.rows] = c.sliding_window > 0 ? std::max(0, end - c.sliding_window) : 0;
+      rows.end[rows.rows] = end;
+      states[rows.rows].o = slice_.split ? partial_o_.get() + state_index(r, head) * c.head_dim : mine.o.get() + rows.rows * c.head_dim;
+      ++rows.rows;
+    }
+  }
+  const tensor::KvView view = kv_view(slice_.rows[static_cast<size_t>(item.first_row)], layer, item.kv_head);
+  const float scale = 1.f / std::sqrt(static_cast<float>(c.head_dim));
+  ops_.attend(rows, view, scale, item.span_begin, item.span_end, states, mine.attend_scratch.get());
+  for (int k = 0; k < rows.rows; ++k) {
+    const int32_t r = item.first_row + k / group, head = item.kv_head * group + k % group;
+    if (slice_.split) {
+      partials_.get()[state_index(r, head)] = states[k];
+    } else {
+      float* to = attended_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
+      for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] / states[k].sum;
+    }
+  }
+}
+
+// Row r of the attention output; split spans are joined here, in order.
+const float* Transformer::attended_row(int64_t r, Member& mine) {
+  const ModelConfig& c = config();
+  if (!slice_.split) return attended_.get() + r * c.heads * c.head_dim;
+  for (int32_t head = 0; head < c.heads; ++head) {
+    const tensor::Partial* spans = partials_.get() + (r * c.heads + head) * slice_.spans_max;
+    tensor::Partial all{.max = 0, .sum = 0, .o = mine.row.get() + head * c.head_dim};
+    for (int64_t s = 0; s < slice_.spans_max; ++s) ops_.merge(all, spans[s], c.head_dim);
+    for (int d = 0; d < c.head_dim; ++d) all.o[d] /= all.sum;
+  }
+  return mine.row.get();
+}
+
+void Transformer::feed_forward(const LayerWeights& w, int member, const Activations& x) {
+  const int64_t ffn = config().ffn;
+  const auto n = static_cast<int64_t>(slice_.rows.size());
+  const Share part = share(w.gate.panels(), member, pool_.size());
+  ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
+  ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);
+  const int64_t from = part.begin * tensor::kPanelRows, to = std::min(ffn, part.end * tensor::kPanelRows);
+  for (int64_t r = 0; r < n && from < to; ++r) ops_.silu_mul(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
+}
+
+}  // namespace baton::model

@@ -1,0 +1,120 @@
+#pragma once
+// Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps activations in L2;
+// each slice runs through all layers on the whole thread team, in phases with a barrier between them:
+//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x | [norm, quantise] gate, up, silu * | [quantise] down, += x
+// A bracketed part is done by every member for itself when the slice has at most kAloneRows tokens (it is then cheaper than a barrier),
+// else split by rows with a barrier of its own. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
+// is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
+#include <memory>
+#include <vector>
+
+#include "model/model.h"
+#include "model/rope.h"
+#include "model/transformer_weights.h"
+#include "tensor/ops.h"
+#include "tensor/threads.h"
+
+namespace baton::model {
+
+// Storage for one phase's values; grows, never shrinks, contents are not kept. 64-byte aligned.
+template <class T>
+class Buffer {
+ public:
+  T* resize(size_t n) {
+    if (n > size_) {
+      data_.reset(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})));
+      size_ = n;
+    }
+    return data_.get();
+  }
+  T* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<T, Free> data_;
+  size_t size_ = 0;
+};
+
+struct ActivationBuffer {
+  Buffer<int8_t> q;
+  Buffer<tensor::Block32> block;
+  Buffer<uint16_t> bf16;
+  Buffer<float> f32;
+  void resize(int64_t rows, int64_t cols);
+  tensor::Activations view(int64_t cols) const;  // rows of `cols` values, at most what resize() was told
+};
+
+class Transformer final : public Model {
+ public:
+  static Result<std::unique_ptr<Model>> make(std::unique_ptr<WeightFile> file, const LoadOptions& options);
+
+  const ModelConfig& config() const override { return file_->config(); }
+  kv::KvLayout kv_layout() const override { return layout_; }
+  Result<> bind_kv(std::span<std::byte> pool) override;
+  Result<std::span<const float>> step(std::span<const SeqInput> seqs) override;
+  std::string backend() const override;
+  size_t weight_bytes() const override { return weights_.step_bytes; }
+  std::string fingerprint() const override { return fingerprint_; }
+
+ private:
+  struct Row {  // one token of a slice
+    int32_t token, position;
+    const int32_t* blocks;
+  };
+  struct Item {  // queries of one sequence times one kv head (times one span, if split)
+    int32_t first_row, rows, kv_head;
+    int64_t span_begin, span_end;
+  };
+  struct Slice {
+    std::vector<Row> rows;
+    std::vector<Item> items;
+    std::vector<int32_t> logit_rows;
+    bool split = false;     // items are single spans; partial states lie in partials_
+    int64_t spans_max = 0;  // most spans any row sees
+    float* logits = nullptr;
+  };
+  struct Member {  // one thread's own memory
+    ActivationBuffer activations;
+    Buffer<std::byte> attend_scratch;
+    Buffer<float> o, row;
+  };
+
+  Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops);
+  Result<> check(std::span<const SeqInput> seqs) const;
+  void plan_items();
+  void run_slice();
+  void forward(int member);
+  void embed(int member);
+  void attention_inputs(const LayerWeights& w, int layer, int member, const tensor::Activations& x);
+  void rotate_columns(const LayerWeights& w, int layer, bool is_q, tensor::Share panels);
+  void store_values(const LayerWeights& w, int layer, tensor::Share panels);
+  void attend(int layer, int member);
+  void attend_item(const Item& item, int layer, Member& mine);
+  const float* attended_row(int64_t r, Member& mine);
+  void feed_forward(const LayerWeights& w, int member, const tensor::Activations& x);
+  template <class RowValues>
+  tensor::Activations prepare(int member, int64_t rows, int64_t cols, unsigned forms, RowValues values);
+  tensor::KvView kv_view(const Row& row, int layer, int kv_head) const;
+
+  std::unique_ptr<WeightFile> file_;
+  const tensor::Ops& ops_;
+  tensor::ThreadPool pool_;
+  Rope rope_;
+  kv::KvLayout layout_;
+  TransformerWeights weights_;
+  std::string fingerprint_;
+  std::span<std::byte> kv_;
+
+  Slice slice_;
+  std::vector<Member> members_;
+  ActivationBuffer activations_;
+  // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and sines
+  Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;
+  Buffer<float> partial_o_;                // [row][head][span][head_dim]
+  Buffer<tensor::Partial> partials_;       // [row][head][span]
+  Buffer<float> logits_;
+};
+
+}  // namespace baton::model
