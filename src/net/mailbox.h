@@ -1,8 +1,8 @@
 #pragma once
-// Mailbox<T>: values from any thread to one coroutine on an I/O thread. The engine's step thread pushes tokens; the HTTP handler pops.
-// Requires: one consumer, which made the Mailbox on its own I/O thread (it captures that executor).
-// Guarantees: push never blocks and never runs consumer code; values come in push order; close() wakes the consumer, which drains
-// what is left and then gets nullopt. Bounded by what is pushed: producers bound themselves (a request has at most max_tokens).
+// Mailbox<T>: values from any thread to one coroutine on an I/O thread. The engine's step thread pushes tokens; the HTTP handler
+// pops. Requires: one consumer, which made the Mailbox on its own I/O thread (it captures that executor). Guarantees: push never
+// blocks and never runs consumer code; values come in push order; close() wakes the consumer, which drains what is left and then
+// gets nullopt. Bounded by what is pushed: producers bound themselves (a request has at most max_tokens).
 #include <deque>
 #include <functional>
 #include <memory>
@@ -18,8 +18,8 @@ class Wakeup {  // hides the asio timer that a coroutine waits on
  public:
   Wakeup();
   ~Wakeup();
-  void notify();          // any thread; coalesced
-  Task<bool> wait();      // consumer thread; false if its thread is stopping
+  void notify();      // any thread; coalesced
+  Task<bool> wait();  // consumer thread; false if its thread is stopping
  private:
   struct Impl;
   std::shared_ptr<Impl> impl_;

@@ -1,0 +1,23 @@
+#include <thread>
+
+#include "net/scope.h"
+
+namespace baton::net {
+
+struct IoThread::Impl {
+  Scope scope;
+  std::thread thread{[this] { scope.run(); }};
+};
+
+IoThread::IoThread() : impl_(std::make_unique<Impl>()) {}
+IoThread::~IoThread() { stop(); }
+void IoThread::spawn(std::function<Task<>()> make) { impl_->scope.spawn_from_any(std::move(make)); }
+void IoThread::post(std::function<void()> f) { impl_->scope.post(std::move(f)); }
+
+void IoThread::stop() {
+  if (!impl_->thread.joinable()) return;
+  impl_->scope.post([this] { impl_->scope.stop(); });
+  impl_->thread.join();
+}
+
+}  // namespace baton::net
