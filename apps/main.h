@@ -1,0 +1,50 @@
+#pragma once
+// What the four programs share: parsing with --help and --version, and waiting for a signal to drain.
+#include <signal.h>
+
+#include <cstdio>
+
+#include "base/config.h"
+#include "base/log.h"
+
+namespace baton {
+
+// True if there is something to run; false: *exit_code is final (help shown, bad flags explained).
+inline bool parse_or_exit(Options& options, const std::vector<std::string>& args, ParsedArgs& parsed, int* exit_code) {
+  auto p = options.parse(args);
+  if (!p) {
+    std::fprintf(stderr, "%s: %s\n", options.program().c_str(), p.error().message.c_str());
+    return *exit_code = 2, false;
+  }
+  parsed = std::move(*p);
+  for (const auto& warning : parsed.warnings) std::fprintf(stderr, "%s: warning: %s\n", options.program().c_str(), warning.c_str());
+  *exit_code = 0;
+  if (parsed.help) std::fputs(options.help_text().c_str(), stdout);
+  if (parsed.version) std::printf("%s %s\n", options.program().c_str(), BATON_VERSION);
+  if (parsed.print_config) std::fputs(options.config_text().c_str(), stdout);
+  return !parsed.help && !parsed.version && !parsed.print_config;
+}
+
+inline int report(std::string_view program, const Error& error) {
+  std::fprintf(stderr, "%.*s: %s\n", static_cast<int>(program.size()), program.data(), error.message.c_str());
+  return 1;
+}
+
+// Blocks SIGINT and SIGTERM for all threads started later; call first. wait_for_stop() returns when one comes.
+inline void block_stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT), sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+inline int wait_for_stop() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT), sigaddset(&set, SIGTERM);
+  int number = 0;
+  sigwait(&set, &number);
+  return number;
+}
+
+}  // namespace baton

@@ -1,0 +1,67 @@
+#include "stack/status.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdio>
+
+namespace baton::stack {
+namespace {
+
+// Value of the first sample named `name` (any labels), or `fallback`.
+double sample(std::string_view text, std::string_view name, double fallback) {
+  for (size_t at = 0; (at = text.find(name, at)) != std::string_view::npos; at += name.size()) {
+    if (at > 0 && text[at - 1] != '\n') continue;
+    char after = at + name.size() < text.size() ? text[at + name.size()] : '\n';
+    if (after != '{' && after != ' ') continue;
+    std::string_view line = text.substr(at, text.find('\n', at) - at);
+    std::string_view number = line.substr(line.rfind(' ') + 1);
+    double v = fallback;
+    std::from_chars(number.data(), number.data() + number.size(), v);
+    return v;
+  }
+  return fallback;
+}
+
+}  // namespace
+
+void read_metrics(std::string_view text, WorkerStatus& out) {
+  out.running = sample(text, "vllm:num_requests_running", out.running);
+  out.waiting = sample(text, "vllm:num_requests_waiting", out.waiting);
+  out.kv_usage = sample(text, "vllm:kv_cache_usage_perc", out.kv_usage);
+  out.prompt_tokens = sample(text, "vllm:prompt_tokens_total", out.prompt_tokens);
+  out.generated_tokens = sample(text, "vllm:generation_tokens_total", out.generated_tokens);
+}
+
+void StatusView::erase() {
+  if (lines_ > 0) fmt::print("\033[{}A\033[J", lines_);
+  lines_ = 0;
+}
+
+void StatusView::event(std::string_view line) {
+  erase();
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+void StatusView::draw(std::string_view title, const std::vector<WorkerStatus>& all) {
+  if (!terminal_) return;
+  erase();
+  fmt::print("\033[1m{}\033[0m\n", title);
+  for (const auto& w : all) {
+    std::string load;
+    if (w.is_engine && w.state == "ready") {
+      load = fmt::format("running {:<3.0f} waiting {:<3.0f} kv {:>3.0f}%  read {:.0f}  wrote {:.0f} tokens", w.running, w.waiting,
+                         100 * w.kv_usage, w.prompt_tokens, w.generated_tokens);
+    }
+    const char* color = w.state == "ready" ? "\033[32m" : "\033[33m";
+    fmt::print("  {:<11} :{:<6} {}{:<12}\033[0m {}{}\n", w.name, w.port, color, w.state, load,
+               w.restarts > 0 ? fmt::format("  restarts {}", w.restarts) : "");
+  }
+  lines_ = all.size() + 1;
+  std::fflush(stdout);
+}
+
+void StatusView::close() { lines_ = 0; }
+
+}  // namespace baton::stack

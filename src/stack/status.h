@@ -1,0 +1,33 @@
+#pragma once
+// StatusView: what `baton up` shows. On a terminal one block of lines that is redrawn; piped, one plain line per change of state.
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace baton::stack {
+
+struct WorkerStatus {
+  std::string name, state;  // state: "starting", "loading 40%", "ready", "restarting", "stopped"
+  int port = 0;
+  double running = 0, waiting = 0, kv_usage = 0, prompt_tokens = 0, generated_tokens = 0;  // engines, from /metrics
+  bool is_engine = false;
+  int restarts = 0;
+};
+
+// Reads the few samples the status shows out of Prometheus text; absent ones stay.
+void read_metrics(std::string_view text, WorkerStatus& out);
+
+class StatusView {
+ public:
+  explicit StatusView(bool terminal) : terminal_(terminal) {}
+  void event(std::string_view line);                                        // something happened: always one line
+  void draw(std::string_view title, const std::vector<WorkerStatus>& all);  // terminal only
+  void close();                                                             // leave the block on the screen
+
+ private:
+  void erase();
+  bool terminal_;
+  size_t lines_ = 0;
+};
+
+}  // namespace baton::stack

@@ -1,0 +1,61 @@
+"""Greedy tokens are the same however a prompt travels: alone, batched, chunked, from a warm prefix cache, through P/D over shm and tcp."""
+import concurrent.futures, unittest
+
+from harness import Stack, complete, metrics, total
+from prompts import prompts
+
+PROMPTS = prompts()
+TOKENS = 24
+
+
+def all_at(port, workers=1):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda p: complete(port, p, TOKENS, ignore_eos=True), PROMPTS))
+
+
+class Identity(unittest.TestCase):
+    def compare(self, got, how):
+        for i, (want, have) in enumerate(zip(self.reference, got)):
+            self.assertEqual(want, have, f"prompt {i} differs {how}")
+
+    @classmethod
+    def setUpClass(cls):
+        with Stack(prefill=0, decode=1, engine_args=["--no-enable-prefix-caching"]) as s:
+            cls.reference = all_at(s.port)
+
+    def test_prompts_span_8_to_1500_tokens(self):
+        with Stack(prefill=0, decode=1) as s:
+            from harness import post
+            counts = [post(s.engine_port("engine-0"), "/tokenize", {"prompt": p})[2]["count"] for p in PROMPTS]
+        self.assertEqual(len(counts), 50)
+        self.assertLessEqual(min(counts), 12)
+        self.assertGreaterEqual(max(counts), 1300)
+        self.assertLessEqual(max(counts), 1600)
+
+    def test_batched_and_warm_prefix_cache(self):
+        with Stack(prefill=0, decode=1) as s:
+            self.compare(all_at(s.port, 16), "in a batch of 16")
+            port = s.engine_port("engine-0")
+            before = total(port, "vllm:prefix_cache_hits_total")
+            self.compare(all_at(s.port, 4), "with a warm prefix cache")
+            self.assertGreater(total(port, "vllm:prefix_cache_hits_total"), before + 5000)
+
+    def test_chunked_differently_and_small_pool(self):
+        with Stack(prefill=0, decode=1, engine_args=["--max-num-batched-tokens=97", "--max-num-seqs=5", "--num-gpu-blocks-override=160"]) as s:
+            self.compare(all_at(s.port, 8), "in chunks of at most 97 tokens over a pool of 160 blocks")
+
+    def through_pd(self, transport):
+        with Stack(prefill=1, decode=1, args=["--kv-transport", transport]) as s:
+            self.compare(all_at(s.port, 3), f"through P/D over {transport}")
+            decode = s.engine_port("decode-0")
+            moved = total(decode, "vllm:external_prefix_cache_hits_total")
+            self.assertGreater(moved, 8000, "prompt tokens came from the prefill worker")
+            computed = total(decode, "vllm:prompt_tokens_by_source_total", 'source="local_compute"')
+            self.assertEqual(computed, 0, "the decode worker computed prompt tokens")
+            self.assertEqual(total(decode, "vllm:nixl_num_failed_transfers_total"), 0)
+
+    def test_pd_over_shm(self):
+        self.through_pd("shm")
+
+    def test_pd_over_tcp(self):
+        self.through_pd("tcp")
