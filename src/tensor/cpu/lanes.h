@@ -1,0 +1,358 @@
+#pragma once
+// Kernels written once over a vector of kLanes floats and compiled by each instruction set's own file with its own flags: row
+// operations, softmax and attention over token-major tiles, and linear layers with float weights.
+// Everything lies in an unnamed namespace, and no std:: function is called: a shared inline compiled here with AVX-512 could
+// otherwise be the copy the linker keeps for machines without it. Included only by the .cc files of this folder.
+// Every loop runs in one fixed order; fma() is the only fused multiply-add (contraction is off).
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/ops.h"
+
+namespace baton::tensor {
+namespace {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+using Vf = float __attribute__((vector_size(kLanes * 4)));
+using Vi = int32_t __attribute__((vector_size(kLanes * 4)));
+using Vu16 = uint16_t __attribute__((vector_size(kLanes * 2)));
+
+inline Vf load(const float* p) {
+  Vf v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, Vf v) { __builtin_memcpy(p, &v, sizeof v); }
+inline Vf splat(float f) { return Vf{} + f; }
+inline Vf fma(Vf a, Vf b, Vf c) {
+#if defined(__FMA__)
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+inline Vf max(Vf a, Vf b) { return a > b ? a : b; }
+inline int64_t min_i(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max_i(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Vectors from n < kLanes floats, the rest zero; and back.
+inline Vf load_some(const float* p, int64_t n) {
+  Vf v{};
+  __builtin_memcpy(&v, p, static_cast<size_t>(n) * 4);
+  return v;
+}
+inline void store_some(float* p, Vf v, int64_t n) { __builtin_memcpy(p, &v, static_cast<size_t>(n) * 4); }
+
+inline float sum(Vf v) {  // a tree: halves are added until one is left
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) v[i] += v[i + width];
+  return v[0];
+}
+inline float max_of(Vf v) {
+  float m = v[0];
+  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+inline Vf from_bf16(const uint16_t* p) {
+  Vu16 h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return __builtin_bit_cast(Vf, __builtin_convertvector(h, Vi) << 16);
+}
+// Finite halves, subnormals included: the exponent is moved by a multiplication, which is exact.
+inline Vf from_f16(const uint16_t* p) {
+  Vu16 h;
+  __builtin_memcpy(&h, p, sizeof h);
+  const Vi wide = __builtin_convertvector(h, Vi);
+  const Vf magnitude = __builtin_bit_cast(Vf, (wide & 0x7fff) << 13) * 0x1p112f;
+  return __builtin_bit_cast(Vf, __builtin_bit_cast(Vi, magnitude) | (wide & 0x8000) << 16);
+}
+inline uint16_t to_bf16(float f) {
+  const auto bits = __builtin_bit_cast(uint32_t, f);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// e^x, relative error below 2e-7 on [-87, 88]; below that 0. Cephes' degree-5 polynomial after removing n ln 2.
+inline Vf exp(Vf x) {
+  const Vf clamped = max(x, splat(-87.3f));
+  const Vf top = clamped < 88.3f ? clamped : splat(88.3f);
+  const Vf magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vf n = fma(top, splat(1.44269504088896341f), magic) - magic;
+  Vf r = fma(n, splat(-0.693359375f), top);
+  r = fma(n, splat(2.12194440e-4f), r);
+  Vf p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p, r * r, r + 1.f);
+  const Vi power = (__builtin_convertvector(n, Vi) + 127) << 23;
+  const Vf e = p * __builtin_bit_cast(Vf, power);
+  return x < -87.3f ? splat(0) : e;
+}
+inline float exp1(float x) { return exp(splat(x))[0]; }
+
+// ---- rows -----------------------------------------------------------------------------------------------------------------------
+
+inline void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  Vf squares{};
+  const int64_t whole = n - n % kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) squares = fma(load(x + i), load(x + i), squares);
+  if (whole < n) {
+    const Vf v = load_some(x + whole, n - whole);
+    squares = fma(v, v, squares);
+  }
+  const float scale = 1.f / __builtin_sqrtf(sum(squares) / static_cast<float>(n) + eps);
+  for (int64_t i = 0; i < whole; i += kLanes) store(out + i, load(x + i) * scale * load(weight + i));
+  for (int64_t i = whole; i < n; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+inline void silu_mul(float* gate, const float* up, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const int64_t left = n - i;
+    const Vf g = left >= kLanes ? load(gate + i) : load_some(gate + i, left);
+    const Vf u = left >= kLanes ? load(up + i) : load_some(up + i, left);
+    const Vf y = g / (exp(-g) + 1.f) * u;
+    if (left >= kLanes)
+      store(gate + i, y);
+    else
+      store_some(gate + i, y, left);
+  }
+}
+
+// Inputs [32 b, 32 b + 32) of a row to i8; n of them exist, the rest are zero.
+inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block) {
+  constexpr int kVectors = 32 / kLanes;
+  Vf v[kVectors];
+  Vf top{};
+  for (int i = 0; i < kVectors; ++i) {
+    const int64_t left = n - i * kLanes;
+    v[i] = left >= kLanes ? load(x + i * kLanes) : left > 0 ? load_some(x + i * kLanes, left) : Vf{};
+    top = max(top, max(v[i], -v[i]));
+  }
+  const float amax = max_of(top);
+  const float d = amax / 127.f;
+  const float inverse = amax > 0 ? 127.f / amax : 0.f;
+  Vi low{}, all{};
+  for (int i = 0; i < kVectors; ++i) {
+    const Vf rounded = v[i] * inverse + 12582912.f;  // the integer stands in the low bits of the mantissa
+    const Vi integer = __builtin_bit_cast(Vi, rounded) - 0x4b400000;
+    all += integer;
+    if (i < kVectors / 2) low += integer;
+    using Vi8 = int8_t __attribute__((vector_size(kLanes)));
+    const Vi8 bytes = __builtin_convertvector(integer, Vi8);
+    __builtin_memcpy(q + i * kLanes, &bytes, sizeof bytes);
+  }
+  int32_t total = 0, first = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    total += all[i];
+    first += low[i];
+  }
+  block = {.d = d, .ds = d * static_cast<float>(total), .nsum = -total, .nsum_low = -first};
+}
+
+inline void prepare(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r) {
+  const int64_t row = r * out.cols;
+  if (forms & kI8)
+    for (int64_t b = 0; b < out.cols / 32; ++b)
+      quantise_block(x + b * 32, n - b * 32, out.q + row + b * 32, out.block[r * (out.cols / 32) + b]);
+  if (forms & kBf16Form)
+    for (int64_t i = 0; i < out.cols; ++i) out.bf16[row + i] = i < n ? to_bf16(x[i]) : 0;
+  if (forms & kF32Form)
+    for (int64_t i = 0; i < out.cols; ++i) out.f32[row + i] = i < n ? x[i] : 0;
+}
+
+// ---- linear layers with float weights -----------------------------------------------------------------------------------------------
+
+// 16 weights of input k of a record, as f32 vectors.
+template <PanelKind kind>
+inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
+  for (int i = 0; i < 16 / kLanes; ++i) {
+    if constexpr (kind == PanelKind::kF32) {
+      w[i] = load(reinterpret_cast<const float*>(rec) + k * 16 + i * kLanes);
+    } else if constexpr (kind == PanelKind::kF16) {
+      w[i] = from_f16(reinterpret_cast<const uint16_t*>(rec) + k * 16 + i * kLanes);
+    } else {  // bf16 pairs: the even input is the low half of a 32-bit word, the odd one the high half
+      Vi pair;
+      __builtin_memcpy(&pair, reinterpret_cast<const uint16_t*>(rec) + k / 2 * 32 + i * kLanes * 2, sizeof pair);
+      w[i] = __builtin_bit_cast(Vf, k % 2 ? pair & static_cast<int32_t>(0xffff0000) : pair << 16);
+    }
+  }
+}
+
+// Rows [row, row + MT) times one panel: one accumulator per output, inputs in order.
+template <PanelKind kind, int MT>
+inline void float_tile(const std::byte* panel, const Activations& x, int64_t row, float (*out)[16]) {
+  Vf acc[MT][16 / kLanes] = {};
+  for (int64_t b = 0; b < x.cols / 32; ++b) {
+    const std::byte* rec = panel + static_cast<size_t>(b) * record_bytes(kind);
+    for (int k = 0; k < 32; ++k) {
+      Vf w[16 / kLanes];
+      weights16<kind>(rec, k, w);
+      for (int m = 0; m < MT; ++m) {
+        const int64_t at = (row + m) * x.cols + b * 32 + k;
+        const float value = kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[at]) << 16) : x.f32[at];
+        for (int i = 0; i < 16 / kLanes; ++i) acc[m][i] = fma(w[i], splat(value), acc[m][i]);
+      }
+    }
+  }
+  for (int m = 0; m < MT; ++m)
+    for (int i = 0; i < 16 / kLanes; ++i) store(out[m] + i * kLanes, acc[m][i]);
+}
+
+// Tile results to out: the first `n` of 16 columns.
+inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t stride, bool add) {
+  for (int r = 0; r < m; ++r)
+    for (int i = 0; i < n; ++i) out[r * stride + i] = add ? out[r * stride + i] + tile[r][i] : tile[r][i];
+}
+
+template <PanelKind kind, int MT>
+inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+  for (int64_t p = begin; p < end; ++p) {
+    const int n = static_cast<int>(min_i(16, w.rows - p * 16));
+    int64_t r = 0;
+    float tile[MT][16];
+    for (; r + MT <= m; r += MT) {
+      float_tile<kind, MT>(w.panel(p), x, r, tile);
+      put_tile(tile, MT, n, out + r * stride + p * 16, stride, add);
+    }
+    for (; r < m; ++r) {
+      float_tile<kind, 1>(w.panel(p), x, r, tile);
+      put_tile(tile, 1, n, out + r * stride + p * 16, stride, add);
+    }
+  }
+}
+
+// ---- attention ----------------------------------------------------------------------------------------------------------------------
+
+inline void merge(Partial& into, const Partial& next, int head_dim) {
+  if (next.sum == 0) return;
+  if (into.sum == 0) {
+    into.max = next.max;
+    into.sum = next.sum;
+    __builtin_memcpy(into.o, next.o, static_cast<size_t>(head_dim) * 4);
+    return;
+  }
+  const float top = into.max > next.max ? into.max : next.max;
+  const float a = exp1(into.max - top), b = exp1(next.max - top);
+  into.max = top;
+  into.sum = into.sum * a + next.sum * b;
+  for (int i = 0; i < head_dim; i += kLanes) {
+    const int left = head_dim - i;
+    if (left >= kLanes)
+      store(into.o + i, fma(load(into.o + i), splat(a), load(next.o + i) * b));
+    else
+      store_some(into.o + i, fma(load_some(into.o + i, left), splat(a), load_some(next.o + i, left) * b), left);
+  }
+}
+
+// scratch: scores [32 rows][128 tokens] f32, the span's o [32][head_dim] f32, then what the tile policy wants.
+struct Scratch {
+  float* scores;
+  float* o;
+  void* rest;
+};
+inline Scratch scratch_of(void* p, int head_dim) {
+  auto* f = static_cast<float*>(p);
+  return {f, f + kAttendRowsMax * kSpanTokens, f + kAttendRowsMax * (kSpanTokens + head_dim)};
+}
+
+// Scores of one row over a span become weights exp(score * scale - max), zero outside [lo, hi). Returns their maximum and sum.
+inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scale, Partial& out) {
+  Vi lane{};
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  const auto seen = [&](int64_t i) { return (lane + static_cast<int32_t>(i) >= static_cast<int32_t>(lo)) & (lane + static_cast<int32_t>(i) < static_cast<int32_t>(hi)); };
+  Vf top = splat(-__builtin_inff());
+  for (int64_t i = 0; i < n; i += kLanes) top = max(top, seen(i) ? load(s + i) * scale : splat(-__builtin_inff()));
+  out.max = max_of(top);
+  Vf total{};
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vf p = seen(i) ? exp(load(s + i) * scale - out.max) : Vf{};
+    store(s + i, p);
+    total += p;
+  }
+  out.sum = sum(total);
+}
+
+// Tiles is the order of the cache: start() prepares the query rows; scores() fills scores[row][token - t0] for tokens [t0, t1) and may
+// write anything for the tokens that fill up a group of 16; weigh() computes o[row] = sum of weight * V over tokens [t0, t1).
+template <class Tiles>
+inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out, void* memory) {
+  const Scratch scratch = scratch_of(memory, kv.head_dim);
+  int64_t first = rows.begin[0], last = rows.end[0];
+  for (int r = 0; r < rows.rows; ++r) {
+    first = min_i(first, rows.begin[r]);
+    last = max_i(last, rows.end[r]);
+    out[r].sum = 0;
+  }
+  Tiles::start(rows, kv, scratch.rest);
+  for (int64_t span = span_begin; span < span_end; ++span) {
+    const int64_t t0 = span * kSpanTokens, t1 = min_i(t0 + kSpanTokens, last);
+    if (t1 <= t0 || t0 + kSpanTokens <= first) continue;
+    const int64_t padded = (t1 - t0 + 15) / 16 * 16;
+    Tiles::scores(rows, kv, t0, t1, scratch.scores, scratch.rest);
+    Partial part[kAttendRowsMax];
+    for (int r = 0; r < rows.rows; ++r) {
+      float* s = scratch.scores + r * kSpanTokens;
+      const int64_t lo = max_i(rows.begin[r] - t0, 0), hi = min_i(rows.end[r] - t0, kSpanTokens);
+      part[r] = {.max = 0, .sum = 0, .o = scratch.o + r * kv.head_dim};
+      if (lo < hi)
+        softmax_span(s, lo, hi, padded, scale, part[r]);
+      else
+        __builtin_memset(s, 0, static_cast<size_t>(padded) * 4);
+    }
+    Tiles::weigh(rows, kv, t0, t1, scratch.scores, scratch.o, scratch.rest);
+    for (int r = 0; r < rows.rows; ++r) merge(out[r], part[r], kv.head_dim);
+  }
+}
+
+// K and V as [token][dim]; f32 arithmetic on bf16 values.
+struct TokenMajor {
+  static void start(const AttendRows&, const KvView&, void*) {}
+
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, float* s, void*) {
+    for (int64_t t = t0; t < t1; ++t) {
+      const uint16_t* k = kv.k_tile(t) + t % kv.block_tokens * kv.head_dim;
+      for (int r = 0; r < rows.rows; ++r) {
+        Vf acc{};
+        for (int i = 0; i < kv.head_dim; i += kLanes) acc = fma(load(rows.q[r] + i), from_bf16(k + i), acc);
+        s[r * kSpanTokens + t - t0] = sum(acc);
+      }
+    }
+    for (int r = 0; r < rows.rows; ++r)
+      for (int64_t t = t1; (t - t0) % 16 != 0; ++t) s[r * kSpanTokens + t - t0] = 0;
+  }
+
+  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* s, float* o, void*) {
+    __builtin_memset(o, 0, static_cast<size_t>(rows.rows) * kv.head_dim * 4);
+    for (int64_t t = t0; t < t1; ++t) {
+      const uint16_t* v = kv.v_tile(t) + t % kv.block_tokens * kv.head_dim;
+      for (int r = 0; r < rows.rows; ++r) {
+        const Vf p = splat(s[r * kSpanTokens + t - t0]);
+        float* to = o + r * kv.head_dim;
+        for (int i = 0; i < kv.head_dim; i += kLanes) store(to + i, fma(p, from_bf16(v + i), load(to + i)));
+      }
+    }
+  }
+
+  static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
+    uint16_t* k = kv.k_tile(token) + token % kv.block_tokens * kv.head_dim + dim;
+    for (int i = 0; i < n; ++i) k[i] = to_bf16(x[i]);
+  }
+  static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
+    uint16_t* v = kv.v_tile(token) + token % kv.block_tokens * kv.head_dim + dim;
+    for (int i = 0; i < n; ++i) v[i] = to_bf16(x[i]);
+  }
+};
+
+}  // namespace
+}  // namespace baton::tensor

@@ -1,0 +1,43 @@
+#include "tensor/ops.h"
+
+#include "tensor/cpu/backends.h"
+
+namespace baton::tensor {
+namespace {
+
+bool cpu_has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+size_t attend_scratch_bytes(int head_dim) {
+  // scores, span o (f32); queries, weights (bf16)
+  return static_cast<size_t>(kAttendRowsMax) * (4 * (kSpanTokens + static_cast<size_t>(head_dim)) + 2 * (kSpanTokens + static_cast<size_t>(head_dim)));
+}
+
+Result<const Ops*> find_ops(std::string_view isa) {
+  if (isa == "plain") return &plain_ops();
+  if (isa == "avx512" || (isa == "auto" && cpu_has_avx512())) {
+    if (!cpu_has_avx512()) return fail(Code::kFailedPrecondition, "isa avx512: this CPU lacks AVX-512 with VNNI and BF16; use auto");
+    return &avx512_ops();
+  }
+  if (isa == "auto") return &plain_ops();
+  return fail(Code::kInvalidArgument, "unknown isa \"", isa, "\": one of auto, avx512, avx2, plain");
+}
+
+unsigned form_for(PanelKind kind) {
+  switch (kind) {
+    case PanelKind::kBf16: return kBf16Form;
+    case PanelKind::kF16:
+    case PanelKind::kF32: return kF32Form;
+    default: return kI8;
+  }
+}
+
+}  // namespace baton::tensor

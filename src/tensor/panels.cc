@@ -1,0 +1,257 @@
+#include "tensor/panels.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/result.h"
+
+namespace baton::tensor {
+namespace {
+
+struct FormatRow {
+  int block;
+  size_t block_bytes;
+  PanelKind kind;
+  int bias_log2;
+};
+constexpr FormatRow kFormatTable[kFormats] = {
+    {1, 4, PanelKind::kF32, 0},       // F32
+    {1, 2, PanelKind::kF16, 0},       // F16
+    {1, 2, PanelKind::kBf16, 0},      // BF16
+    {32, 34, PanelKind::kU8, 7},      // Q8_0
+    {32, 18, PanelKind::kU4, 3},      // Q4_0
+    {32, 20, PanelKind::kU4Min, 0},   // Q4_1
+    {32, 22, PanelKind::kU8, 4},      // Q5_0
+    {32, 24, PanelKind::kU8Min, 0},   // Q5_1
+    {256, 144, PanelKind::kU4Min, 0}, // Q4_K
+    {256, 176, PanelKind::kU8Min, 0}, // Q5_K
+    {256, 210, PanelKind::kU8Half, 5} // Q6_K
+};
+const FormatRow& row_of_table(Format f) { return kFormatTable[static_cast<int>(f)]; }
+
+// 32 consecutive weights as unsigned integers: w[j] = d[j / 16] * (q[j] - bias) or d * q[j] + m. Scales as the f32 the format defines.
+struct Block {
+  uint8_t q[32];
+  float d[2];
+  float m;
+};
+
+uint16_t load16(const uint8_t* p) {
+  uint16_t v;
+  std::memcpy(&v, p, 2);
+  return v;
+}
+float load_half(const uint8_t* p) { return f16_to_f32(load16(p)); }
+
+void nibbles(const uint8_t* qs, uint8_t* q) {
+  for (int j = 0; j < 16; ++j) {
+    q[j] = qs[j] & 15;
+    q[j + 16] = qs[j] >> 4;
+  }
+}
+
+void fifth_bits(const uint8_t* qh, uint8_t* q) {
+  uint32_t bits;
+  std::memcpy(&bits, qh, 4);
+  for (int j = 0; j < 32; ++j) q[j] = static_cast<uint8_t>(q[j] | ((bits >> j & 1) << 4));
+}
+
+// Q4_K and Q5_K: the 6-bit (scale, minimum) pair of sub-block j, from the 12 packed bytes.
+void k_scale(const uint8_t* b, int j, int& sc, int& mn) {
+  if (j < 4) {
+    sc = b[j] & 63;
+    mn = b[j + 4] & 63;
+  } else {
+    sc = (b[j + 4] & 15) | (b[j - 4] >> 6 << 4);
+    mn = (b[j + 4] >> 4) | (b[j] >> 6 << 4);
+  }
+}
+
+void decode_k(Format f, const uint8_t* p, int sub, Block& out) {
+  int sc, mn;
+  k_scale(p + 4, sub, sc, mn);
+  out.d[0] = out.d[1] = load_half(p) * static_cast<float>(sc);
+  out.m = -load_half(p + 2) * static_cast<float>(mn);
+  const uint8_t* qs = p + (f == Format::kQ5_K ? 48 : 16) + sub / 2 * 32;
+  for (int l = 0; l < 32; ++l) {
+    out.q[l] = sub % 2 ? qs[l] >> 4 : qs[l] & 15;
+    if (f == Format::kQ5_K) out.q[l] = static_cast<uint8_t>(out.q[l] | ((p[16 + l] >> sub & 1) << 4));
+  }
+}
+
+void decode_q6_k(const uint8_t* p, int sub, Block& out) {
+  const int half = sub / 4, field = sub % 4;  // 32 elements: field 0..3 of a half of 128
+  const uint8_t* ql = p + half * 64 + field % 2 * 32;
+  const uint8_t* qh = p + 128 + half * 32;
+  const auto* scales = reinterpret_cast<const int8_t*>(p + 192) + half * 8 + field * 2;
+  const float d = load_half(p + 208);
+  out.d[0] = d * static_cast<float>(scales[0]);
+  out.d[1] = d * static_cast<float>(scales[1]);
+  out.m = 0;
+  for (int l = 0; l < 32; ++l) {
+    const int low = field < 2 ? ql[l] & 15 : ql[l] >> 4;
+    out.q[l] = static_cast<uint8_t>(low | ((qh[l] >> (2 * field) & 3) << 4));
+  }
+}
+
+// Weights 32 * b ... of a row of a quantised format.
+void decode_block(Format f, const std::byte* row, int64_t b, Block& out) {
+  const auto* base = reinterpret_cast<const uint8_t*>(row);
+  const FormatRow& t = row_of_table(f);
+  if (t.block == 256) {
+    const uint8_t* p = base + static_cast<size_t>(b / 8) * t.block_bytes;
+    return f == Format::kQ6_K ? decode_q6_k(p, static_cast<int>(b % 8), out) : decode_k(f, p, static_cast<int>(b % 8), out);
+  }
+  const uint8_t* p = base + static_cast<size_t>(b) * t.block_bytes;
+  out.d[0] = out.d[1] = load_half(p);
+  const bool has_min = f == Format::kQ4_1 || f == Format::kQ5_1;
+  out.m = has_min ? load_half(p + 2) : 0;
+  p += has_min ? 4 : 2;
+  if (f == Format::kQ8_0) {
+    for (int j = 0; j < 32; ++j) out.q[j] = static_cast<uint8_t>(p[j] ^ 0x80);
+    return;
+  }
+  const bool five = f == Format::kQ5_0 || f == Format::kQ5_1;
+  nibbles(p + (five ? 4 : 0), out.q);
+  if (five) fifth_bits(p, out.q);
+}
+
+void store16(std::byte* p, uint16_t v) { std::memcpy(p, &v, 2); }
+
+// Lane `lane` of one record of a quantised kind.
+void put_block(const Block& b, PanelKind kind, int lane, std::byte* rec) {
+  const bool four = kind == PanelKind::kU4 || kind == PanelKind::kU4Min;
+  auto* q = reinterpret_cast<uint8_t*>(rec);
+  for (int quad = 0; quad < 8; ++quad) {
+    for (int i = 0; i < 4; ++i) {
+      const uint8_t v = b.q[quad * 4 + i];
+      if (!four)
+        q[quad * 64 + lane * 4 + i] = v;
+      else if (quad < 4)
+        q[quad * 64 + lane * 4 + i] = v;
+      else
+        q[(quad - 4) * 64 + lane * 4 + i] = static_cast<uint8_t>(q[(quad - 4) * 64 + lane * 4 + i] | v << 4);
+    }
+  }
+  std::byte* scales = rec + (four ? 256 : 512) + lane * 2;
+  store16(scales, f32_to_f16(b.d[0]));
+  if (kind == PanelKind::kU8Half) store16(scales + 32, f32_to_f16(b.d[1]));
+  if (kind == PanelKind::kU4Min || kind == PanelKind::kU8Min) store16(scales + 32, f32_to_f16(b.m));
+}
+
+// Lane `lane` of one record of a float kind: inputs [32 * b, 32 * b + 32) of the row, zero beyond its end.
+void put_floats(const Matrix& m, const std::byte* row, int64_t b, int lane, std::byte* rec) {
+  const size_t size = format_block_bytes(m.format);
+  const int64_t n = std::min<int64_t>(kRecordInputs, m.cols - b * kRecordInputs);
+  for (int64_t i = 0; i < n; ++i) {
+    const std::byte* from = row + static_cast<size_t>(b * kRecordInputs + i) * size;
+    const int64_t slot = m.format == Format::kBf16 ? (i / 2 * kPanelRows + lane) * 2 + i % 2 : i * kPanelRows + lane;
+    std::memcpy(rec + static_cast<size_t>(slot) * size, from, size);
+  }
+}
+
+}  // namespace
+
+int format_block(Format f) { return row_of_table(f).block; }
+size_t format_block_bytes(Format f) { return row_of_table(f).block_bytes; }
+PanelKind panel_kind(Format f) { return row_of_table(f).kind; }
+int panel_bias_log2(Format f) { return row_of_table(f).bias_log2; }
+
+size_t record_bytes(PanelKind k) {
+  switch (k) {
+    case PanelKind::kU4: return 256 + 32;
+    case PanelKind::kU4Min: return 256 + 64;
+    case PanelKind::kU8: return 512 + 32;
+    case PanelKind::kU8Min:
+    case PanelKind::kU8Half: return 512 + 64;
+    case PanelKind::kBf16:
+    case PanelKind::kF16: return 1024;
+    case PanelKind::kF32: return 2048;
+  }
+  return 0;
+}
+
+Panels panels_for(const Matrix& m) {
+  BATON_CHECK(m.cols % format_block(m.format) == 0);
+  return {.kind = panel_kind(m.format), .bias_log2 = panel_bias_log2(m.format), .rows = m.rows, .cols = m.cols, .data = nullptr};
+}
+
+void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end, std::byte* dst) {
+  const size_t bytes = record_bytes(shape.kind);
+  const bool floats = format_block(m.format) == 1;
+  std::memset(dst, 0, static_cast<size_t>(end - begin) * shape.panel_bytes());  // padding rows and inputs weigh nothing
+  for (int64_t p = begin; p < end; ++p) {
+    std::byte* panel = dst + static_cast<size_t>(p - begin) * shape.panel_bytes();
+    for (int lane = 0; lane < kPanelRows; ++lane) {
+      const int64_t n = p * kPanelRows + lane;
+      if (n >= m.rows) break;
+      const std::byte* row = m.row(row_of.empty() ? n : row_of[static_cast<size_t>(n)]);
+      for (int64_t b = 0; b < shape.records(); ++b) {
+        std::byte* rec = panel + static_cast<size_t>(b) * bytes;
+        if (floats) {
+          put_floats(m, row, b, lane, rec);
+        } else {
+          Block block;
+          decode_block(m.format, row, b, block);
+          put_block(block, shape.kind, lane, rec);
+        }
+      }
+    }
+  }
+}
+
+void decode_row(const Matrix& m, int64_t r, float* out) {
+  const std::byte* row = m.row(r);
+  const size_t size = format_block_bytes(m.format);
+  if (format_block(m.format) == 1) {
+    for (int64_t i = 0; i < m.cols; ++i) {
+      const auto* p = reinterpret_cast<const uint8_t*>(row) + static_cast<size_t>(i) * size;
+      if (m.format == Format::kF32)
+        std::memcpy(out + i, p, 4);
+      else
+        out[i] = m.format == Format::kF16 ? load_half(p) : bf16_to_f32(load16(p));
+    }
+    return;
+  }
+  const bool has_min = panel_bias_log2(m.format) == 0;
+  const float bias = has_min ? 0.f : static_cast<float>(1 << panel_bias_log2(m.format));
+  for (int64_t b = 0; b < m.cols / 32; ++b) {
+    Block block;
+    decode_block(m.format, row, b, block);
+    for (int j = 0; j < 32; ++j) out[b * 32 + j] = block.d[j / 16] * (static_cast<float>(block.q[j]) - bias) + block.m;
+  }
+}
+
+float f16_to_f32(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
+  const uint32_t exponent = h >> 10 & 31, mantissa = h & 1023;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
+  if (exponent == 0) {
+    const float f = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign ? -f : f;
+  }
+  return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+uint16_t f32_to_f16(float f) {
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  const uint32_t magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to 2^16 or beyond
+  if (magnitude < 0x38800000) {                                              // subnormal: steps of 2^-24; the addition rounds to even
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000));
+  }
+  const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
+}
+
+uint16_t f32_to_bf16(float f) {
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+}  // namespace baton::tensor
