@@ -3,9 +3,9 @@
 // Source: facts sheet "kv_transfer" 7 and 8. One TransferNode an engine; it runs one I/O thread of its own.
 // The step thread calls offer/release/fetch/cancel and poll(); nothing here blocks it.
 // A grant: one-shot, random 128 bit, bound to a prompt digest, leased (renewed by the consumer's heartbeats), with the producer's
-// incarnation. A fetched block is handed over only after its chunk checksum and the prompt digest agreed. Peers are connected at start
-// and on set_peers(), never on a request's path; a peer that is not connected when fetch() comes is connected in the background while
-// that fetch fails at once with kUnavailable, so the caller recomputes.
+// incarnation. A fetched block is handed over only after its chunk checksum and the prompt digest agreed. Peers are connected at
+// start and on set_peers(), never on a request's path; a peer that is not connected when fetch() comes is connected in the
+// background while that fetch fails at once with kUnavailable, so the caller recomputes.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,22 +23,24 @@
 namespace baton::transfer {
 
 struct NodeOptions {
-  std::string engine_id;                 // uuid of this engine, stable for the process
-  std::string host = "127.0.0.1";        // bind and advertised address
-  int port = 0;                          // side-channel port; 0 = any
-  std::vector<std::string> peers;        // "host:port" to connect at start
-  std::string transport = "auto";        // auto (shm on one host, else tcp), shm, tcp
-  std::string fingerprint;               // model fingerprint; peers that differ are refused with the reason
+  std::string engine_id;           // uuid of this engine, stable for the process
+  std::string host = "127.0.0.1";  // bind and advertised address
+  int port = 0;                    // side-channel port; 0 = any
+  std::vector<std::string> peers;  // "host:port" to connect at start
+  std::string transport = "auto";  // auto (shm on one host, else tcp), shm, tcp
+  std::string fingerprint;         // model fingerprint; peers that differ are refused with the reason
   int lease_ms = 30'000;
-  int fetch_timeout_ms = 30'000;         // no progress for this long fails a fetch
+  int fetch_timeout_ms = 30'000;  // no progress for this long fails a fetch
   size_t chunk_bytes = 4u << 20;
-  std::string secret;                    // shared secret for HELLO's HMAC; "" = none
+  std::string secret;    // shared secret of the handshake's HMAC proofs, both ways; "" = none
+  Labels metric_labels;  // put on the vllm:nixl_* metrics: model_name, engine
 };
 
-// The KV pool's memory: a memfd mapping so that same-host peers can map it too. Owner: the engine; outlives Model and TransferNode.
+// The KV pool's memory: a memfd mapping so that same-host peers can map it too. Owner: the engine; outlives Model and
+// TransferNode.
 class PoolMemory {
  public:
-  static Result<PoolMemory> create(size_t bytes, const std::string& name);   // zeroed lazily, huge pages asked for
+  static Result<PoolMemory> create(size_t bytes, const std::string& name);  // zeroed lazily, huge pages asked for
   PoolMemory(PoolMemory&&) noexcept;
   PoolMemory& operator=(PoolMemory&&) noexcept;
   ~PoolMemory();
@@ -54,13 +56,13 @@ class PoolMemory {
 
 // What a producer offers and what travels in kv_transfer_params (wire/kv_params.h).
 struct Offer {
-  uint64_t request = 0;                  // the scheduler's RequestId, given back in events
-  std::vector<int32_t> blocks;           // block i holds tokens [i * block_tokens, ...)
-  int32_t n_tokens = 0;                  // tokens whose KV is complete
-  Digest prompt_digest{};                // of the token ids [0, n_tokens)
+  uint64_t request = 0;         // the scheduler's RequestId, given back in events
+  std::vector<int32_t> blocks;  // block i holds tokens [i * block_tokens, ...)
+  int32_t n_tokens = 0;         // tokens whose KV is complete
+  Digest prompt_digest{};       // of the token ids [0, n_tokens)
 };
 struct Grant {
-  std::string token;                     // 32 hex digits
+  std::string token;  // 32 hex digits
   uint64_t incarnation = 0;
   std::string engine_id, host;
   int port = 0;
@@ -70,10 +72,10 @@ struct Grant {
 struct Fetch {
   uint64_t request = 0;
   Grant grant;
-  Digest prompt_digest{};                // computed from our own tokens: another prompt's KV can never be taken
-  int32_t first_token = 0;               // multiple of block_tokens
+  Digest prompt_digest{};   // computed from our own tokens: another prompt's KV can never be taken
+  int32_t first_token = 0;  // multiple of block_tokens
   int32_t n_tokens = 0;
-  std::vector<int32_t> blocks;           // destination blocks in our pool; not touched after the fetch's event was polled
+  std::vector<int32_t> blocks;  // destination blocks in our pool; not touched after the fetch's event was polled
 };
 
 struct Event {
@@ -84,37 +86,42 @@ struct Event {
   };
   Kind kind{};
   uint64_t request = 0;
-  int32_t valid_tokens = 0;              // from first_token on
+  int32_t valid_tokens = 0;  // from first_token on
   std::optional<Error> error;
   size_t bytes = 0;
   double seconds = 0;
-  std::string transport;                 // "shm", "tcp"
+  std::string transport;  // "shm", "tcp"
 };
 
 struct PeerStatus {
-  std::string address, engine_id, transport, state, detail;   // state: connected, connecting, refused
-  double gigabytes_per_s = 0, rtt_us = 0;                      // start-up self-test
+  std::string address, engine_id, transport, state, detail;  // state: connected, connecting, refused
+  double gigabytes_per_s = 0, rtt_us = 0;                    // start-up self-test
 };
 
 class TransferNode {
  public:
-  static Result<std::unique_ptr<TransferNode>> start(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics);
-  virtual ~TransferNode() = default;     // revokes grants, closes peers, joins the thread
+  static Result<std::unique_ptr<TransferNode>> start(NodeOptions options, kv::KvLayout layout, PoolMemory& pool,
+                                                     Metrics& metrics);
+  virtual ~TransferNode() = default;  // revokes grants, closes peers, joins the thread
   virtual int port() const = 0;
   virtual uint64_t incarnation() const = 0;
   virtual void set_peers(std::vector<std::string> peers) = 0;
 
   virtual Grant offer(Offer offer) = 0;
-  virtual void release(uint64_t request) = 0;    // producer: revoke and free; an event kGrantReleased follows once no reader is left
+  virtual void release(
+      uint64_t request) = 0;  // producer: revoke and free; an event kGrantReleased follows once no reader is left
+  // Consumer: keeps the grant alive from now on (call it when the request arrives, it may queue long) until its fetch ends or
+  // decline().
+  virtual void hold(const Grant& grant) = 0;
   // Consumer: tells the producer that a grant will never be fetched (rejected, aborted, hit locally). Idempotent, best effort.
   virtual void decline(const Grant& grant) = 0;
-  virtual void fetch(Fetch fetch) = 0;           // exactly one kFetched event follows, always
-  virtual void cancel(uint64_t request) = 0;     // the kFetched event (kCancelled) comes when no write is in flight any more
-  virtual std::vector<Event> poll() = 0;         // step thread
-  virtual void set_wakeup(std::function<void()> wakeup) = 0;   // called from the node's thread when poll() has news
+  virtual void fetch(Fetch fetch) = 0;        // exactly one kFetched event follows, always
+  virtual void cancel(uint64_t request) = 0;  // the kFetched event (kCancelled) comes when no write is in flight any more
+  virtual std::vector<Event> poll() = 0;      // step thread
+  virtual void set_wakeup(std::function<void()> wakeup) = 0;  // called from the node's thread when poll() has news
   virtual std::vector<PeerStatus> peers() const = 0;
   virtual int grants_live() const = 0;
-  virtual void drain() = 0;                      // no new grants' leases are extended beyond what was promised; serve until released
+  virtual void drain() = 0;  // no new grants' leases are extended beyond what was promised; serve until released
 };
 
 }  // namespace baton::transfer

@@ -1,0 +1,168 @@
+#include "transfer/fetches.h"
+
+#include "base/log.h"
+
+namespace baton::transfer {
+
+void emit_fetch_failed(Context& context, const Fetch& fetch, Error why) {
+  context.stats.failure(why.code);
+  Event event;
+  event.kind = Event::Kind::kFetched;
+  event.request = fetch.request;
+  event.error = std::move(why);
+  context.emit(std::move(event));
+}
+
+Fetches::Fetches(Context& context, Conn& conn, std::unique_ptr<Transport> transport)
+    : context_(context), conn_(conn), transport_(std::move(transport)) {}
+
+Fetches::~Fetches() { fail_all({Code::kUnavailable, "the transfer node stopped"}); }
+
+Fetches::Map::iterator Fetches::find(uint64_t op) { return ops_.find(op); }
+
+void Fetches::start(Fetch fetch, const Token& token, int64_t asked_ms) {
+  auto id = next_op_++;
+  auto chunk = std::max(context_.options.chunk_bytes, context_.pool.block_bytes);
+  FetchMsg message{.op = id,
+                   .token = token,
+                   .incarnation = fetch.grant.incarnation,
+                   .digest = fetch.prompt_digest,
+                   .first_token = fetch.first_token,
+                   .n_tokens = fetch.n_tokens,
+                   .path = transport_->path(),
+                   .chunk_bytes = static_cast<uint32_t>(std::min(chunk, kChunkPayloadMax)),
+                   .credit = chunk * kChunksInFlight};
+  Op op{.fetch = std::move(fetch), .token = token, .asked_ms = asked_ms, .started_ns = context_.loop.clock().now_ns()};
+  op.progress_ms = context_.loop.now_ms();
+  ops_.emplace(id, std::move(op));
+  conn_.send(encode(message));
+  watch_progress(id);
+}
+
+void Fetches::watch_progress(uint64_t op) {
+  auto& o = ops_.at(op);
+  o.timer = context_.loop.at(o.progress_ms + context_.options.fetch_timeout_ms, [this, op] {
+    auto it = find(op);
+    if (context_.loop.now_ms() - it->second.progress_ms < context_.options.fetch_timeout_ms) return watch_progress(op);
+    give_up(it, {Code::kDeadlineExceeded, cat("no progress for ", context_.options.fetch_timeout_ms, " ms")});
+  });
+}
+
+bool Fetches::cancel(uint64_t request) {
+  for (auto it = ops_.begin(); it != ops_.end(); ++it) {
+    if (it->second.fetch.request != request) continue;
+    give_up(it, {Code::kCancelled, "cancelled"});
+    return true;
+  }
+  return false;
+}
+
+void Fetches::fail_all(const Error& why) {
+  while (!ops_.empty()) finish(ops_.begin(), why);
+}
+
+void Fetches::append_tokens(std::vector<Token>& out) const {
+  for (const auto& [id, op] : ops_) out.push_back(op.token);
+}
+
+void Fetches::renewed(int64_t until_ms) {
+  for (auto& [id, op] : ops_) op.read_until_ms = std::max(op.read_until_ms, until_ms);
+}
+
+void Fetches::give_up(Map::iterator it, Error why) {
+  conn_.send(encode(Close{it->first, false}));
+  finish(it, std::move(why));
+}
+
+void Fetches::finish(Map::iterator it, std::optional<Error> why) {
+  if (landing_op_ == it->first) conn_.drop_landing();
+  auto op = std::move(it->second);
+  context_.loop.cancel(op.timer);
+  ops_.erase(it);
+  Event event;
+  event.kind = Event::Kind::kFetched;
+  event.request = op.fetch.request;
+  event.valid_tokens = static_cast<int32_t>(
+      std::min<int64_t>(op.fetch.n_tokens, static_cast<int64_t>(op.verified) * context_.layout.block_tokens));
+  event.bytes = op.verified * context_.pool.block_bytes;
+  event.seconds = static_cast<double>(context_.loop.clock().now_ns() - op.started_ns) * 1e-9;
+  event.transport = path_name(transport_->path());
+  auto& stats = context_.stats;
+  if (why) {
+    if (why->code != Code::kCancelled) stats.failure(why->code);
+  } else {
+    stats.xfer_seconds.observe(event.seconds);
+    stats.bytes.observe(static_cast<double>(event.bytes));
+    stats.descriptors.observe(static_cast<double>(op.verified));
+  }
+  event.error = std::move(why);
+  context_.emit(std::move(event));
+}
+
+Result<> Fetches::on_opened(const Opened& opened) {
+  auto it = find(opened.op);
+  if (it == ops_.end())
+    return opened.op < next_op_ ? Result<>{} : fail(Code::kInvalidArgument, "OPENED for a fetch that never was");
+  auto& op = it->second;
+  if (op.opened || opened.blocks != op.fetch.blocks.size())
+    return fail(Code::kInvalidArgument, "the peer opened ", opened.blocks, " blocks, asked were ", op.fetch.blocks.size());
+  op.opened = true;
+  op.progress_ms = context_.loop.now_ms();
+  // Counted from when we asked, which is before the producer counted.
+  op.read_until_ms = std::max(op.read_until_ms, op.asked_ms + static_cast<int64_t>(opened.read_ms));
+  context_.stats.post_seconds.observe(static_cast<double>(context_.loop.clock().now_ns() - op.started_ns) * 1e-9);
+  return {};
+}
+
+Result<> Fetches::on_failed(const Failed& failed) {
+  auto it = find(failed.op);
+  if (it == ops_.end()) return {};  // crossed our CLOSE
+  auto code = failed.code > 0 && failed.code <= static_cast<uint16_t>(Code::kUnauthenticated) ? static_cast<Code>(failed.code)
+                                                                                              : Code::kUnknown;
+  give_up(it, {code, cat("peer: ", failed.message)});  // CLOSE tells the producer that we read no more
+  return {};
+}
+
+Result<Landing> Fetches::on_chunk(const ChunkHead& head, size_t payload_bytes) {
+  landing_op_ = 0;
+  auto it = find(head.op);
+  if (it == ops_.end())
+    return head.op < next_op_ ? Result<Landing>(Landing{}) : fail(Code::kInvalidArgument, "chunk for a fetch that never was");
+  auto& op = it->second;
+  auto total = op.fetch.blocks.size();
+  if (!op.opened || head.n_blocks == 0 || head.first_block != op.verified || head.n_blocks > total - op.verified)
+    return fail(Code::kOutOfRange, "chunk of blocks ", head.first_block, " + ", head.n_blocks, " where ", op.verified, " of ",
+                total, " are here");
+  op.progress_ms = context_.loop.now_ms();
+  BATON_TRY(auto landing,
+            transport_->landing(std::span(op.fetch.blocks).subspan(head.first_block, head.n_blocks), payload_bytes));
+  landing_op_ = head.op;
+  return landing;
+}
+
+Result<> Fetches::on_chunk_end(const ChunkHead& head, std::span<const std::byte> collected) {
+  landing_op_ = 0;
+  auto it = find(head.op);
+  if (it == ops_.end()) return {};  // ended while a collected payload came in
+  auto& op = it->second;
+  BATON_TRY(auto sum, transport_->receive(collected, std::span(op.fetch.blocks).subspan(head.first_block, head.n_blocks)));
+  auto now = context_.loop.now_ms();
+  if (now > op.read_until_ms) return give_up(it, {Code::kDeadlineExceeded, "the lease ended while reading"}), Result<>{};
+  if (sum != head.checksum) {
+    context_.stats.integrity_errors.inc();
+    log_warn("kv chunk corrupt", "request={} engine={} first_block={}", op.fetch.request, op.fetch.grant.engine_id,
+             head.first_block);
+    return give_up(it, {Code::kDataLoss, "checksum of a chunk differs"}), Result<>{};
+  }
+  op.verified += head.n_blocks;
+  op.progress_ms = now;
+  if (op.verified < op.fetch.blocks.size()) {
+    conn_.send(encode(Credit{head.op, head.n_blocks * context_.pool.block_bytes}));
+    return {};
+  }
+  conn_.send(encode(Close{head.op, true}));
+  finish(it, std::nullopt);
+  return {};
+}
+
+}  // namespace baton::transfer

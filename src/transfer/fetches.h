@@ -1,0 +1,55 @@
+#pragma once
+// Fetches: the reads a consumer has open on one connected peer. Checks every chunk against what was asked, verifies it, returns
+// credit, and ends each fetch with exactly one kFetched event. After that event no byte of its destination is written any more:
+// what is still on the way is discarded.
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "transfer/context.h"
+
+namespace baton::transfer {
+
+void emit_fetch_failed(Context& context, const Fetch& fetch, Error why);  // for a fetch that never began
+
+class Fetches {
+ public:
+  Fetches(Context& context, Conn& conn, std::unique_ptr<Transport> transport);
+  ~Fetches();
+
+  void start(Fetch fetch, const Token& token, int64_t asked_ms);
+  bool cancel(uint64_t request);
+  void fail_all(const Error& why);
+  void append_tokens(std::vector<Token>& out) const;
+  void renewed(int64_t until_ms);  // the producer keeps every open grant until then
+
+  Result<> on_opened(const Opened& opened);
+  Result<> on_failed(const Failed& failed);
+  Result<Landing> on_chunk(const ChunkHead& head, size_t payload_bytes);
+  Result<> on_chunk_end(const ChunkHead& head, std::span<const std::byte> collected);
+  Path path() const { return transport_->path(); }
+
+ private:
+  struct Op {
+    Fetch fetch;
+    Token token{};
+    bool opened = false;
+    size_t verified = 0;  // leading blocks
+    int64_t asked_ms = 0, started_ns = 0, progress_ms = 0, read_until_ms = 0;
+    Loop::TimerId timer{};
+  };
+  using Map = std::unordered_map<uint64_t, Op>;
+  Map::iterator find(uint64_t op);
+  void finish(Map::iterator it, std::optional<Error> why);
+  void give_up(Map::iterator it, Error why);  // finish and tell the producer
+  void watch_progress(uint64_t op);
+
+  Context& context_;
+  Conn& conn_;
+  std::unique_ptr<Transport> transport_;
+  Map ops_;
+  uint64_t next_op_ = 1;
+  uint64_t landing_op_ = 0;  // whose payload is being received
+};
+
+}  // namespace baton::transfer

@@ -1,0 +1,144 @@
+#include "transfer/grant_table.h"
+
+namespace baton::transfer {
+
+GrantTable::GrantTable(const kv::KvLayout& layout, int lease_ms, Stats& stats, Ended ended)
+    : layout_(layout), lease_ms_(lease_ms), stats_(stats), ended_(std::move(ended)) {}
+
+GrantTable::~GrantTable() {
+  while (!entries_.empty()) end(entries_.begin());
+}
+
+Gauge& GrantTable::gauge(State state) {
+  return state == State::kOffered ? stats_.offered : state == State::kReading ? stats_.reading : stats_.revoking;
+}
+
+void GrantTable::set_state(Entry& entry, State state) {
+  gauge(entry.state).add(-1);
+  gauge(entry.state = state).add(1);
+}
+
+void GrantTable::set_deadline(const Token& token, Entry& entry, int64_t deadline_ms) {
+  deadlines_.erase({entry.deadline_ms, token});
+  deadlines_.emplace(entry.deadline_ms = deadline_ms, token);
+}
+
+void GrantTable::offer(const Token& token, Offer offer, int64_t now_ms) {
+  auto [it, fresh] = entries_.try_emplace(token);
+  BATON_CHECK(fresh);
+  auto& entry = it->second;
+  entry.offer = std::move(offer);
+  by_request_[entry.offer.request].push_back(token);
+  gauge(State::kOffered).add(1);
+  stats_.retained_bytes.add(static_cast<double>(entry.offer.blocks.size() * layout_.block_bytes()));
+  entry.deadline_ms = now_ms + lease_ms_;
+  deadlines_.emplace(entry.deadline_ms, token);
+  if (entries_.size() <= kGrantsMax) return;
+  entry.lease_ended = true;
+  end(it);
+}
+
+void GrantTable::end(Map::iterator it) {
+  auto entry = std::move(it->second);
+  auto token = it->first;
+  deadlines_.erase({entry.deadline_ms, token});
+  entries_.erase(it);
+  auto tokens = by_request_.find(entry.offer.request);
+  std::erase(tokens->second, token);
+  if (tokens->second.empty()) by_request_.erase(tokens);
+  gauge(entry.state).add(-1);
+  stats_.retained_bytes.add(-static_cast<double>(entry.offer.blocks.size() * layout_.block_bytes()));
+  if (entry.lease_ended) {
+    stats_.lease_expired.inc();
+    stats_.expired_requests.inc();
+  }
+  Event event;
+  event.kind = entry.lease_ended ? Event::Kind::kGrantExpired : Event::Kind::kGrantReleased;
+  event.request = entry.offer.request;
+  ended_(std::move(event));
+}
+
+Result<const GrantTable::Entry*> GrantTable::open(const FetchMsg& fetch, const std::string& consumer) {
+  auto it = entries_.find(fetch.token);
+  if (it == entries_.end()) return fail(Code::kNotFound, "no such grant: expired, released or already read");
+  auto& entry = it->second;
+  if (!entry.consumer.empty() && entry.consumer != consumer)
+    return fail(Code::kPermissionDenied, "the grant belongs to another engine");
+  if (entry.state != State::kOffered) return fail(Code::kAlreadyExists, "the grant is being read or was revoked");
+  if (fetch.digest != entry.offer.prompt_digest) return fail(Code::kFailedPrecondition, "the grant is for another prompt");
+  auto first = int64_t{fetch.first_token}, last = first + fetch.n_tokens;
+  if (first < 0 || fetch.n_tokens <= 0 || first % layout_.block_tokens != 0 || last > entry.offer.n_tokens)
+    return fail(Code::kOutOfRange, "tokens [", first, ", ", last, ") of a grant for ", entry.offer.n_tokens);
+  entry.consumer = consumer;
+  set_state(entry, State::kReading);
+  return &entry;
+}
+
+bool GrantTable::renew(const Token& token, const std::string& consumer, int64_t now_ms) {
+  auto it = entries_.find(token);
+  if (it == entries_.end()) return false;
+  auto& entry = it->second;
+  if (entry.consumer.empty()) entry.consumer = consumer;
+  if (entry.consumer != consumer) return false;
+  auto until = now_ms + lease_extension_ms(lease_ms_);
+  if (renewals_ && entry.state != State::kRevoking && until > entry.deadline_ms) set_deadline(token, entry, until);
+  return true;
+}
+
+void GrantTable::decline(const Token& token, const std::string& consumer) {
+  auto it = entries_.find(token);
+  if (it == entries_.end() || it->second.state != State::kOffered) return;
+  if (it->second.consumer.empty() || it->second.consumer == consumer) end(it);
+}
+
+void GrantTable::close(const Token& token) {
+  auto it = entries_.find(token);
+  if (it != entries_.end()) end(it);
+}
+
+std::vector<Token> GrantTable::revoke(uint64_t request, int64_t now_ms) {
+  std::vector<Token> stop;
+  auto tokens = by_request_.find(request);
+  if (tokens == by_request_.end()) return stop;
+  for (const auto& token : std::vector<Token>(tokens->second)) {
+    auto it = entries_.find(token);
+    if (it->second.state == State::kOffered) {
+      end(it);
+    } else if (it->second.state == State::kReading) {
+      set_state(it->second, State::kRevoking);
+      set_deadline(token, it->second, now_ms + grace_ms());
+      stop.push_back(token);
+    }
+  }
+  return stop;
+}
+
+GrantTable::Due GrantTable::expire(int64_t now_ms) {
+  Due due;
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ms) {
+    auto token = deadlines_.begin()->second;
+    auto it = entries_.find(token);
+    auto& entry = it->second;
+    if (entry.state == State::kRevoking) {
+      due.overdue.push_back(token);
+      set_deadline(token, entry, now_ms + grace_ms());
+      continue;
+    }
+    entry.lease_ended = true;
+    if (entry.state == State::kOffered) {
+      end(it);
+      continue;
+    }
+    set_state(entry, State::kRevoking);
+    set_deadline(token, entry, now_ms + grace_ms());
+    due.stop.push_back(token);
+  }
+  return due;
+}
+
+int64_t GrantTable::left_ms(const Token& token, int64_t now_ms) const {
+  auto it = entries_.find(token);
+  return it == entries_.end() ? 0 : std::max<int64_t>(0, it->second.deadline_ms - now_ms);
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,43 @@
+#pragma once
+// Every bound of the transfer layer, and what happens beyond it. A peer is a stranger until its HELLO was accepted, and a suspect
+// after.
+#include <cstddef>
+#include <cstdint>
+
+namespace baton::transfer {
+
+// Wire. Beyond any of these the connection is closed: the peer is broken or lying, and nothing after a bad length can be trusted.
+constexpr size_t kControlBodyMax =
+    64u << 10;  // every frame but CHUNK; the largest is a heartbeat of kGrantsPerHeartbeatMax tokens
+constexpr size_t kChunkPayloadMax = 256u << 20;  // one block of a 126-layer, 8-head, 128-dim bf16 model is 8 MiB
+constexpr size_t kStringMax = 1024;              // ids, fingerprints, error texts: longer ones are cut by the sender
+constexpr size_t kGrantsPerHeartbeatMax = 2048;  // 32 KiB of tokens; more grants go into several frames
+
+// Producer.
+constexpr size_t kSessionsMax = 1024;         // further connections are closed at accept
+constexpr size_t kReadsPerSessionMax = 1024;  // further fetches fail with kResourceExhausted
+constexpr size_t kGrantsMax = 65'536;         // a further offer expires at once
+constexpr size_t kSendQueueBytes = 8u << 20;  // chunks are queued on a connection only below this
+constexpr size_t kProbeBytesMax = 8u << 20;   // what a self-test may ask for: 64 ms on 1 Gbit/s, 1-3 ms on one host
+
+// Consumer.
+constexpr size_t kPeersMax = 1024;            // further set_peers entries are dropped with a warning
+constexpr size_t kAdHocPeersMax = 64;         // peers learnt from grants alone; beyond it such a fetch only fails
+constexpr size_t kPendingDeclinesMax = 4096;  // declines kept for a peer that is not connected; the lease covers what is dropped
+constexpr int kChunksInFlight = 4;            // credit of one fetch: hides the producer's hashing and one round trip
+constexpr size_t kChunkBytesMin = 64u << 10;  // smaller chunks cost more per frame than they gain
+
+// Time. Durations only; clocks never cross the wire.
+constexpr int kHandshakeMs = 5'000;  // connect, HELLO to READY and self-test
+constexpr int kBackoffFirstMs = 50;  // reconnect delays double from here
+constexpr int kBackoffMaxMs = 5'000;
+constexpr int kBackoffRefusedMs = 5'000;  // a refusal (fingerprint, layout, version) changes only by a restart of one side
+constexpr int kHeartbeatsPerLease = 6;    // vLLM's numbers: renew every lease/6 ...
+constexpr int lease_extension_ms(int lease_ms) { return 2 * lease_ms / 3; }  // ... by 2/3 lease
+constexpr int kMissedHeartbeats = 3;                                         // silence of so many intervals ends a connection
+constexpr int kLeaseMinMs = 60, kLeaseMaxMs = 3'600'000;
+
+// Below this a path is logged as slow: the default path of other stacks falls to 0.5 GB/s without anyone noticing (facts 7.14).
+constexpr double kSlowGigabytesPerS = 0.5;
+
+}  // namespace baton::transfer

@@ -1,0 +1,313 @@
+#include "transfer/link.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cmath>
+
+#include "base/log.h"
+#include "transfer/auth.h"
+#include "transfer/tcp/tcp_transport.h"
+
+namespace baton::transfer {
+
+constexpr int kEchoes = 8;  // the best of so many round trips
+
+Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<void()> changed)
+    : context_(context),
+      resolver_(resolver),
+      where_(std::move(where)),
+      changed_(std::move(changed)),
+      jitter_(secure_random_u64()) {
+  status_.address = where_.text();
+  begin();
+}
+
+Link::~Link() {
+  changed_ = [] {};
+  tear_down();
+}
+
+void Link::set_status(std::string state, std::string detail) {
+  status_.state = std::move(state);
+  status_.detail = std::move(detail);
+  context_.stats.peer(status_.address, status_.state == "connected" ? 1 : status_.state == "refused" ? -1 : 0);
+  changed_();
+}
+
+void Link::begin() {
+  state_ = State::kResolving;
+  if (!refused_) set_status("connecting", failures_ == 0 ? "" : status_.detail);
+  refused_ = false;
+  timer_ = context_.loop.after(kHandshakeMs, [this] { lost({Code::kDeadlineExceeded, "handshake took too long"}); });
+  resolve_ticket_ = resolver_.ask(where_, [this](auto addresses) { on_resolved(std::move(addresses)); });
+}
+
+void Link::on_resolved(Result<std::vector<Address>> addresses) {
+  resolve_ticket_ = 0;
+  if (!addresses) return lost(addresses.error());
+  auto fd = tcp_connect((*addresses)[next_address_++ % addresses->size()]);  // another one at each try
+  if (!fd) return lost(fd.error());
+  connecting_ = *std::move(fd);
+  state_ = State::kConnecting;
+  connecting_watch_ = context_.loop.watch(connecting_.get(), EPOLLOUT, [this](uint32_t events) { on_connecting(events); });
+}
+
+void Link::on_connecting(uint32_t) {
+  if (auto r = connect_result(connecting_); !r) return lost(r.error());
+  context_.loop.unwatch(std::exchange(connecting_watch_, 0));
+  tune_tcp(connecting_, std::max(context_.options.lease_ms, 1000));
+  conn_ = std::make_unique<Conn>(context_.loop, std::move(connecting_), *this);
+  connecting_ = Fd();
+  state_ = State::kHello;
+  hello_ = Hello{};
+  hello_.engine_id = context_.options.engine_id;
+  hello_.incarnation = context_.incarnation;
+  hello_.fingerprint = context_.options.fingerprint;
+  hello_.layout = context_.layout_id;
+  hello_.boot_id = context_.boot_id;
+  hello_.wants_shm = context_.options.transport != "tcp";
+  secure_random_bytes(hello_.nonce);
+  conn_->send(encode(hello_));
+}
+
+Result<> Link::on_frame(FrameType type, std::span<const std::byte> body) {
+  if (type == FrameType::kReject) {
+    BATON_TRY(auto reject, decode<Reject>(body));
+    refused_ = true;
+    return fail(Code::kFailedPrecondition, refusal_name(reject.reason), ": ", reject.detail);
+  }
+  switch (type) {
+    case FrameType::kAccept: {
+      BATON_TRY(auto m, decode<Accept>(body));
+      return on_accept(m);
+    }
+    case FrameType::kReady: {
+      BATON_TRY(auto m, decode<Ready>(body));
+      return on_ready(m);
+    }
+    case FrameType::kEcho: {
+      BATON_TRY(auto m, decode<Echo>(body));
+      return on_echo(m);
+    }
+    case FrameType::kOpened: {
+      BATON_TRY(auto m, decode<Opened>(body));
+      return fetches_ ? fetches_->on_opened(m) : fail(Code::kFailedPrecondition, "OPENED out of turn");
+    }
+    case FrameType::kFailed: {
+      BATON_TRY(auto m, decode<Failed>(body));
+      return fetches_ ? fetches_->on_failed(m) : fail(Code::kFailedPrecondition, "FAILED out of turn");
+    }
+    default:
+      return {};  // of a later version
+  }
+}
+
+Result<> Link::on_accept(const Accept& accept) {
+  if (state_ != State::kHello) return fail(Code::kFailedPrecondition, "ACCEPT out of turn");
+  if (!equal_constant_time(accept.proof, handshake_proof(context_.options.secret, Prover::kProducer, hello_, accept))) {
+    refused_ = true;
+    return fail(Code::kUnauthenticated, refusal_name(Refusal::kAuthentication), ": the peer does not know our shared secret");
+  }
+  accept_ = accept;
+  state_ = State::kAuth;
+  conn_->send(encode(Auth{handshake_proof(context_.options.secret, Prover::kConsumer, hello_, accept)}));
+  return {};
+}
+
+Result<> Link::on_ready(const Ready& ready) {
+  if (state_ != State::kAuth) return fail(Code::kFailedPrecondition, "READY out of turn");
+  if (context_.options.transport == "tcp") return probe(), Result<>{};
+  if (ready.shm_name.empty()) {
+    no_shm({Code::kUnavailable, "not on one host, or the peer shares no memory"});
+  } else {
+    map_pool(ready);
+  }
+  return {};
+}
+
+// Asks the peer's unix socket for its pool.
+void Link::map_pool(const Ready& ready) {
+  state_ = State::kMapping;
+  auto fd = unix_connect(ready.shm_name);
+  if (!fd) return no_shm(fd.error());
+  unix_ = *std::move(fd);
+  if (!same_user(unix_)) return no_shm({Code::kPermissionDenied, "the peer's memory belongs to another user"});
+  if (::send(unix_.get(), ready.shm_key.data(), ready.shm_key.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(ready.shm_key.size()))
+    return no_shm({Code::kUnavailable, "the peer's unix socket takes no key"});
+  unix_watch_ = context_.loop.watch(unix_.get(), EPOLLIN, [this, n = ready.pool_bytes](uint32_t) { on_descriptor(n); });
+}
+
+void Link::on_descriptor(uint64_t pool_bytes) {
+  context_.loop.unwatch(std::exchange(unix_watch_, 0));
+  auto fd = receive_descriptor(unix_);
+  unix_ = Fd();
+  if (!fd) return no_shm(fd.error());
+  auto pool = PeerPool::map(*fd, pool_bytes);
+  if (!pool) return no_shm(pool.error());
+  peer_pool_.emplace(*std::move(pool));
+  probe();
+}
+
+void Link::no_shm(const Error& why) {
+  unix_ = Fd();
+  if (context_.options.transport == "shm") return conn_->close({why.code, cat("shm: ", why.message)});
+  probe();
+}
+
+void Link::probe() {
+  state_ = State::kProbing;
+  status_.rtt_us = INFINITY;
+  echoes_ = 0;
+  probe_left_ = 0;
+  probe_ns_ = context_.loop.clock().now_ns();
+  conn_->send(encode(Heartbeat{static_cast<uint64_t>(probe_ns_), {}}));
+}
+
+Result<> Link::on_echo(const Echo& echo) {
+  if (state_ == State::kConnected) {
+    // Every grant we named then lives until 2/3 lease after we asked; that is earlier than the producer reckons.
+    if (echo.extended_ms > 0 && fetches_) {
+      auto asked = static_cast<int64_t>(std::min<uint64_t>(echo.echo, static_cast<uint64_t>(context_.loop.now_ms())));
+      fetches_->renewed(asked + std::min<int64_t>(echo.extended_ms, kLeaseMaxMs));
+    }
+    return {};
+  }
+  if (state_ != State::kProbing || probe_left_ > 0) return fail(Code::kFailedPrecondition, "echo out of turn");
+  auto now = context_.loop.clock().now_ns();
+  status_.rtt_us = std::min(status_.rtt_us, static_cast<double>(now - probe_ns_) * 1e-3);
+  probe_ns_ = now;
+  if (++echoes_ < kEchoes) {
+    conn_->send(encode(Heartbeat{static_cast<uint64_t>(now), {}}));
+  } else if (peer_pool_) {
+    measure_shm();
+  } else {
+    probe_left_ = kProbeBytesMax;
+    conn_->send(encode(Probe{kProbeBytesMax}));
+  }
+  return {};
+}
+
+// The first pass pays for page faults; the best one says what the path can do.
+void Link::measure_shm() {
+  auto from = peer_pool_->bytes().first(std::min(peer_pool_->bytes().size(), kProbeBytesMax));
+  std::vector<std::byte> scratch(from.size());
+  double best = 0;
+  for (int pass = 0; pass < 3; ++pass) {
+    auto begin = context_.loop.clock().now_ns();
+    std::memcpy(scratch.data(), from.data(), from.size());
+    asm volatile("" : : "r"(scratch.data()) : "memory");  // the copy is not optimised away
+    best = std::max(best, static_cast<double>(from.size()) /
+                              static_cast<double>(std::max<int64_t>(1, context_.loop.clock().now_ns() - begin)));
+  }
+  status_.gigabytes_per_s = best;
+  enter_connected();
+}
+
+void Link::probe_tcp_done() {
+  auto ns = std::max<int64_t>(1, context_.loop.clock().now_ns() - probe_ns_);
+  status_.gigabytes_per_s = static_cast<double>(kProbeBytesMax) / static_cast<double>(ns);
+  enter_connected();
+}
+
+void Link::enter_connected() {
+  context_.loop.cancel(timer_);
+  auto transport = peer_pool_ ? make_shm_consumer(context_.pool, *std::move(peer_pool_)) : make_tcp_transport(context_.pool);
+  peer_pool_.reset();
+  fetches_ = std::make_unique<Fetches>(context_, *conn_, std::move(transport));
+  state_ = State::kConnected;
+  connected_ms_ = context_.loop.now_ms();
+  status_.engine_id = accept_.engine_id;
+  status_.transport = path_name(fetches_->path());
+  context_.stats.path(status_.address, fetches_->path(), status_.gigabytes_per_s * 1e9);
+  bool slow = status_.gigabytes_per_s < kSlowGigabytesPerS;
+  (slow ? log_warn<std::string&, std::string&, std::string&, double&, double&, const char*>
+        : log_info<std::string&, std::string&, std::string&, double&, double&,
+                   const char*>)("kv peer connected", "peer={} engine={} transport={} gb_per_s={:.2f} rtt_us={:.0f} verdict={}",
+                                 status_.address, status_.engine_id, status_.transport, status_.gigabytes_per_s, status_.rtt_us,
+                                 slow ? "slow" : "ok");
+  set_status("connected", slow ? "slow path" : "");
+  for (const auto& token : std::exchange(declines_, {})) conn_->send(encode(Decline{token}));
+  beat();
+}
+
+void Link::fetch(Fetch fetch, const Token& token) {
+  if (fetch.grant.incarnation != accept_.incarnation || fetch.grant.engine_id != accept_.engine_id)
+    return emit_fetch_failed(context_, fetch, {Code::kFailedPrecondition, "the grant is of an earlier life of that engine"});
+  fetches_->start(std::move(fetch), token, context_.loop.now_ms());
+}
+
+void Link::decline(const Token& token) {
+  held_.erase(token);
+  if (connected()) return conn_->send(encode(Decline{token}));
+  if (declines_.size() < kPendingDeclinesMax) {
+    declines_.push_back(token);
+  } else {
+    context_.stats.failed_notifications.inc();
+  }
+}
+
+// Renews all grants that are held or being read. Also the liveness check of the pair: echoes must come back.
+void Link::beat() {
+  auto now = context_.loop.now_ms();
+  timer_ = context_.loop.after(context_.heartbeat_ms(), [this] { beat(); });
+  if (now - conn_->heard_ms() > std::max(context_.silence_ms(), 100))
+    return conn_->close({Code::kUnavailable, cat("the peer was silent for ", now - conn_->heard_ms(), " ms")});
+  std::vector<Token> tokens(held_.begin(), held_.end());
+  fetches_->append_tokens(tokens);
+  for (size_t at = 0; at == 0 || at < tokens.size(); at += kGrantsPerHeartbeatMax) {
+    auto n = std::min(kGrantsPerHeartbeatMax, tokens.size() - at);
+    conn_->send(
+        encode(Heartbeat{static_cast<uint64_t>(now),
+                         {tokens.begin() + static_cast<ptrdiff_t>(at), tokens.begin() + static_cast<ptrdiff_t>(at + n)}}));
+  }
+}
+
+Result<Landing> Link::on_chunk(const ChunkHead& head, size_t payload_bytes) {
+  if (fetches_ && head.op != 0) return fetches_->on_chunk(head, payload_bytes);
+  if (state_ != State::kProbing || head.op != 0 || payload_bytes > probe_left_)
+    return fail(Code::kFailedPrecondition, "blocks out of turn");
+  probe_left_ -= payload_bytes;
+  return Landing{.report = probe_left_ == 0, .parts = {}};
+}
+
+Result<> Link::on_chunk_end(const ChunkHead& head, std::span<const std::byte> collected) {
+  if (head.op == 0) return probe_tcp_done(), Result<>{};
+  return fetches_ ? fetches_->on_chunk_end(head, collected) : Result<>{};
+}
+
+int64_t Link::backoff_ms() {
+  if (refused_) return kBackoffRefusedMs;
+  auto ms = std::min<int64_t>(kBackoffMaxMs, int64_t{kBackoffFirstMs} << std::min(failures_, 16));
+  return ms / 2 +
+         static_cast<int64_t>(jitter_.below(static_cast<uint64_t>(ms)));  // so that a restarted peer is not met by all at once
+}
+
+void Link::tear_down() {
+  context_.loop.cancel(timer_);
+  context_.loop.unwatch(std::exchange(connecting_watch_, 0));
+  context_.loop.unwatch(std::exchange(unix_watch_, 0));
+  resolver_.drop(resolve_ticket_);
+  connecting_ = Fd();
+  unix_ = Fd();
+  peer_pool_.reset();
+  fetches_.reset();  // before the connection it writes to
+  conn_.reset();
+}
+
+void Link::lost(const Error& why) {
+  bool was_connected = connected();
+  bool stable = was_connected && context_.loop.now_ms() - connected_ms_ > kBackoffMaxMs;
+  if (fetches_) fetches_->fail_all({Code::kUnavailable, cat("peer ", status_.address, ": ", why.message)});
+  tear_down();
+  if (was_connected || (refused_ && status_.state != "refused"))
+    log_warn(refused_ ? "kv peer refused" : "kv peer lost", "peer={} engine={} why=\"{}\"", status_.address, status_.engine_id,
+             why.message);
+  failures_ = stable ? 0 : failures_ + 1;
+  auto wait = backoff_ms();
+  state_ = State::kWaiting;
+  set_status(refused_ ? "refused" : "connecting", why.message);
+  timer_ = context_.loop.after(wait, [this] { begin(); });
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,149 @@
+#include <thread>
+
+#include "base/log.h"
+#include "base/prng.h"
+#include "transfer/consumer.h"
+#include "transfer/producer.h"
+
+namespace baton::transfer {
+namespace {
+
+// The step thread's end: commands go to the loop's inbox, events come back through a queue.
+class Node final : public TransferNode {
+ public:
+  Node(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics)
+      : loop_(clock_),
+        stats_(metrics, options.metric_labels),
+        context_{.loop = loop_,
+                 .options = std::move(options),
+                 .layout = layout,
+                 .layout_id = layout.id(),
+                 .incarnation = secure_random_u64(),
+                 .boot_id = boot_id(),
+                 .pool = {pool.bytes(), layout.block_bytes()},
+                 .pool_fd = pool.fd(),
+                 .stats = stats_,
+                 .emit = [this](Event e) { emit(std::move(e)); }} {}
+
+  ~Node() override {
+    if (thread_.joinable()) {
+      loop_.stop();
+      thread_.join();
+    }
+    consumer_.reset();
+    producer_.reset();
+  }
+
+  Result<> open() {
+    BATON_OK(loop_.open());
+    producer_ = std::make_unique<Producer>(context_);
+    consumer_ = std::make_unique<Consumer>(context_);
+    BATON_OK(producer_->listen());
+    port_ = producer_->port();
+    set_peers(context_.options.peers);
+    thread_ = std::thread([this] { loop_.run(); });
+    log_info("kv transfer ready", "host={} port={} engine={} layout={} transport={}", context_.options.host, port_,
+             context_.options.engine_id, context_.layout_id, context_.options.transport);
+    return {};
+  }
+
+  int port() const override { return port_; }
+  uint64_t incarnation() const override { return context_.incarnation; }
+  void set_peers(std::vector<std::string> peers) override {
+    loop_.post([this, peers = std::move(peers)] { consumer_->set_peers(peers); });
+  }
+
+  Grant offer(Offer offer) override {
+    auto bt = context_.layout.block_tokens;
+    BATON_CHECK(offer.n_tokens > 0 && offer.blocks.size() >= static_cast<size_t>((offer.n_tokens + bt - 1) / bt));
+    for (auto b : offer.blocks) BATON_CHECK(context_.pool.has(b));
+    Token token;
+    secure_random_bytes(token);
+    ++grants_live_;
+    loop_.post([this, token, offer = std::move(offer)]() mutable { producer_->offer(token, std::move(offer)); });
+    return {token_text(token),        context_.incarnation, context_.options.engine_id, context_.options.host, port_,
+            context_.options.lease_ms};
+  }
+  void release(uint64_t request) override {
+    loop_.post([this, request] { producer_->release(request); });
+  }
+  void hold(const Grant& grant) override {
+    loop_.post([this, grant] { consumer_->hold(grant); });
+  }
+  void decline(const Grant& grant) override {
+    loop_.post([this, grant] { consumer_->decline(grant); });
+  }
+  void fetch(Fetch fetch) override {
+    loop_.post([this, fetch = std::move(fetch)]() mutable { consumer_->fetch(std::move(fetch)); });
+  }
+  void cancel(uint64_t request) override {
+    loop_.post([this, request] { consumer_->cancel(request); });
+  }
+
+  std::vector<Event> poll() override {
+    std::scoped_lock lock(mutex_);
+    return std::exchange(events_, {});
+  }
+  void set_wakeup(std::function<void()> wakeup) override {
+    std::scoped_lock lock(mutex_);
+    wakeup_ = std::move(wakeup);
+  }
+  std::vector<PeerStatus> peers() const override { return consumer_->status(); }
+  int grants_live() const override { return grants_live_; }
+  void drain() override {
+    loop_.post([this] { producer_->drain(); });
+  }
+
+ private:
+  void emit(Event event) {
+    if (event.kind != Event::Kind::kFetched) --grants_live_;
+    std::function<void()> wakeup;
+    {
+      std::scoped_lock lock(mutex_);
+      events_.push_back(std::move(event));
+      if (events_.size() == 1) wakeup = wakeup_;  // else the wakeup for the first of them is not answered yet
+    }
+    if (wakeup) wakeup();
+  }
+
+  SteadyClock clock_;
+  Loop loop_;
+  Stats stats_;
+  Context context_;
+  int port_ = 0;
+  std::atomic<int> grants_live_{0};
+  std::mutex mutex_;
+  std::vector<Event> events_;           // guarded by mutex_
+  std::function<void()> wakeup_;        // guarded by mutex_
+  std::unique_ptr<Producer> producer_;  // these two live on the loop's thread while it runs
+  std::unique_ptr<Consumer> consumer_;
+  std::thread thread_;
+};
+
+Result<> check(const NodeOptions& o, const kv::KvLayout& layout, const PoolMemory& pool) {
+  if (o.transport != "auto" && o.transport != "shm" && o.transport != "tcp")
+    return fail(Code::kInvalidArgument, "transport \"", o.transport, "\": expected auto, shm or tcp");
+  if (o.engine_id.empty() || o.engine_id.size() > kStringMax || o.fingerprint.size() > kStringMax)
+    return fail(Code::kInvalidArgument, "engine id or fingerprint missing or longer than ", kStringMax);
+  if (o.lease_ms < kLeaseMinMs || o.lease_ms > kLeaseMaxMs)
+    return fail(Code::kInvalidArgument, "lease of ", o.lease_ms, " ms: expected ", kLeaseMinMs, " to ", kLeaseMaxMs);
+  if (o.fetch_timeout_ms < 1) return fail(Code::kInvalidArgument, "fetch timeout of ", o.fetch_timeout_ms, " ms");
+  if (o.chunk_bytes < kChunkBytesMin || o.chunk_bytes > kChunkPayloadMax)
+    return fail(Code::kInvalidArgument, "chunks of ", o.chunk_bytes, " bytes: expected ", kChunkBytesMin, " to ",
+                kChunkPayloadMax);
+  if (layout.block_bytes() == 0 || layout.block_bytes() > kChunkPayloadMax || pool.bytes().size() < layout.block_bytes())
+    return fail(Code::kInvalidArgument, "a pool of ", pool.bytes().size(), " bytes for blocks of ", layout.block_bytes());
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TransferNode>> TransferNode::start(NodeOptions options, kv::KvLayout layout, PoolMemory& pool,
+                                                          Metrics& metrics) {
+  BATON_OK(check(options, layout, pool));
+  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics);
+  BATON_OK(node->open());
+  return node;
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,133 @@
+#include "transfer/producer.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/prng.h"
+#include "transfer/session.h"
+
+namespace baton::transfer {
+
+constexpr size_t kProbeChunkBytes = 1u << 20;
+constexpr size_t kCallersMax = 64;
+
+Producer::Producer(Context& context)
+    : context_(context),
+      grants_(context.layout, context.options.lease_ms, context.stats, context.emit),
+      probe_(kProbeChunkBytes) {}
+
+Producer::~Producer() {
+  context_.loop.unwatch(tcp_watch_);
+  context_.loop.unwatch(unix_watch_);
+  context_.loop.cancel(timer_);
+  while (!callers_.empty()) drop_caller(callers_.begin()->first);
+  sessions_.clear();  // ends their reads
+}
+
+Result<> Producer::listen() {
+  BATON_TRY(tcp_, tcp_listen({context_.options.host, context_.options.port}));
+  BATON_TRY(port_, local_port(tcp_));
+  tcp_watch_ = context_.loop.watch(tcp_.get(), EPOLLIN, [this](uint32_t) { accept_sessions(); });
+  if (context_.options.transport == "tcp" || context_.boot_id.empty()) return {};
+  auto name = cat("baton-kv-", random_hex(32));
+  auto fd = unix_listen(name);
+  if (!fd) {
+    log_warn("kv shared memory unavailable, peers use tcp", "error=\"{}\"", fd.error().message);
+    return {};
+  }
+  unix_ = *std::move(fd);
+  shm_name_ = name;
+  unix_watch_ = context_.loop.watch(unix_.get(), EPOLLIN, [this](uint32_t) { accept_callers(); });
+  return {};
+}
+
+void Producer::accept_sessions() {
+  while (auto fd = accept_on(tcp_)) {
+    if (sessions_.size() >= kSessionsMax) continue;
+    tune_tcp(fd, std::max(context_.options.lease_ms, 1000));
+    auto session = std::make_unique<Session>(context_, *this, std::move(fd));
+    sessions_.emplace(session.get(), std::move(session));
+  }
+}
+
+void Producer::gone(Session& session) { sessions_.erase(&session); }
+
+// The unix socket hands the pool's descriptor to whoever runs as us and knows the key that its handshake was given.
+void Producer::accept_callers() {
+  while (auto fd = accept_on(unix_)) {
+    if (callers_.size() >= kCallersMax || !same_user(fd)) continue;
+    auto id = next_caller_++;
+    int raw = fd.get();
+    auto& caller = callers_[id] = {.fd = std::move(fd), .watch = 0, .timer = {}};
+    caller.watch = context_.loop.watch(raw, EPOLLIN, [this, id](uint32_t) { serve_caller(id); });
+    caller.timer = context_.loop.after(kHandshakeMs, [this, id] { drop_caller(id); });
+  }
+}
+
+void Producer::serve_caller(uint64_t id) {
+  auto& caller = callers_.at(id);
+  Nonce key{};
+  if (::recv(caller.fd.get(), key.data(), key.size(), 0) == static_cast<ssize_t>(key.size())) {
+    for (const auto& [session, owner] : sessions_) {
+      if (!session->owns_key(key)) continue;
+      if (auto sent = send_descriptor(caller.fd, context_.pool_fd); !sent)
+        log_warn("kv pool not shared", "error=\"{}\"", sent.error().message);
+      break;
+    }
+  }
+  drop_caller(id);
+}
+
+void Producer::drop_caller(uint64_t id) {
+  auto it = callers_.find(id);
+  if (it == callers_.end()) return;
+  context_.loop.unwatch(it->second.watch);
+  context_.loop.cancel(it->second.timer);
+  callers_.erase(it);
+}
+
+void Producer::offer(const Token& token, Offer offer) {
+  grants_.offer(token, std::move(offer), context_.loop.now_ms());
+  arm();
+}
+
+void Producer::release(uint64_t request) {
+  stop_readers(grants_.revoke(request, context_.loop.now_ms()));
+  arm();
+}
+
+void Producer::reading(const Token& token, Session& session, uint64_t op) { readers_[token] = {&session, op}; }
+
+void Producer::read_ended(const Token& token) {
+  readers_.erase(token);
+  grants_.close(token);
+  arm();
+}
+
+void Producer::stop_readers(const std::vector<Token>& tokens) {
+  for (const auto& token : tokens) {
+    if (auto it = readers_.find(token); it != readers_.end()) it->second.session->stop_read(it->second.op);
+  }
+}
+
+void Producer::arm() {
+  auto due = grants_.next_deadline_ms();
+  if (due == timer_.first) return;
+  context_.loop.cancel(timer_);
+  timer_ = {};
+  if (due != INT64_MAX) timer_ = context_.loop.at(due, [this] { on_deadline(); });
+}
+
+void Producer::on_deadline() {
+  timer_ = {};
+  auto due = grants_.expire(context_.loop.now_ms());
+  stop_readers(due.stop);
+  for (const auto& token : due.overdue) {
+    auto it = readers_.find(token);
+    if (it != readers_.end()) it->second.session->cut("did not stop reading a revoked grant");
+  }
+  arm();
+}
+
+}  // namespace baton::transfer

@@ -1,0 +1,70 @@
+#pragma once
+// Session: one consumer's connection on the producer. HELLO -> ACCEPT -> AUTH -> READY, then heartbeats, declines and reads.
+// A read sends its chunks in order, as far as the consumer's credit and the send queue allow; reads take turns chunk by chunk.
+// Nothing a peer says is used before it was checked; an error closes the connection, which ends its reads.
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "transfer/producer.h"
+
+namespace baton::transfer {
+
+class Session final : public FrameHandler {
+ public:
+  Session(Context& context, Producer& producer, Fd fd);
+  ~Session() override;
+
+  Result<> on_frame(FrameType type, std::span<const std::byte> body) override;
+  Result<Landing> on_chunk(const ChunkHead&, size_t) override { return fail(Code::kInvalidArgument, "a consumer sent blocks"); }
+  Result<> on_chunk_end(const ChunkHead&, std::span<const std::byte>) override { return {}; }
+  void on_drained() override { pump(); }
+  void on_closed(const Error& why) override;
+
+  bool owns_key(const Nonce& key) const { return state_ == State::kReady && shm_granted_ && key == shm_key_; }
+  void stop_read(uint64_t op);  // tells the reader; a path that reads our memory is waited for
+  void cut(std::string_view why) { conn_.close({Code::kAborted, std::string(why)}); }
+
+ private:
+  enum class State : uint8_t { kHello, kAuth, kReady };
+  struct Read {
+    Token token{};
+    std::vector<int32_t> blocks;
+    size_t next = 0;  // first block not sent
+    size_t chunk_blocks = 1;
+    uint64_t credit = 0;
+    Transport* transport = nullptr;
+    bool stopped = false;  // waiting for the reader's CLOSE
+  };
+  Result<> on_hello(const Hello& hello);
+  Result<> on_auth(const Auth& auth);
+  Result<> on_heartbeat(const Heartbeat& beat);
+  Result<> on_probe(const Probe& probe);
+  Result<> on_fetch(const FetchMsg& fetch);
+  Result<> on_credit(const Credit& credit);
+  Result<> on_close(const Close& close);
+  Result<> refuse(Refusal reason, std::string detail);
+  void fail_read(uint64_t op, const Error& why);
+  void forget(uint64_t op);
+  void pump();
+  bool send_chunk(uint64_t op, Read& read);
+  void watch_silence();
+
+  Context& context_;
+  Producer& producer_;
+  State state_ = State::kHello;
+  Hello hello_;
+  Accept accept_;
+  Nonce shm_key_{};
+  bool shm_granted_ = false;
+  std::unique_ptr<Transport> tcp_, shm_;
+  std::unordered_map<uint64_t, Read> reads_;
+  std::deque<uint64_t> turns_;
+  bool pumping_ = false;
+  Loop::TimerId timer_{}, pump_timer_{};
+  Conn conn_;  // last: nothing is received before the rest exists
+};
+
+}  // namespace baton::transfer
