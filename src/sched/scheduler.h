@@ -27,8 +27,9 @@ struct SchedulerConfig {
   int32_t max_model_len = 8192;
   int32_t block_tokens = 16;
   int32_t long_prefill_token_threshold = 0;  // 0 = off
-  bool chunked_prefill = true;               // false: only a sequence longer than a whole step's budget is cut
-  bool priority_policy = false;              // false: first come first served
+  // false: a prompt is cut only if it is longer than a whole step's budget, or for what a failed fetch left.
+  bool chunked_prefill = true;
+  bool priority_policy = false;  // false: first come first served
 };
 
 struct NewRequest {

@@ -1,0 +1,247 @@
+// Runs the scheduler scripts of tests/cases/sched; README.md there says how to write one.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "base/prng.h"
+#include "sched/fake_model.h"
+#include "sched/scheduler.h"
+
+namespace baton::sched {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Line {
+  std::vector<std::string> words;  // before "->"
+  std::string expected;            // after it
+  bool expects = false;
+
+  bool has(std::string_view flag) const { return std::ranges::find(words, flag) != words.end(); }
+  std::optional<std::string> text(std::string_view key) const {
+    for (const std::string& word : words) {
+      if (word.starts_with(key) && word[key.size()] == '=') return word.substr(key.size() + 1);
+    }
+    return std::nullopt;
+  }
+  int32_t number(std::string_view key, int32_t otherwise) const {
+    auto value = text(key);
+    return value ? std::stoi(*value) : otherwise;
+  }
+};
+
+class Script {
+ public:
+  void run(const fs::path& path) {
+    std::ifstream file(path);
+    ASSERT_TRUE(file) << path;
+    std::string text;
+    for (int number = 1; std::getline(file, text); ++number) {
+      Line line = parse(text);
+      if (line.words.empty()) continue;
+      SCOPED_TRACE(testing::Message() << path.filename().string() << ":" << number << ": " << text);
+      execute(line);
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+
+ private:
+  static Line parse(const std::string& text) {
+    Line line;
+    std::istringstream in(text.substr(0, text.find('#')));
+    for (std::string word; in >> word;) {
+      if (word == "->") {
+        line.expects = true;
+      } else if (line.expects) {
+        line.expected += (line.expected.empty() ? "" : " ") + word;
+      } else {
+        line.words.push_back(word);
+      }
+    }
+    return line;
+  }
+
+  void execute(const Line& line) {
+    const std::string& verb = line.words[0];
+    std::string got;
+    if (verb == "config") {
+      configure(line);
+    } else if (verb == "add") {
+      got = add(line);
+    } else if (verb == "step") {
+      got = plan();
+      commit();
+    } else if (verb == "plan") {
+      got = plan();
+    } else if (verb == "commit") {
+      commit();
+    } else if (verb == "run") {
+      for (int i = std::stoi(line.words.at(1)); i > 0; --i) plan(), commit();
+    } else if (verb == "remote") {
+      std::optional<int32_t> first;
+      if (line.has("first")) first = 1;
+      got = scheduler_->remote_done(id(line.words.at(1)), line.number("valid", 0), first) ? "taken" : "ignored";
+    } else if (verb == "finish") {
+      scheduler_->finish(id(line.words.at(1)));
+    } else if (verb == "abort") {
+      scheduler_->abort(id(line.words.at(1)));
+    } else if (verb == "release") {
+      scheduler_->release_retained(id(line.words.at(1)));
+    } else if (verb == "reset") {
+      got = scheduler_->reset_prefix_cache() ? "done" : "busy";
+    } else if (verb == "expect") {
+      for (size_t i = 1; i < line.words.size(); ++i) expect(line, i);
+    } else {
+      FAIL() << "unknown verb " << verb;
+    }
+    if (line.expects) EXPECT_EQ(got, line.expected);
+  }
+
+  void configure(const Line& line) {
+    SchedulerConfig c;
+    c.block_tokens = line.number("block_tokens", 16);
+    c.max_num_batched_tokens = line.number("budget", 1024);
+    c.max_num_seqs = line.number("seqs", 16);
+    c.max_model_len = line.number("model_len", 4096);
+    c.long_prefill_token_threshold = line.number("threshold", 0);
+    c.chunked_prefill = !line.has("whole_prompts");
+    c.priority_policy = line.has("priority");
+    kv::BlockPool pool(line.number("blocks", 100) + 1, !line.has("no_cache"));
+    scheduler_ = std::make_unique<Scheduler>(c, std::move(pool), kv::root_hash("case"));
+  }
+
+  RequestId id(const std::string& name) { return ids_.try_emplace(name, ids_.size() + 1).first->second; }
+  std::string name(RequestId wanted) const {
+    for (auto& [name, id] : ids_) {
+      if (id == wanted) return name;
+    }
+    return "?";
+  }
+
+  // Each name has its own endless stream of tokens; like=b:32 takes the first 32 from b's.
+  std::string add(const Line& line) {
+    NewRequest r;
+    const std::string& who = line.words.at(1);
+    r.id = id(who);
+    std::string other = line.text("like").value_or(who + ":0");
+    size_t colon = other.find(':');
+    RequestId like = id(other.substr(0, colon));
+    int32_t length = line.number("prompt", 1);
+    int32_t shared = colon == std::string::npos ? length : std::stoi(other.substr(colon + 1));
+    for (int32_t i = 0; i < length; ++i) {
+      r.prompt.push_back(static_cast<int32_t>(Prng::at(i < shared ? like : r.id, static_cast<uint64_t>(i)) % kFakeVocab));
+    }
+    r.max_tokens = line.number("max", 16);
+    r.priority = line.number("priority", 0);
+    r.arrival = line.number("arrival", 0);
+    r.remote_tokens = line.number("remote", 0);
+    r.cache_salt = line.text("salt").value_or("");
+    r.retain_on_finish = line.has("retain");
+    r.skip_prefix_lookup = line.has("skip_lookup");
+    auto added = scheduler_->add(std::move(r));
+    return added ? "ok" : std::string(code_name(added.error().code));
+  }
+
+  // "a:0+32 b:40+1* fetch c:16+17 preempt d exhausted e", or "nothing"
+  std::string plan() {
+    bool work = scheduler_->has_work();
+    plan_ = scheduler_->plan();
+    std::string out;
+    auto say = [&](const std::string& text) { out += (out.empty() ? "" : " ") + text; };
+    for (const ScheduledSeq& s : plan_.seqs) say(cat(name(s.id), ":", s.first_position, "+", s.n_tokens, s.samples ? "*" : ""));
+    for (const RemoteFetch& f : plan_.fetches) say(cat("fetch ", name(f.id), ":", f.first_token, "+", f.n_tokens));
+    for (RequestId r : plan_.preempted) say("preempt " + name(r));
+    for (RequestId r : plan_.exhausted) say("exhausted " + name(r));
+    EXPECT_TRUE(!work || !out.empty()) << "has_work() was true";
+    return out.empty() ? "nothing" : out;
+  }
+
+  void commit() {
+    std::vector<int32_t> sampled;
+    for (const ScheduledSeq& s : plan_.seqs) {
+      if (!s.samples) continue;
+      auto view = scheduler_->view(s.id);
+      sampled.push_back(view ? fake_next(fake_kv(view->tokens).back()) : 0);
+    }
+    scheduler_->commit(plan_, sampled);
+    plan_ = {};
+  }
+
+  static std::string state_name(State s) {
+    constexpr const char* kNames[] = {"waiting", "remote", "running", "preempted", "finished"};
+    return kNames[static_cast<size_t>(s)];
+  }
+
+  std::string fact_of_scheduler(const std::string& key) const {
+    const Scheduler& s = *scheduler_;
+    if (key == "free") return cat(s.pool().available());
+    if (key == "cached") return cat(s.pool().cached());
+    if (key == "running") return cat(s.num_running());
+    if (key == "waiting") return cat(s.num_waiting());
+    if (key == "remote") return cat(s.num_waiting_remote());
+    if (key == "retained") return cat(s.num_retained_blocks());
+    if (key == "preemptions") return cat(s.preemptions());
+    if (key == "queries") return cat(s.prefix_queries());
+    if (key == "hits") return cat(s.prefix_hits());
+    if (key == "work") return s.has_work() ? "yes" : "no";
+    return "unknown fact " + key;
+  }
+
+  std::string fact_of_request(const RequestView& v, const std::string& key) const {
+    if (key == "state") return state_name(v.state);
+    if (key == "computed") return cat(v.num_computed);
+    if (key == "output") return cat(v.num_output);
+    if (key == "cached") return cat(v.num_cached);
+    if (key == "external") return cat(v.num_external);
+    if (key == "preemptions") return cat(v.num_preemptions);
+    if (key == "blocks") return cat(v.blocks.size());
+    return "unknown fact " + key;
+  }
+
+  // expect free=7 work=no          facts of the scheduler
+  // expect a state=running ...     facts of a request; "expect a gone"
+  void expect(const Line& line, size_t i) {
+    const std::string& word = line.words[i];
+    size_t equals = word.find('=');
+    bool about_request = line.words[1].find('=') == std::string::npos;
+    if (about_request && i == 1) return;
+    auto view = about_request ? scheduler_->view(id(line.words[1])) : std::nullopt;
+    if (word == "gone") {
+      EXPECT_FALSE(view);
+      return;
+    }
+    ASSERT_NE(equals, std::string::npos) << "expected key=value, got " << word;
+    ASSERT_TRUE(!about_request || view) << line.words[1] << " is gone";
+    std::string key = word.substr(0, equals);
+    EXPECT_EQ(about_request ? fact_of_request(*view, key) : fact_of_scheduler(key), word.substr(equals + 1)) << key;
+  }
+
+  std::unique_ptr<Scheduler> scheduler_;
+  std::map<std::string, RequestId> ids_;
+  StepPlan plan_;
+};
+
+std::vector<fs::path> case_files() {
+  std::vector<fs::path> out;
+  for (auto& entry : fs::directory_iterator(fs::path(BATON_SOURCE_DIR) / "tests/cases/sched")) {
+    if (entry.path().extension() == ".case") out.push_back(entry.path());
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
+class SchedulerCase : public testing::TestWithParam<fs::path> {};
+
+TEST_P(SchedulerCase, Runs) {
+  Script script;
+  script.run(GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, SchedulerCase, testing::ValuesIn(case_files()),
+                         [](const auto& file) { return file.param.stem().string(); });
+
+}  // namespace
+}  // namespace baton::sched
