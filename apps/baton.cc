@@ -19,7 +19,8 @@ constexpr const char* kUsage =
     "  chat    talk to it\n"
     "  bench   load it and report TTFT, TPOT, ITL and throughput\n"
     "  pull    fetch a model\n\n"
-    "Programs of their own: baton-engine (model server), baton-sidecar (beside a decode worker), baton-router (picker and gateway).\n";
+    "Programs of their own: baton-engine (model server), baton-sidecar (beside a decode worker), baton-router (picker and "
+    "gateway).\n";
 
 // Parses args into config with table(config), then runs it.
 template <class Config>
@@ -34,7 +35,8 @@ int command(Options (*table)(Config&), const std::vector<std::string>& args, Res
 }
 
 Result<> run_pull(stack::PullConfig& c, const ParsedArgs& p) {
-  BATON_TRY(std::string path, stack::pull(p.positional.empty() ? std::string(stack::known_models()[0].name) : p.positional[0], c));
+  BATON_TRY(std::string path,
+            stack::pull(p.positional.empty() ? std::string(stack::known_models()[0].name) : p.positional[0], c));
   std::printf("%s\n", path.c_str());
   return {};
 }
@@ -51,7 +53,8 @@ int main(int argc, char** argv) {
   if (name == "down") return command<stack::DownConfig>(stack::down_options, args, [](auto& c, auto&) { return stack::down(c); });
   if (name == "chat") return command<stack::ChatConfig>(stack::chat_options, args, [](auto& c, auto&) { return stack::chat(c); });
   if (name == "pull") return command<stack::PullConfig>(stack::pull_options, args, run_pull);
-  if (name == "bench") return command<loadgen::BenchConfig>(loadgen::bench_options, args, [](auto& c, auto&) { return loadgen::bench(c); });
+  if (name == "bench")
+    return command<loadgen::BenchConfig>(loadgen::bench_options, args, [](auto& c, auto&) { return loadgen::bench(c); });
   if (name == "--version") return std::printf("baton %s\n", BATON_VERSION), 0;
   bool help = name == "--help" || name == "-h" || name == "help";
   std::fputs(kUsage, help ? stdout : stderr);

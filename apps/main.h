@@ -17,7 +17,8 @@ inline bool parse_or_exit(Options& options, const std::vector<std::string>& args
     return *exit_code = 2, false;
   }
   parsed = std::move(*p);
-  for (const auto& warning : parsed.warnings) std::fprintf(stderr, "%s: warning: %s\n", options.program().c_str(), warning.c_str());
+  for (const auto& warning : parsed.warnings)
+    std::fprintf(stderr, "%s: warning: %s\n", options.program().c_str(), warning.c_str());
   *exit_code = 0;
   if (parsed.help) std::fputs(options.help_text().c_str(), stdout);
   if (parsed.version) std::printf("%s %s\n", options.program().c_str(), BATON_VERSION);
@@ -38,13 +39,16 @@ inline void block_stop_signals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
 }
-inline int wait_for_stop() {
+// False if alive() became false instead.
+inline bool wait_for_stop(const std::function<bool()>& alive = [] { return true; }) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT), sigaddset(&set, SIGTERM);
-  int number = 0;
-  sigwait(&set, &number);
-  return number;
+  timespec second{1, 0};
+  while (alive()) {
+    if (sigtimedwait(&set, nullptr, &second) > 0) return true;
+  }
+  return false;
 }
 
 }  // namespace baton

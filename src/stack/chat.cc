@@ -141,7 +141,8 @@ net::Task<Result<>> Session::ask(std::string question) {
   BATON_CO_TRY(auto stream, co_await client_.open(call(text)));
   if (auto h = stream->headers().get("x-baton-worker")) answer.worker = *h;
   if (auto h = stream->headers().get(wire::kTtft)) answer.waterfall = *h;
-  net::SseParser events;
+  net::SseParser parser;
+  std::vector<net::SseEvent> events;
   std::string refused;
   for (;;) {
     BATON_CO_TRY(std::string bytes, co_await stream->read());
@@ -151,8 +152,9 @@ net::Task<Result<>> Session::ask(std::string question) {
       continue;
     }
     if (answer.ttft_s == 0) answer.ttft_s = clock_.now_s() - began;
-    BATON_CO_OK(events.feed(bytes));
-    while (auto data = events.next()) BATON_CO_OK(take_event(*data, answer));
+    events.clear();
+    BATON_CO_OK(parser.feed(bytes, events));
+    for (const auto& event : events) BATON_CO_OK(take_event(event.data, answer));
   }
   if (stream->status() != 200) {
     history_.pop_back();

@@ -38,10 +38,16 @@ std::string value_after(const std::vector<std::string>& argv, std::string_view f
   return at == argv.end() || at + 1 == argv.end() ? "" : *(at + 1);
 }
 
+StackConfig shape(int prefill, int decode) {
+  StackConfig c;
+  c.prefill = prefill, c.decode = decode, c.model = "m.gguf", c.bin_dir = "/bin";
+  return c;
+}
+
 TEST(Plan, EveryShapeWiresEveryPortOnce) {
   for (int prefill = 0; prefill <= 3; ++prefill) {
     for (int decode = 1; decode <= 3; ++decode) {
-      StackConfig c{.prefill = prefill, .decode = decode, .model = "m.gguf", .bin_dir = "/bin"};
+      StackConfig c = shape(prefill, decode);
       std::vector<int> ports(static_cast<size_t>(ports_needed(c)));
       std::iota(ports.begin(), ports.end(), 5000);
       auto plan = make_plan(c, ports, "e.json", 8);
@@ -63,7 +69,7 @@ TEST(Plan, EveryShapeWiresEveryPortOnce) {
 }
 
 TEST(Plan, SidecarStandsBetweenRouterAndDecode) {
-  StackConfig c{.prefill = 1, .decode = 1, .model = "m", .bin_dir = "/b"};
+  StackConfig c = shape(1, 1);
   auto plan = *make_plan(c, {1, 2, 3, 4, 5, 6}, "e", 2);
   const auto& decode = plan.workers[1];
   const auto& sidecar = plan.workers[2];
@@ -74,7 +80,7 @@ TEST(Plan, SidecarStandsBetweenRouterAndDecode) {
 }
 
 TEST(Plan, RefusesMoreThanOneMachineShouldRun) {
-  StackConfig c{.prefill = 40, .decode = 40};
+  StackConfig c = shape(40, 40);
   std::vector<int> ports(static_cast<size_t>(ports_needed(c)));
   EXPECT_FALSE(make_plan(c, ports, "e", 2));
 }

@@ -1,0 +1,22 @@
+// baton-sidecar: stands before a decode engine; prefill first, then decode with the KV's address.
+#include "apps/main.h"
+#include "sidecar/sidecar.h"
+
+int main(int argc, char** argv) {
+  using namespace baton;
+  sidecar::SidecarConfig config;
+  Options options = sidecar::sidecar_options(config);
+  ParsedArgs parsed;
+  int code = 0;
+  if (!parse_or_exit(options, {argv + 1, argv + argc}, parsed, &code)) return code;
+  LogLevel level = LogLevel::kInfo;
+  log_level_from(config.log_level, level);
+  log_setup("baton-sidecar", level);
+  block_stop_signals();
+  sidecar::Sidecar sidecar(config);
+  if (auto r = sidecar.start(); !r) return report("baton-sidecar", r.error());
+  wait_for_stop();
+  log_info("draining");
+  sidecar.stop();
+  return 0;
+}
