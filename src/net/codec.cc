@@ -1,5 +1,9 @@
 #include "net/codec.h"
 
+// Beast 1.81 asserts n >= 5 where the last-chunk of an empty chunked body may come in pieces ("0\r\n", then "\r\n"). The code
+// behind the assertion is right; the assertion would let any client stop us. codec_test feeds it byte by byte, the fuzzer under
+// ASan.
+#define BOOST_DISABLE_ASSERTS
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
