@@ -56,7 +56,6 @@ struct Transfer {
   std::string* text = nullptr;
   int64_t limit = 0, start = 0, received = 0;
   const Progress* progress = nullptr;
-  CURL* curl = nullptr;
 };
 
 size_t on_bytes(char* data, size_t size, size_t n, void* user) {
@@ -65,14 +64,6 @@ size_t on_bytes(char* data, size_t size, size_t n, void* user) {
   t.received += static_cast<int64_t>(bytes);
   if (t.start + t.received > t.limit) return 0;
   if (t.text != nullptr) return t.text->append(data, bytes), bytes;
-  if (t.received == static_cast<int64_t>(bytes) && t.start > 0) {
-    long status = 0;
-    curl_easy_getinfo(t.curl, CURLINFO_RESPONSE_CODE, &status);
-    if (status == 200) {  // the server ignored our range: begin again
-      if (std::fseek(t.file, 0, SEEK_SET) != 0 || ftruncate(fileno(t.file), 0) != 0) return 0;
-      t.start = 0;
-    }
-  }
   return std::fwrite(data, 1, bytes, t.file);
 }
 
@@ -86,7 +77,6 @@ int on_progress(void* user, curl_off_t total, curl_off_t now, curl_off_t, curl_o
 Result<long> get(const std::string& url, Transfer& t) {
   Curl curl(curl_easy_init());
   BATON_CHECK(curl != nullptr);
-  t.curl = curl.get();
   auto set = [&](CURLoption option, auto value) { curl_easy_setopt(curl.get(), option, value); };
   char problem[CURL_ERROR_SIZE] = "";
   set(CURLOPT_URL, url.c_str());
@@ -110,6 +100,7 @@ Result<long> get(const std::string& url, Transfer& t) {
   curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
   if (rc == CURLE_OK) return status;
   std::string why = *problem != '\0' ? problem : curl_easy_strerror(rc);
+  if (rc == CURLE_RANGE_ERROR) return fail(Code::kOutOfRange, "the server knows no ranges; starting over");
   if (status == 416) return status;  // nothing left of the range: the part is whole, or not what we think
   bool permanent = rc == CURLE_UNSUPPORTED_PROTOCOL || rc == CURLE_URL_MALFORMAT || rc == CURLE_FILE_COULDNT_READ_FILE ||
                    (status >= 400 && status < 500 && status != 408 && status != 429) || t.start + t.received > t.limit;
@@ -206,6 +197,11 @@ Result<> download(const std::string& url, const std::string& path, std::string_v
     auto r = get(url, t);
     f.reset();
     if (!r) {
+      if (r.error().code == Code::kOutOfRange) {
+        fs::remove(part);
+        last = r.error();
+        continue;
+      }
       if (r.error().code != Code::kUnavailable) return within(cat("download of ", fs::path(path).filename().string()), r.error());
       last = r.error();
       continue;
