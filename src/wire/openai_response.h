@@ -14,7 +14,7 @@ namespace baton::wire {
 
 struct Usage {
   int64_t prompt_tokens = 0, completion_tokens = 0;
-  std::optional<int64_t> cached_tokens;  // prompt_tokens_details, with --enable-prompt-tokens-details
+  std::optional<int64_t> cached_tokens{};  // prompt_tokens_details, with --enable-prompt-tokens-details
 };
 
 // One position's table: the sampled (or prompt) token first, then ranks 1..N without repeating it.
@@ -28,9 +28,9 @@ struct LogprobEntry {
 using LogprobRow = std::vector<LogprobEntry>;
 
 struct Stop {
-  std::string finish_reason;               // "" while running
-  std::optional<std::string> stop_string;  // stop_reason: the matched string,
-  std::optional<int32_t> stop_token;       // or the matched token id, or null
+  std::string finish_reason{};               // "" while running
+  std::optional<std::string> stop_string{};  // stop_reason: the matched string,
+  std::optional<int32_t> stop_token{};       // or the matched token id, or null
 };
 
 // Common head of every response object and chunk.
@@ -41,15 +41,15 @@ struct Head {
 
 struct Choice {
   int32_t index = 0;
-  std::string text;
-  Stop stop;
-  bool logprobs = false;         // write the table even if empty
-  std::vector<LogprobRow> rows;  // one per token of text; with echo, the prompt's first
-  int32_t echo_rows = 0;         // leading rows that are the prompt's; the first of them is null
-  int32_t top = 0;               // entries wanted beside the sampled token
-  int64_t text_offset = 0;       // characters before text (streaming)
-  std::optional<std::vector<int32_t>> token_ids, prompt_token_ids;
-  std::optional<std::vector<LogprobRow>> prompt_rows;  // prompt_logprobs: first is null
+  std::string text{};
+  Stop stop{};
+  bool logprobs = false;           // write the table even if empty
+  std::vector<LogprobRow> rows{};  // one per token of text; with echo, the prompt's first
+  int32_t echo_rows = 0;           // leading rows that are the prompt's; the first of them is null
+  int32_t top = 0;                 // entries wanted beside the sampled token
+  int64_t text_offset = 0;         // characters before text (streaming)
+  std::optional<std::vector<int32_t>> token_ids{}, prompt_token_ids{};
+  std::optional<std::vector<LogprobRow>> prompt_rows{};  // prompt_logprobs: first is null
 };
 
 std::string chat_response(const Head& head, std::span<const Choice> choices, const Usage& usage,

@@ -1,0 +1,160 @@
+#include "engine/config.h"
+
+#include "base/json.h"
+
+namespace baton::engine {
+namespace {
+
+// A flag that turns something off, as vLLM spells some of them.
+Option opposite(std::string name, bool* target, std::string help) {
+  Option o;
+  o.name = std::move(name);
+  o.help = std::move(help);
+  o.is_bool = true;
+  o.get = [target] { return *target ? "false" : "true"; };
+  o.default_text = o.get();
+  o.set = [target](std::string_view text) -> Result<> {
+    *target = text == "false" || text == "0";
+    return {};
+  };
+  return o;
+}
+
+void add_server(Options& o, EngineConfig& c) {
+  o.group("server");
+  o.add("host", &c.host, "address to listen on");
+  o.add("port", &c.port, "port", "port to listen on; 0 takes a free one", 0, 65535);
+  o.add("api-key", &c.api_keys, "requests under /v1 must carry one of these as a bearer token").env("VLLM_API_KEY");
+  o.add("enable-request-id-headers", &c.request_id_headers, "answer with the request's X-Request-Id");
+  o.add("enable-prompt-tokens-details", &c.prompt_tokens_details, "report cached prompt tokens in usage");
+  o.add("enable-log-requests", &c.log_requests, "log every request").alias("log-requests");
+  o.add(opposite("disable-log-requests", &c.log_requests, "the opposite of --enable-log-requests, and the default"));
+  o.add(opposite("disable-log-stats", &c.log_stats, "no throughput line every 10 seconds"));
+  o.add("log-level", &c.log_level, "how much to log", {"debug", "info", "warn", "warning", "error", "off", "critical", "trace"})
+      .alias("uvicorn-log-level")
+      .env("VLLM_LOGGING_LEVEL");
+  o.add("enable-server-load-tracking", &c.load_tracking, "count requests in flight in /load");
+  o.add("dev-mode", &c.dev_mode, "serve /reset_prefix_cache").env("VLLM_SERVER_DEV_MODE");
+  o.add("drain-timeout", &c.drain_s, "s", "after SIGTERM, how long requests and hand-overs in flight may take", 0, 86400);
+}
+
+void add_model(Options& o, EngineConfig& c) {
+  o.group("model");
+  o.add("model", &c.model, "a GGUF file or a Hugging Face directory; also the word after `serve`");
+  o.add("dtype", &c.dtype, "of the weights; they are used as the file has them",
+        {"auto", "bfloat16", "bf16", "half", "float16", "float", "float32"});
+  o.add("served-model-name", &c.served_model_names, "names to answer to; the first appears in answers and metrics");
+  o.add("max-model-len", &c.max_model_len, "tokens", "prompt and output together; 0 = the model's context", 0, 10'000'000);
+  o.add("generation-config", &c.generation_config, "auto: the model's own sampling defaults; vllm: none");
+  o.add("seed", &c.seed, "", "seed for requests without one; -1 = random", -1, INT64_MAX);
+  o.add("chat-template", &c.chat_template, "a file with a chat template, or the template itself");
+  o.add("max-logprobs", &c.max_logprobs, "", "most logprobs a request may ask for; -1 = the vocabulary", -1, 10'000'000);
+}
+
+void add_scheduler(Options& o, EngineConfig& c) {
+  o.group("scheduler and KV cache");
+  o.add("max-num-batched-tokens", &c.max_num_batched_tokens, "tokens", "most tokens of one step", 1, 10'000'000);
+  o.add("max-num-seqs", &c.max_num_seqs, "", "most sequences of one step", 1, 65536);
+  o.add("block-size", &c.block_size, "tokens", "tokens of one KV block", 1, 1024);
+  o.add("enable-prefix-caching", &c.prefix_caching, "reuse the KV of common prefixes");
+  o.add("enable-chunked-prefill", &c.chunked_prefill, "cut long prompts to fit between decode steps");
+  o.add("long-prefill-token-threshold", &c.long_prefill_token_threshold, "tokens",
+        "most prompt tokens of one request a step; 0 = no limit", 0, 10'000'000);
+  o.add("scheduling-policy", &c.scheduling_policy, "who goes first", {"fcfs", "priority"});
+  o.add("kv-cache-memory-bytes", &c.kv_cache_bytes, "bytes", "size of the KV pool", 0, INT64_MAX).alias("kv-cache-memory");
+  o.add("kv-cache-space", &c.kv_cache_gib, "GiB", "size of the KV pool", 0, 1 << 20).env("VLLM_CPU_KVCACHE_SPACE");
+  o.add("num-gpu-blocks-override", &c.num_blocks, "blocks", "size of the KV pool", 0, 1 << 30);
+}
+
+void add_baton(Options& o, EngineConfig& c) {
+  o.group("prefill and decode on different workers");
+  o.add("kv-transfer-config", &c.kv_transfer_config, "JSON as vLLM takes it; any connector and role: ours serves both roles");
+  o.add("kv-transfer-host", &c.kv_host, "address to bind and to tell peers").env("VLLM_NIXL_SIDE_CHANNEL_HOST");
+  o.add("kv-transfer-port", &c.kv_port, "port", "port for peers; 0 takes a free one; -1 = 5600 where P/D is on", -1, 65535)
+      .env("VLLM_NIXL_SIDE_CHANNEL_PORT");
+  o.add("kv-peers", &c.kv_peers, "host:port of every other worker's KV port, connected and tested at start; turns P/D on");
+  o.add("kv-transport", &c.kv_transport, "how KV moves", {"auto", "shm", "tcp"});
+  o.add("kv-load-failure-policy", &c.kv_load_failure_policy, "when KV cannot be fetched: compute it here, or fail the request",
+        {"recompute", "fail"});
+  o.add("kv-secret", &c.kv_secret, "shared secret of all workers; empty = none").env("BATON_KV_SECRET");
+  o.add("kv-lease", &c.kv_lease_s, "s", "how long KV is kept for a decode worker that shows no sign of life", 1, 86400);
+  o.group("machine");
+  o.add("threads", &c.threads, "", "compute threads; 0 = all cores", 0, 1024);
+  o.add("io-threads", &c.io_threads, "", "threads that parse, tokenise and stream", 1, 64);
+  o.add("isa", &c.isa, "kernels to use", {"auto", "avx512", "avx2", "plain"});
+}
+
+// Only what changes our behaviour is read; the rest describes vLLM's own connectors.
+Result<> read_transfer_config(EngineConfig& c) {
+  auto json = parse_json(c.kv_transfer_config);
+  if (!json || !json->is_object()) {
+    return fail(Code::kInvalidArgument, "--kv-transfer-config wants a JSON object",
+                json ? std::string() : cat(": ", json.error().message));
+  }
+  const auto text = [&](std::string_view key) {
+    const Json* v = json->find(key);
+    return std::string(v ? v->as_string().value_or("") : "");
+  };
+  if (const std::string role = text("kv_role");
+      !role.empty() && role != "kv_both" && role != "kv_producer" && role != "kv_consumer") {
+    return fail(Code::kInvalidArgument, "kv_role wants kv_producer, kv_consumer or kv_both, not '", role, "'");
+  }
+  if (const std::string policy = text("kv_load_failure_policy"); !policy.empty()) {
+    if (policy != "fail" && policy != "recompute") {
+      return fail(Code::kInvalidArgument, "kv_load_failure_policy wants fail or recompute, not '", policy, "'");
+    }
+    if (c.kv_load_failure_policy.empty()) c.kv_load_failure_policy = policy;
+  }
+  c.kv_engine_id = text("engine_id");
+  if (const Json* lease = json->find_path({"kv_connector_extra_config", "kv_lease_duration"})) {
+    const auto seconds = lease->as_int();
+    if (!seconds || *seconds < 1 || *seconds > 86400)
+      return fail(Code::kInvalidArgument, "kv_lease_duration wants seconds, 1 to 86400");
+    c.kv_lease_s = static_cast<int>(*seconds);
+  }
+  c.kv_transfer = true;
+  return {};
+}
+
+}  // namespace
+
+Options engine_options(EngineConfig& c) {
+  Options o("baton-engine", "model server with vLLM's interfaces", "baton-engine serve MODEL [flags]");
+  add_server(o, c);
+  add_model(o, c);
+  add_scheduler(o, c);
+  add_baton(o, c);
+  // They ask for what we always do, or say how another implementation should do it.
+  o.ignore({"trust-remote-code", "enforce-eager", "gpu-memory-utilization", "disable-uvicorn-access-log",
+            "disable-frontend-multiprocessing"});
+  o.unknown_is_warning("vLLM");
+  return o;
+}
+
+Result<> finish_config(EngineConfig& c, const std::vector<std::string>& positional) {
+  std::vector<std::string> words = positional;
+  if (!words.empty() && words[0] == "serve") words.erase(words.begin());
+  if (words.size() > 1) return fail(Code::kInvalidArgument, "unexpected argument '", words[1], "'");
+  if (!words.empty()) c.model = words[0];
+  std::string errors;
+  const auto require = [&](bool ok, std::string_view message) {
+    if (!ok) errors += cat(errors.empty() ? "" : "\n", message);
+  };
+  require(!c.model.empty(), "no model given: baton-engine serve MODEL");
+  require(c.max_num_batched_tokens >= c.max_num_seqs || c.chunked_prefill,
+          "max_num_batched_tokens must be at least max_num_seqs");
+  require((c.block_size & (c.block_size - 1)) == 0 && c.block_size >= 2, "--block-size wants a power of two from 2 to 1024");
+  require(c.kv_peers.size() <= 4096, "--kv-peers takes at most 4096 peers");
+  if (!c.kv_transfer_config.empty()) {
+    auto read = read_transfer_config(c);
+    require(read.has_value(), read ? "" : read.error().message);
+  }
+  if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
+  if (!c.kv_peers.empty() || c.kv_port >= 0) c.kv_transfer = true;
+  if (c.kv_transfer && c.kv_port < 0) c.kv_port = 5600;
+  if (c.kv_load_failure_policy.empty()) c.kv_load_failure_policy = "recompute";
+  if (c.served_model_names.empty()) c.served_model_names = {c.model};
+  return {};
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,65 @@
+#pragma once
+// EngineConfig: everything baton-engine can be told, under the names `vllm serve` uses; our own flags are in the group "baton".
+// engine_options() is the one table behind flags, environment, --help and docs/config.md; finish_config() adds the positional
+// model, checks all values together and fills what follows from others. Plain values, read-only after start.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "base/result.h"
+
+namespace baton::engine {
+
+struct EngineConfig {
+  std::string host = "0.0.0.0";
+  int port = 8000;
+  std::string model;
+  std::string dtype = "auto";
+  std::vector<std::string> served_model_names;  // empty: the model as given
+  std::vector<std::string> api_keys;
+  int max_model_len = 0;  // 0: the model's context, or what the KV pool holds
+  int max_num_batched_tokens = 2048;
+  int max_num_seqs = 256;
+  int block_size = 16;
+  bool prefix_caching = true;
+  bool chunked_prefill = true;
+  int long_prefill_token_threshold = 0;
+  std::string scheduling_policy = "fcfs";
+  int64_t kv_cache_bytes = 0;  // 0: kv_cache_gib, else a share of the machine
+  int kv_cache_gib = 0;
+  int num_blocks = 0;  // 0: from bytes
+  int max_logprobs = 20;
+  bool request_id_headers = false;
+  bool prompt_tokens_details = false;
+  std::string generation_config = "auto";
+  int64_t seed = -1;          // -1: random
+  std::string chat_template;  // a file, or the template itself
+  bool log_requests = false;
+  bool log_stats = true;
+  std::string log_level = "info";
+  bool load_tracking = false;
+  bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache
+  std::string kv_transfer_config;  // JSON
+
+  int threads = 0;  // 0: all cores
+  int io_threads = 1;
+  std::string isa = "auto";
+  std::string kv_host = "127.0.0.1";
+  int kv_port = -1;  // -1: 5600 if P/D is on; 0: any
+  std::vector<std::string> kv_peers;
+  std::string kv_transport = "auto";
+  std::string kv_load_failure_policy;  // recompute unless kv_transfer_config says fail
+  std::string kv_secret;
+  int kv_lease_s = 30;
+  int drain_s = 30;
+
+  // Filled by finish_config().
+  bool kv_transfer = false;  // P/D is on
+  std::string kv_engine_id;  // "": random
+};
+
+Options engine_options(EngineConfig& config);
+Result<> finish_config(EngineConfig& config, const std::vector<std::string>& positional);
+
+}  // namespace baton::engine

@@ -1,0 +1,370 @@
+#include "engine/core.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/log.h"
+#include "engine/sequence.h"
+
+namespace baton::engine {
+
+namespace {
+
+int32_t blocks_of(int32_t tokens, int32_t block_tokens) { return (tokens + block_tokens - 1) / block_tokens; }
+
+}  // namespace
+
+Digest token_digest(std::span<const int32_t> tokens) {
+  static_assert(std::endian::native == std::endian::little);
+  return sha256({reinterpret_cast<const uint8_t*>(tokens.data()), tokens.size_bytes()});
+}
+
+Core::Core(CoreOptions options, model::Model& model, kv::BlockPool pool, transfer::TransferNode* node, EngineMetrics& metrics,
+           const Clock& clock)
+    : options_(std::move(options)),
+      model_(model),
+      node_(node),
+      metrics_(metrics),
+      clock_(clock),
+      scheduler_(options_.scheduler, std::move(pool), options_.hash_root) {}
+
+Core::~Core() = default;
+
+Core::Sequence* Core::find(sched::RequestId id) {
+  const auto it = sequences_.find(id);
+  return it == sequences_.end() ? nullptr : it->second.get();
+}
+
+// What can be refused before the scheduler sees it.
+Result<> Core::admit(const Submission& s) {
+  if (refusal_) return std::unexpected(*refusal_);
+  if (s.prefill_leg) {
+    const int64_t held = prefill_blocks_ + scheduler_.num_retained_blocks();
+    const int64_t wanted = blocks_of(static_cast<int32_t>(s.prompt.size()), options_.scheduler.block_tokens);
+    const auto budget = static_cast<int64_t>(options_.retained_share_max * scheduler_.pool().total());
+    // One hand-over always fits, or a prompt longer than the budget could never be served.
+    if (held > 0 && held + wanted > budget) {
+      return fail(Code::kUnavailable, "prefill worker is full: ", held, " KV blocks wait for decode workers, the budget is ",
+                  budget);
+    }
+  }
+  if (s.cache_hit_threshold && *s.cache_hit_threshold > 0) {
+    const auto chain = kv::hash_chain(options_.hash_root, s.prompt, options_.scheduler.block_tokens, s.cache_salt);
+    const double hit = static_cast<double>(scheduler_.pool().lookup(chain).size()) * options_.scheduler.block_tokens;
+    if (hit < *s.cache_hit_threshold * static_cast<double>(s.prompt.size()))
+      return fail(Code::kFailedPrecondition, "cache_threshold");
+  }
+  return {};
+}
+
+void Core::submit(Submission submission) {
+  auto group = std::make_shared<Group>();
+  group->submission = std::move(submission);
+  const Submission& s = group->submission;
+  group->live = s.n;
+  group->grant.node = node_;
+  if (s.remote) {
+    group->grant.grant = s.remote->grant;
+    metrics_.external_queries.inc(s.remote->n_tokens);
+  }
+  if (auto ok = admit(s); !ok) {
+    for (int32_t i = 0; i < s.n; ++i) {
+      TokenEvent event{.choice = s.first_choice + i};
+      const bool below = ok.error().code == Code::kFailedPrecondition;
+      event.finish = below ? Finish::kCacheThreshold : Finish::kError;
+      if (below)
+        event.first = std::make_unique<FirstToken>();
+      else
+        event.error = ok.error();
+      metrics_.finished(event.finish).inc();
+      s.out->push(std::move(event));
+    }
+    return;
+  }
+  // Siblings wait for the first sequence's prompt, which the prefix cache then gives them for nothing.
+  group->siblings_wait = options_.prefix_caching && s.n > 1;
+  start_sequence(group, 0);
+  if (!group->siblings_wait) start_siblings(group);
+}
+
+void Core::start_siblings(const std::shared_ptr<Group>& group) {
+  group->siblings_wait = false;
+  for (int32_t i = 1; i < group->submission.n; ++i) {
+    if (!group->aborted) start_sequence(group, i);
+  }
+}
+
+void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
+  const Submission& s = group->submission;
+  SamplingParams sampling = s.sampling;
+  sampling.seed += static_cast<uint64_t>(index);
+  auto owned = std::make_unique<Sequence>(group, index, Sampler(std::move(sampling), s.prompt));
+  Sequence& seq = *owned;
+  sequences_[seq.id] = std::move(owned);
+  seq.queued_ns = clock_.now_ns();
+  if (s.prefill_leg) {
+    seq.reserved_blocks = blocks_of(static_cast<int32_t>(s.prompt.size()), options_.scheduler.block_tokens);
+    prefill_blocks_ += seq.reserved_blocks;
+  }
+  auto added = scheduler_.add({
+      .id = seq.id,
+      .prompt = s.prompt,
+      .max_tokens = s.max_tokens,
+      .priority = s.priority,
+      .arrival = arrivals_++,
+      .cache_salt = s.cache_salt,
+      .skip_prefix_lookup = s.prompt_logprobs.has_value(),
+      .remote_tokens = index == 0 && s.remote ? s.remote->n_tokens : 0,
+      .retain_on_finish = s.prefill_leg,
+  });
+  if (!added) end_with_error(seq, added.error());
+}
+
+void Core::drop(sched::RequestId id) {
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end()) return;
+  prefill_blocks_ -= it->second->reserved_blocks;
+  sequences_.erase(it);
+}
+
+void Core::abort(uint64_t first_id, int32_t n) {
+  for (int32_t i = 0; i < n; ++i) {
+    const sched::RequestId id = first_id + static_cast<uint64_t>(i);
+    Sequence* seq = find(id);
+    if (!seq) continue;
+    seq->group->aborted = true;
+    if (fetches_.contains(id)) node_->cancel(id);  // its event will free the blocks
+    scheduler_.abort(id);
+    observe_end(*seq, Finish::kAbort);
+    drop(id);
+  }
+  update_gauges();
+}
+
+void Core::finish_on_stop_string(uint64_t id) {
+  Sequence* seq = find(id);
+  if (!seq) return;
+  scheduler_.finish(id);
+  observe_end(*seq, Finish::kStop);
+  drop(id);
+}
+
+void Core::release_grant(uint64_t id) {
+  if (node_) node_->release(id);
+}
+
+void Core::decline(const transfer::Grant& grant) {
+  if (node_) node_->decline(grant);
+}
+
+void Core::refuse(const Error& error) {
+  refusal_ = error;
+  while (!sequences_.empty()) end_with_error(*sequences_.begin()->second, error);
+}
+
+// ---- KV from peers
+
+bool Core::poll_transfers() {
+  if (!node_) return false;
+  const std::vector<transfer::Event> events = node_->poll();
+  for (const transfer::Event& event : events) {
+    using Kind = transfer::Event::Kind;
+    if (event.kind == Kind::kFetched) {
+      on_fetched(event);
+      continue;
+    }
+    if (event.kind == Kind::kGrantExpired) {
+      metrics_.expired_grants.inc();
+      log_warn("kv grant expired before a decode worker took it", "request={}", event.request);
+    }
+    scheduler_.release_retained(event.request);
+  }
+  return !events.empty();
+}
+
+void Core::mark_scheduled(Sequence& seq) {
+  if (seq.scheduled_ns == 0) seq.scheduled_ns = clock_.now_ns();
+}
+
+void Core::start_fetch(sched::RemoteFetch fetch) {
+  Sequence* seq = find(fetch.id);
+  BATON_CHECK(seq && seq->group->submission.remote);
+  mark_scheduled(*seq);
+  seq->fetch_ns = clock_.now_ns();
+  if (fetch.n_tokens == 0) {  // all of it hit here
+    seq->group->grant.decline();
+    remote_ready(*seq, seq->group->submission.remote->n_tokens, std::nullopt);
+    return;
+  }
+  const RemotePrompt& remote = *seq->group->submission.remote;
+  seq->group->grant.grant.reset();  // the fetch owns it from here
+  node_->fetch({.request = fetch.id,
+                .grant = remote.grant,
+                .prompt_digest = remote.digest,
+                .first_token = fetch.first_token,
+                .n_tokens = fetch.n_tokens,
+                .blocks = fetch.blocks});
+  fetches_[fetch.id] = std::move(fetch);
+}
+
+void Core::on_fetched(const transfer::Event& event) {
+  const auto it = fetches_.find(event.request);
+  if (it == fetches_.end()) return;
+  const sched::RemoteFetch fetch = std::move(it->second);
+  fetches_.erase(it);
+  const int32_t valid = std::clamp(event.valid_tokens, 0, fetch.n_tokens);
+  if (!event.error) {
+    metrics_.transfer_seconds.observe(event.seconds);
+    metrics_.transfer_bytes.observe(static_cast<double>(event.bytes));
+    metrics_.transfer_blocks.observe(static_cast<double>(fetch.blocks.size()));
+    metrics_.external_hits.inc(valid);
+  } else if (event.error->code != Code::kCancelled) {
+    metrics_.transfer_failures.inc();
+  }
+  Sequence* seq = find(event.request);
+  if (!seq) {
+    scheduler_.remote_done(event.request, 0, std::nullopt);  // aborted meanwhile: frees the blocks
+    return;
+  }
+  seq->external_tokens = valid;
+  remote_ready(*seq, fetch.first_token + valid, event.error);
+}
+
+void Core::remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional<Error>& error) {
+  const sched::RequestId id = seq.id;
+  const RemotePrompt& remote = *seq.group->submission.remote;
+  seq.fetched_ns = clock_.now_ns();
+  if (error) {
+    metrics_.count_fallback(code_name(error->code));
+    log_warn("kv fetch failed", "request={} valid_tokens={} policy={} error=\"{}\"", id, valid_tokens,
+             options_.fail_on_load_error ? "fail" : "recompute", error->message);
+    if (options_.fail_on_load_error) {
+      end_with_error(seq, Error{Code::kInternal, cat("KV load failed: ", error->message)});
+      scheduler_.remote_done(id, 0, std::nullopt);
+      return;
+    }
+  }
+  seq.remote_used = !error && valid_tokens == remote.n_tokens;
+  const auto prompt_size = static_cast<int32_t>(seq.group->submission.prompt.size());
+  const bool whole = seq.remote_used && remote.n_tokens == prompt_size;
+  const std::optional<int32_t> first = whole ? remote.first_token : std::nullopt;
+  if (!scheduler_.remote_done(id, valid_tokens, first)) return;
+  if (first) on_token(seq, *first, {});
+}
+
+// ---- one step
+
+bool Core::step() {
+  bool worked = poll_transfers();
+  sched::StepPlan plan = scheduler_.plan();
+  for (sched::RemoteFetch& fetch : plan.fetches) start_fetch(std::move(fetch));
+  if (!plan.seqs.empty()) run(plan);
+  worked |= !plan.seqs.empty() || !plan.fetches.empty();
+  update_gauges();
+  return worked;
+}
+
+void Core::run(const sched::StepPlan& plan) {
+  for (const sched::ScheduledSeq& part : plan.seqs) mark_scheduled(*find(part.id));
+  if (auto scored = score_prompts(plan); !scored) return fail_plan(plan, scored.error());
+  auto logits = run_model(plan);
+  if (!logits) return fail_plan(plan, logits.error());
+  metrics_.iteration_tokens.observe(plan.n_tokens);
+  metrics_.computed_tokens.inc(plan.n_tokens);
+
+  struct Sampled {
+    sched::RequestId id;
+    Result<int32_t> token;
+    LogprobTable table;
+  };
+  const auto vocab = static_cast<size_t>(model_.config().vocab);
+  std::vector<Sampled> results;
+  std::vector<int32_t> tokens;
+  size_t row = 0;
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    Sequence& seq = *find(part.id);
+    if (seq.wants_prompt_rows(part)) {
+      const int32_t ahead = seq.rows_ahead(part);
+      keep_prompt_rows(seq, part.first_position + ahead, logits->subspan(row * vocab),
+                       static_cast<size_t>(part.n_tokens - ahead));
+      row += static_cast<size_t>(part.n_tokens - ahead) - 1;
+    } else if (!part.samples) {
+      continue;
+    }
+    const std::span<const float> last = logits->subspan(row++ * vocab, vocab);
+    if (!part.samples) continue;
+    Sampled s{part.id, seq.sampler.sample(last, scratch_), {}};
+    if (s.token && seq.group->submission.logprobs) s.table = logprob_table(last, *s.token, *seq.group->submission.logprobs);
+    tokens.push_back(s.token.value_or(0));
+    results.push_back(std::move(s));
+  }
+  scheduler_.commit(plan, tokens);
+  for (Sampled& s : results) {
+    Sequence* seq = find(s.id);
+    if (!seq) continue;
+    if (s.token) {
+      on_token(*seq, *s.token, std::move(s.table));
+    } else {
+      metrics_.corrupted.inc();
+      end_with_error(*seq, s.token.error());
+    }
+  }
+}
+
+Result<std::span<const float>> Core::run_model(const sched::StepPlan& plan) {
+  std::vector<model::SeqInput> inputs;
+  inputs.reserve(plan.seqs.size());
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    const Sequence& seq = *find(part.id);
+    const int32_t ahead = seq.rows_ahead(part);
+    const int32_t first = part.first_position + ahead;
+    const auto view = scheduler_.view(part.id);
+    inputs.push_back({.tokens = view->tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens - ahead)),
+                      .first_position = first,
+                      .blocks = part.blocks,
+                      .last_logits = part.samples,
+                      .all_logits = seq.wants_prompt_rows(part)});
+  }
+  return model_.step(inputs);
+}
+
+void Core::fail_plan(const sched::StepPlan& plan, const Error& error) {
+  log_error("model step failed", "sequences={} tokens={} error=\"{}\"", plan.seqs.size(), plan.n_tokens, error.message);
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    if (Sequence* seq = find(part.id)) end_with_error(*seq, Error{Code::kInternal, cat("model step failed: ", error.message)});
+  }
+}
+
+void Core::update_gauges() {
+  const int32_t deferred = scheduler_.num_waiting_remote();
+  metrics_.running.set(scheduler_.num_running());
+  metrics_.waiting.set(scheduler_.num_waiting());
+  metrics_.waiting_deferred.set(deferred);
+  metrics_.waiting_capacity.set(scheduler_.num_waiting() - deferred);
+  metrics_.kv_usage.set(scheduler_.pool().usage());
+  metrics_.retained_bytes.set(static_cast<double>(scheduler_.num_retained_blocks()) *
+                              static_cast<double>(model_.kv_layout().block_bytes()));
+  metrics_.grants.set(node_ ? node_->grants_live() : 0);
+  const auto grow = [](Counter& counter, uint64_t now, uint64_t& seen) {
+    if (now > seen) counter.inc(static_cast<double>(now - seen));
+    seen = now;
+  };
+  grow(metrics_.preemptions, scheduler_.preemptions(), seen_preemptions_);
+  grow(metrics_.prefix_queries, scheduler_.prefix_queries(), seen_queries_);
+  grow(metrics_.prefix_hits, scheduler_.prefix_hits(), seen_hits_);
+}
+
+std::string Core::stats_line(double seconds) {
+  const uint64_t queries = seen_queries_ - interval_.queries, hits = seen_hits_ - interval_.hits;
+  if (interval_.prompt_tokens == 0 && interval_.generated == 0 && sequences_.empty()) return "";
+  const double hit_rate = queries ? 100.0 * static_cast<double>(hits) / static_cast<double>(queries) : 0.0;
+  std::string line = fmt::format(
+      "Engine 000: Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} tokens/s, Running: {} reqs, "
+      "Waiting: {} reqs, GPU KV cache usage: {:.1f}%, Prefix cache hit rate: {:.1f}%",
+      interval_.prompt_tokens / seconds, interval_.generated / seconds, scheduler_.num_running(), scheduler_.num_waiting(),
+      100 * scheduler_.pool().usage(), hit_rate);
+  interval_ = {.queries = seen_queries_, .hits = seen_hits_};
+  return line;
+}
+
+}  // namespace baton::engine

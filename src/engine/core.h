@@ -1,0 +1,101 @@
+#pragma once
+// Core: one engine's step logic over scheduler, model, samplers and transfer. No threads, no waiting: StepLoop drives it, tests
+// call it. Life of a sequence: submit -> (fetch KV from a peer) -> planned steps -> token events -> finish, and for a prefill
+// leg: offer the KV. Guarantees: every submitted sequence gets exactly one event with finish set unless it is aborted; a grant
+// that came in with a submission is fetched or declined, never forgotten; blocks with a transfer in flight go back to the pool
+// only after its event. Owner and only caller: the step thread.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/metrics.h"
+#include "engine/request.h"
+#include "model/model.h"
+#include "sched/scheduler.h"
+#include "transfer/transfer.h"
+
+namespace baton::engine {
+
+struct CoreOptions {
+  sched::SchedulerConfig scheduler;
+  bool prefix_caching = true;
+  bool fail_on_load_error = false;  // kv_load_failure_policy: fail (true) or recompute
+  double retained_share_max = 0.4;  // of the pool, for KV that waits for its decode worker
+  kv::BlockHash hash_root{};
+};
+
+// Digest of token ids as little-endian 32-bit words: what both legs compute of the same prompt.
+Digest token_digest(std::span<const int32_t> tokens);
+
+class Core {
+ public:
+  Core(CoreOptions options, model::Model& model, kv::BlockPool pool, transfer::TransferNode* node, EngineMetrics& metrics,
+       const Clock& clock);
+  ~Core();
+
+  void submit(Submission submission);
+  void abort(uint64_t first_id, int32_t n);
+  void finish_on_stop_string(uint64_t id);  // the frontend saw one in the text
+  void release_grant(uint64_t id);          // nobody will read this prefill leg's answer
+  void decline(const transfer::Grant& grant);
+  bool reset_prefix_cache() { return scheduler_.reset_prefix_cache(); }
+  void refuse(const Error& error);  // every live sequence and every later submission gets this error
+
+  bool step();  // true: something was done, call again
+  bool idle() const { return sequences_.empty(); }
+  std::string stats_line(double seconds);  // vLLM's 10 s line; "" if nothing happened since the last
+
+ private:
+  struct Group;
+  struct Sequence;
+  using Sequences = std::unordered_map<sched::RequestId, std::unique_ptr<Sequence>>;
+
+  Result<> admit(const Submission& s);
+  void start_sequence(const std::shared_ptr<Group>& group, int32_t index);
+  void start_siblings(const std::shared_ptr<Group>& group);
+  bool poll_transfers();
+  void on_fetched(const transfer::Event& event);
+  void remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional<Error>& error);
+  void start_fetch(sched::RemoteFetch fetch);
+  void mark_scheduled(Sequence& seq);
+
+  void run(const sched::StepPlan& plan);
+  Result<> score_prompts(const sched::StepPlan& plan);
+  Result<std::span<const float>> run_model(const sched::StepPlan& plan);
+  void keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count);
+  void fail_plan(const sched::StepPlan& plan, const Error& error);
+
+  void on_token(Sequence& seq, int32_t token, LogprobTable table);
+  void note_first_token(Sequence& seq, TokenEvent& event, int64_t now);
+  void end(Sequence& seq, Finish finish, TokenEvent event);
+  void end_with_error(Sequence& seq, Error error);
+  void offer(Sequence& seq, TokenEvent& event);
+  void observe_end(const Sequence& seq, Finish finish);
+  void drop(sched::RequestId id);
+  void update_gauges();
+  Sequence* find(sched::RequestId id);
+
+  CoreOptions options_;
+  model::Model& model_;
+  transfer::TransferNode* node_;
+  EngineMetrics& metrics_;
+  const Clock& clock_;
+  sched::Scheduler scheduler_;
+  Sequences sequences_;
+  std::unordered_map<sched::RequestId, sched::RemoteFetch> fetches_;  // in flight; may outlive their sequence
+  SamplerScratch scratch_;
+  std::optional<Error> refusal_;
+  int64_t arrivals_ = 0;
+  int64_t prefill_blocks_ = 0;  // reserved by live prefill legs
+  uint64_t seen_preemptions_ = 0, seen_queries_ = 0, seen_hits_ = 0;
+  struct {
+    double prompt_tokens = 0, generated = 0;
+    uint64_t queries = 0, hits = 0;
+  } interval_;
+};
+
+}  // namespace baton::engine

@@ -1,0 +1,201 @@
+// Core, second half: what a computed token means for its sequence, and the ends of sequences.
+#include <algorithm>
+
+#include "base/log.h"
+#include "engine/sequence.h"
+
+namespace baton::engine {
+namespace {
+
+double seconds(int64_t from_ns, int64_t to_ns) { return static_cast<double>(std::max<int64_t>(0, to_ns - from_ns)) * 1e-9; }
+int64_t micros(int64_t from_ns, int64_t to_ns) { return std::max<int64_t>(0, to_ns - from_ns) / 1000; }
+bool contains(const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+
+}  // namespace
+
+// Runs all but the last slice of each scored prompt ahead of the step, keeping their rows.
+Result<> Core::score_prompts(const sched::StepPlan& plan) {
+  const auto vocab = static_cast<size_t>(model_.config().vocab);
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    Sequence& seq = *find(part.id);
+    for (int32_t done = 0; done < seq.rows_ahead(part); done += kScoredRowsMax) {
+      const int32_t position = part.first_position + done;
+      const model::SeqInput slice{
+          .tokens = scheduler_.view(part.id)->tokens.subspan(static_cast<size_t>(position), kScoredRowsMax),
+          .first_position = position,
+          .blocks = part.blocks,
+          .all_logits = true,
+      };
+      BATON_TRY(const std::span<const float> rows, model_.step({&slice, 1}));
+      if (rows.size() < kScoredRowsMax * vocab) return fail(Code::kInternal, "the model gave too few logits");
+      keep_prompt_rows(seq, position, rows, kScoredRowsMax);
+    }
+  }
+  return {};
+}
+
+void Core::keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count) {
+  const Submission& s = seq.group->submission;
+  const auto vocab = static_cast<size_t>(model_.config().vocab);
+  seq.prompt_rows.resize(s.prompt.size() - 1);
+  for (size_t i = 0; i < count; ++i) {
+    const size_t next = static_cast<size_t>(position) + i + 1;
+    if (next >= s.prompt.size()) break;
+    seq.prompt_rows[next - 1] = logprob_table(rows.subspan(i * vocab, vocab), s.prompt[next], *s.prompt_logprobs);
+  }
+}
+
+void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
+  const Submission& s = seq.group->submission;
+  seq.first_token_ns = now;
+  auto first = std::make_unique<FirstToken>();
+  Waterfall& w = first->waterfall;
+  w.queue_us = micros(s.arrived_ns, seq.scheduled_ns);
+  if (s.remote && seq.index == 0) {
+    w.queue_us += s.remote->queue_us;
+    w.prefill_us = s.remote->prefill_us;
+    w.transfer_us = micros(seq.fetch_ns, seq.fetched_ns);
+    (seq.remote_used ? w.first_step_us : w.prefill_us) += micros(seq.fetched_ns, now);
+  } else {
+    w.prefill_us = micros(seq.scheduled_ns, now);
+  }
+  const auto view = scheduler_.view(seq.id);
+  const int32_t local = view ? view->num_cached : 0;
+  const auto prompt = static_cast<int32_t>(s.prompt.size());
+  const int32_t cached = std::min(prompt, local + seq.external_tokens);
+  first->cached_tokens = cached;
+  first->prompt_logprobs = std::move(seq.prompt_rows);
+  event.first = std::move(first);
+
+  metrics_.ttft.observe(seconds(s.arrived_ns, now));
+  metrics_.prompt_tokens.inc(prompt);
+  interval_.prompt_tokens += prompt;
+  metrics_.prompt_cached.inc(cached);
+  metrics_.source_cache.inc(std::min(local, cached));
+  metrics_.source_external.inc(seq.external_tokens);
+  metrics_.source_compute.inc(prompt - cached);
+  if (s.remote && seq.index == 0 && !seq.remote_used) metrics_.prompt_recomputed.inc(prompt - cached);
+  metrics_.prefill_computed.observe(prompt - cached);
+  metrics_.prompt_length.observe(prompt);
+  metrics_.queue_time.observe(seconds(seq.queued_ns, seq.scheduled_ns));
+  metrics_.prefill_time.observe(seconds(seq.scheduled_ns, now));
+}
+
+void Core::on_token(Sequence& seq, int32_t token, LogprobTable table) {
+  const std::shared_ptr<Group> group = seq.group;  // seq may end below
+  const Submission& s = group->submission;
+  const int64_t now = clock_.now_ns();
+  TokenEvent event{.choice = s.first_choice + seq.index, .token = token, .logprobs = std::move(table)};
+  seq.sampler.accept(token);
+  ++seq.n_output;
+  if (seq.n_output == 1) {
+    note_first_token(seq, event, now);
+  } else {
+    metrics_.itl.observe(seconds(seq.last_token_ns, now));
+    metrics_.tpot_token.observe(seconds(seq.last_token_ns, now));
+  }
+  seq.last_token_ns = now;
+  metrics_.generation_tokens.inc();
+  interval_.generated += 1;
+
+  Finish finish = Finish::kNone;
+  const int32_t total = static_cast<int32_t>(s.prompt.size()) + seq.n_output;
+  if (seq.n_output >= seq.sampler.params().min_tokens) {
+    if (contains(s.eos_ids, token)) {
+      finish = Finish::kStop;
+    } else if (contains(s.stop_ids, token)) {
+      finish = Finish::kStop;
+      event.stop_token = token;
+    }
+  }
+  if (finish == Finish::kNone && (seq.n_output >= s.max_tokens || total >= options_.scheduler.max_model_len))
+    finish = Finish::kLength;
+  const bool first = seq.n_output == 1;
+  if (finish == Finish::kNone)
+    s.out->push(std::move(event));
+  else
+    end(seq, finish, std::move(event));
+  if (first && group->siblings_wait) start_siblings(group);
+}
+
+void Core::end(Sequence& seq, Finish finish, TokenEvent event) {
+  const sched::RequestId id = seq.id;
+  event.finish = finish;
+  if (seq.group->submission.prefill_leg && node_) offer(seq, event);
+  scheduler_.finish(id);
+  observe_end(seq, finish);
+  seq.group->submission.out->push(std::move(event));
+  drop(id);
+}
+
+// Prefill leg: the prompt's blocks stay, a grant says who may read them.
+void Core::offer(Sequence& seq, TokenEvent& event) {
+  const Submission& s = seq.group->submission;
+  const auto view = scheduler_.view(seq.id);
+  const auto n_tokens = static_cast<int32_t>(s.prompt.size());
+  const auto blocks = static_cast<size_t>((n_tokens + options_.scheduler.block_tokens - 1) / options_.scheduler.block_tokens);
+  BATON_CHECK(view && view->blocks.size() >= blocks && view->num_computed >= n_tokens);
+  const Digest digest = token_digest(s.prompt);
+  transfer::Offer offered{.request = seq.id,
+                          .blocks = {view->blocks.begin(), view->blocks.begin() + static_cast<std::ptrdiff_t>(blocks)},
+                          .n_tokens = n_tokens,
+                          .prompt_digest = digest};
+  auto params = std::make_unique<wire::KvParams>();
+  params->do_remote_prefill = true;
+  params->remote_block_ids.assign(offered.blocks.begin(), offered.blocks.end());
+  const transfer::Grant grant = node_->offer(std::move(offered));
+  params->remote_engine_id = grant.engine_id;
+  params->remote_request_id = s.remote_request_id;
+  params->remote_host = grant.host;
+  params->remote_port = grant.port;
+  params->remote_num_tokens = n_tokens;
+  wire::XKv& x = params->x_kv.emplace();
+  x.grant = grant.token;
+  x.incarnation = grant.incarnation;
+  x.lease_ms = grant.lease_ms;
+  x.n_tokens = n_tokens;
+  x.prompt_digest = hex(digest);
+  x.layout = model_.kv_layout().id();
+  if (s.send_first_token && seq.n_output == 1) x.first_token_id = event.token;
+  x.queue_us = micros(s.arrived_ns, seq.scheduled_ns);
+  x.prefill_us = micros(seq.scheduled_ns, seq.last_token_ns);
+  event.hand_over = std::move(params);
+}
+
+void Core::end_with_error(Sequence& seq, Error error) {
+  const sched::RequestId id = seq.id;
+  TokenEvent event{.choice = seq.group->submission.first_choice + seq.index};
+  event.finish = Finish::kError;
+  event.error = std::move(error);
+  if (fetches_.contains(id)) node_->cancel(id);
+  scheduler_.abort(id);
+  observe_end(seq, Finish::kError);
+  const std::shared_ptr<Group> group = seq.group;
+  group->submission.out->push(std::move(event));
+  drop(id);
+  if (!group->siblings_wait) return;
+  group->siblings_wait = false;  // siblings that never started share the fate of the sequence they waited for
+  for (int32_t i = 1; i < group->submission.n; ++i) {
+    TokenEvent sibling{.choice = group->submission.first_choice + i};
+    sibling.finish = Finish::kError;
+    sibling.error = Error{Code::kInternal, "the prompt could not be computed"};
+    group->submission.out->push(std::move(sibling));
+  }
+}
+
+void Core::observe_end(const Sequence& seq, Finish finish) {
+  const int64_t now = clock_.now_ns();
+  const Submission& s = seq.group->submission;
+  metrics_.finished(finish).inc();
+  if (finish == Finish::kAbort || finish == Finish::kError) return;
+  metrics_.e2e.observe(seconds(s.arrived_ns, now));
+  metrics_.inference_time.observe(seconds(seq.scheduled_ns, now));
+  metrics_.decode_time.observe(seconds(seq.first_token_ns, seq.last_token_ns));
+  metrics_.generation_length.observe(seq.n_output);
+  metrics_.max_generation.observe(s.max_tokens);
+  metrics_.params_max_tokens.observe(s.max_tokens);
+  metrics_.params_n.observe(s.n);
+  if (seq.n_output > 1) metrics_.tpot_request.observe(seconds(seq.first_token_ns, seq.last_token_ns) / (seq.n_output - 1));
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,225 @@
+#include "engine/engine.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "base/log.h"
+#include "base/prng.h"
+#include "engine/frontend.h"
+#include "engine/metrics.h"
+#include "engine/step_loop.h"
+#include "net/http.h"
+#include "transfer/transfer.h"
+
+namespace baton::engine {
+namespace {
+
+constexpr int64_t kDefaultPoolBytesMax = int64_t{4} << 30;  // vLLM's default on a CPU
+
+Result<std::string> read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return fail(Code::kNotFound, "cannot read ", path);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+Result<std::unique_ptr<text::Tokenizer>> load_tokenizer(const model::WeightFile& file) {
+  const model::WeightFile::Vocab* v = file.gguf_vocab();
+  if (!v) return text::Tokenizer::from_hf(file.hf_tokenizer_json(), file.hf_tokenizer_config_json());
+  return text::Tokenizer::from_gguf({.model = v->model,
+                                     .pre = v->pre,
+                                     .tokens = v->tokens,
+                                     .token_type = v->token_type,
+                                     .merges = v->merges,
+                                     .bos = v->bos,
+                                     .eos = v->eos,
+                                     .eot = v->eot,
+                                     .unknown = v->unknown,
+                                     .padding = v->padding,
+                                     .add_bos = v->add_bos,
+                                     .add_eos = v->add_eos});
+}
+
+// Pool size in blocks, the null block included.
+Result<int32_t> pool_blocks(const EngineConfig& c, size_t block_bytes) {
+  if (c.num_blocks > 0) return c.num_blocks + 1;
+  int64_t bytes = c.kv_cache_bytes > 0 ? c.kv_cache_bytes : int64_t{c.kv_cache_gib} << 30;
+  if (bytes == 0) {
+    const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+    bytes = std::min(kDefaultPoolBytesMax, memory * 2 / 5);
+  }
+  const int64_t blocks = bytes / static_cast<int64_t>(block_bytes);
+  if (blocks < 2 || blocks > INT32_MAX) {
+    return fail(Code::kInvalidArgument, "a KV pool of ", bytes, " bytes holds ", blocks, " blocks of ", block_bytes, " bytes");
+  }
+  return static_cast<int32_t>(blocks);
+}
+
+Result<int32_t> context_length(const EngineConfig& c, const model::ModelConfig& m, int32_t blocks) {
+  const int32_t in_pool = static_cast<int32_t>(std::min<int64_t>(int64_t{blocks - 1} * c.block_size, INT32_MAX));
+  if (c.max_model_len == 0) return std::min(m.context, in_pool);
+  if (c.max_model_len > m.context) {
+    return fail(Code::kInvalidArgument, "User-specified max_model_len (", c.max_model_len,
+                ") is greater than the derived max_model_len (", m.context, ")");
+  }
+  if (c.max_model_len > in_pool) {
+    return fail(Code::kInvalidArgument, "max_model_len ", c.max_model_len, " needs more KV than the pool holds (", in_pool,
+                " tokens): raise VLLM_CPU_KVCACHE_SPACE or --kv-cache-memory-bytes, or lower --max-model-len");
+  }
+  return c.max_model_len;
+}
+
+}  // namespace
+
+Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(double)> progress) {
+  BATON_TRY(auto file, model::WeightFile::open(config.model));
+  EngineParts parts;
+  BATON_TRY(parts.tokenizer, load_tokenizer(*file));
+  std::string source = file->chat_template();
+  if (!config.chat_template.empty()) {
+    source = config.chat_template;
+    if (source.find("{%") == std::string::npos && source.find("{{") == std::string::npos) {
+      BATON_TRY(source, read_file(config.chat_template));
+    }
+  }
+  if (!source.empty()) {
+    BATON_TRY(parts.chat_template, text::ChatTemplate::compile(source));
+  }
+  model::LoadOptions options{
+      .threads = config.threads, .isa = config.isa, .block_tokens = config.block_size, .progress = std::move(progress)};
+  BATON_TRY(parts.model, model::Model::load(config.model, options));
+  return parts;
+}
+
+struct Engine::Impl {
+  EngineConfig config;
+  EngineParts parts;
+  SteadyClock clock;
+  Metrics metrics;
+  std::optional<EngineMetrics> engine_metrics;
+  std::optional<transfer::PoolMemory> pool;
+  std::unique_ptr<transfer::TransferNode> node;
+  std::unique_ptr<StepLoop> loop;
+  Serving serving;
+  std::unique_ptr<net::Server> server;
+  int32_t blocks = 0;
+  bool stopped = false;
+
+  Result<> start();
+  Result<> start_pool();
+  Result<> start_transfer();
+  void stop();
+};
+
+Result<> Engine::Impl::start_pool() {
+  const kv::KvLayout layout = parts.model->kv_layout();
+  BATON_TRY(blocks, pool_blocks(config, layout.block_bytes()));
+  BATON_TRY(serving.max_model_len, context_length(config, parts.model->config(), blocks));
+  BATON_TRY(pool, transfer::PoolMemory::create(static_cast<size_t>(blocks) * layout.block_bytes(), "baton-kv"));
+  return parts.model->bind_kv(pool->bytes());
+}
+
+Result<> Engine::Impl::start_transfer() {
+  if (!config.kv_transfer) return {};
+  transfer::NodeOptions options{.engine_id = config.kv_engine_id.empty() ? uuid4() : config.kv_engine_id,
+                                .host = config.kv_host,
+                                .port = config.kv_port,
+                                .peers = config.kv_peers,
+                                .transport = config.kv_transport,
+                                .fingerprint = parts.model->fingerprint(),
+                                .lease_ms = config.kv_lease_s * 1000,
+                                .secret = config.kv_secret};
+  BATON_TRY(node, transfer::TransferNode::start(std::move(options), parts.model->kv_layout(), *pool, metrics));
+  return {};
+}
+
+Result<> Engine::Impl::start() {
+  BATON_OK(start_pool());
+  BATON_OK(start_transfer());
+  engine_metrics.emplace(metrics, MetricsConfig{.model_name = config.served_model_names.front(),
+                                                .max_model_len = serving.max_model_len,
+                                                .block_tokens = config.block_size,
+                                                .blocks = blocks,
+                                                .prefix_caching = config.prefix_caching});
+  CoreOptions options{
+      .scheduler = {.max_num_batched_tokens = config.max_num_batched_tokens,
+                    .max_num_seqs = config.max_num_seqs,
+                    .max_model_len = serving.max_model_len,
+                    .block_tokens = config.block_size,
+                    .long_prefill_token_threshold = config.long_prefill_token_threshold,
+                    .chunked_prefill = config.chunked_prefill,
+                    .priority_policy = config.scheduling_policy == "priority"},
+      .prefix_caching = config.prefix_caching,
+      .fail_on_load_error = config.kv_load_failure_policy == "fail",
+      .hash_root = kv::root_hash(random_hex(32)),
+  };
+  auto core = std::make_unique<Core>(options, *parts.model, kv::BlockPool(blocks, config.prefix_caching), node.get(),
+                                     *engine_metrics, clock);
+  // A dead step thread ends the process the ordinary way, so that whoever supervises it starts a new one.
+  loop = std::make_unique<StepLoop>(std::move(core), clock, config.log_stats, [] { kill(getpid(), SIGTERM); });
+  if (node) node->set_wakeup([this] { loop->wake(); });
+  serving.config = &config;
+  serving.model = &parts.model->config();
+  serving.tokenizer = parts.tokenizer.get();
+  serving.chat_template = parts.chat_template ? &*parts.chat_template : nullptr;
+  serving.loop = loop.get();
+  serving.metrics = &*engine_metrics;
+  serving.clock = &clock;
+  serving.layout_id = parts.model->kv_layout().id();
+  serving.kv_transfer = node != nullptr;
+  loop->start();
+  server = std::make_unique<net::Server>(
+      net::ServerOptions{.host = config.host, .port = config.port, .threads = config.io_threads, .server_name = {}},
+      make_frontend(serving));
+  return server->start();
+}
+
+void Engine::Impl::stop() {
+  if (std::exchange(stopped, true)) return;
+  const int64_t deadline = clock.now_ms() + int64_t{config.drain_s} * 1000;
+  if (node) node->drain();
+  if (server) server->stop(net::Millis(int64_t{config.drain_s} * 1000));
+  // Answers are out; decode workers may still be reading what they were promised.
+  while (node && node->grants_live() > 0 && clock.now_ms() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  if (loop) loop->stop();
+  if (node) node->set_wakeup({});
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() { impl_->stop(); }
+
+Result<std::unique_ptr<Engine>> Engine::start(EngineConfig config, std::function<void(double)> progress) {
+  BATON_TRY(EngineParts parts, load_parts(config, std::move(progress)));
+  return start_with(std::move(config), std::move(parts));
+}
+
+Result<std::unique_ptr<Engine>> Engine::start_with(EngineConfig config, EngineParts parts) {
+  auto impl = std::make_unique<Impl>();
+  impl->config = std::move(config);
+  impl->parts = std::move(parts);
+  if (auto ok = impl->start(); !ok) {
+    impl->config.drain_s = 0;
+    impl->stop();
+    return std::unexpected(ok.error());
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+int Engine::port() const { return impl_->server->port(); }
+int Engine::kv_port() const { return impl_->node ? impl_->node->port() : 0; }
+bool Engine::alive() const { return impl_->loop->alive(); }
+void Engine::stop() { impl_->stop(); }
+
+std::string Engine::summary() const {
+  const Impl& i = *impl_;
+  return cat(i.config.served_model_names.front(), ", ", i.parts.model->backend(), ", context ", i.serving.max_model_len, ", ",
+             i.blocks - 1, " KV blocks of ", i.config.block_size, " tokens",
+             i.node ? cat(", KV port ", i.node->port()) : std::string());
+}
+
+}  // namespace baton::engine

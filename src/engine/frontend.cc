@@ -1,0 +1,189 @@
+#include "engine/frontend.h"
+
+#include <algorithm>
+#include <span>
+
+#include "base/prng.h"
+#include "engine/generate.h"
+#include "engine/prepare.h"
+#include "wire/errors.h"
+#include "wire/openai_response.h"
+
+#ifndef BATON_VERSION
+#define BATON_VERSION "0.1.0"
+#endif
+
+namespace baton::engine {
+namespace {
+
+using net::Request;
+using net::Response;
+using net::ResponseWriter;
+using net::Task;
+
+Task<> framework_error(ResponseWriter& out, int status) {
+  const std::string reason(wire::reason_phrase(status));
+  co_await out.send(Response::json(status, wire::error_json({.status = status, .message = reason, .type = reason, .param = {}})));
+}
+
+wire::ModelCard card(const Serving& s, const std::string& name) {
+  return {.id = name,
+          .root = s.config->model,
+          .permission_id = cat("modelperm-", random_hex(32)),
+          .created = unix_seconds(),
+          .max_model_len = s.max_model_len};
+}
+
+Task<> models(const Serving& s, Request&, ResponseWriter& out) {
+  std::vector<wire::ModelCard> cards;
+  for (const std::string& name : s.config->served_model_names) cards.push_back(card(s, name));
+  co_await out.send(Response::json(200, wire::model_list(cards)));
+}
+
+Task<> one_model(const Serving& s, std::string_view name, ResponseWriter& out) {
+  if (auto known = check_model_name(s, name); !known) co_return co_await send_error(out, known.error());
+  co_await out.send(Response::json(200, wire::model_card(card(s, std::string(name)))));
+}
+
+Task<> health(const Serving& s, Request&, ResponseWriter& out) {
+  co_await out.send(Response{.status = s.loop->alive() ? 200 : 503, .headers = {}, .body = {}});
+}
+
+Task<> version(const Serving&, Request&, ResponseWriter& out) {
+  co_await out.send(Response::json(200, "{\"version\":\"" BATON_VERSION "\"}"));
+}
+
+Task<> load(const Serving& s, Request&, ResponseWriter& out) {
+  const int in_flight = s.config->load_tracking ? s.in_flight.load() : 0;
+  co_await out.send(Response::json(200, cat("{\"server_load\":", in_flight, "}")));
+}
+
+Task<> metrics(const Serving& s, Request&, ResponseWriter& out) {
+  Response response{.status = 200, .headers = {}, .body = s.metrics->registry().text()};
+  response.headers.set("Content-Type", Metrics::kContentType);
+  co_await out.send(std::move(response));
+}
+
+Task<> tokenize(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(wire::TokenizeRequest r, wire::parse_tokenize_request(body));
+    BATON_OK(check_model_name(s, r.model));
+    r.chat.add_special_tokens = r.add_special_tokens;
+    auto tokens = r.prompt ? s.tokenizer->encode(*r.prompt, r.add_special_tokens) : chat_tokens(s, r.chat);
+    if (!tokens) return std::unexpected(tokens.error());
+    std::vector<std::string> strings;
+    if (r.return_token_strs) {
+      for (int32_t id : *tokens) strings.push_back(s.tokenizer->token_text(id));
+    }
+    return wire::tokenize_response(*tokens, s.max_model_len, r.return_token_strs ? &strings : nullptr);
+  }();
+  if (!reply) co_return co_await send_error(out, reply.error());
+  co_await out.send(Response::json(200, *reply));
+}
+
+Task<> detokenize(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const wire::DetokenizeRequest r, wire::parse_detokenize_request(body));
+    BATON_OK(check_model_name(s, r.model));
+    BATON_OK(prompt_tokens(s, r.tokens, false));
+    return wire::detokenize_response(s.tokenizer->decode(r.tokens, false));
+  }();
+  if (!reply) co_return co_await send_error(out, reply.error());
+  co_await out.send(Response::json(200, *reply));
+}
+
+Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
+  if (!s.config->dev_mode) {
+    co_return co_await framework_error(out, 404);
+  }
+  auto answer = std::make_shared<net::Mailbox<bool>>();
+  s.loop->post([answer](Core& core) { answer->push(core.reset_prefix_cache()); });
+  const auto done = co_await answer->pop();
+  if (done.value_or(false))
+    co_await out.send(Response{.status = 200, .headers = {}, .body = {}});
+  else
+    co_await send_error(out, Error{Code::kUnavailable, "requests still hold KV blocks; the prefix cache was not reset"});
+}
+
+Task<> chat(const Serving& s, Request& r, ResponseWriter& out) { co_await serve_generate(s, Endpoint::kChat, r, out); }
+Task<> completion(const Serving& s, Request& r, ResponseWriter& out) {
+  co_await serve_generate(s, Endpoint::kCompletion, r, out);
+}
+
+struct Route {
+  std::string_view method, path;
+  Task<> (*serve)(const Serving&, Request&, ResponseWriter&);
+};
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/chat/completions", chat},
+    {"POST", "/v1/completions", completion},
+    {"GET", "/v1/models", models},
+    {"GET", "/health", health},
+    {"GET", "/ping", health},
+    {"POST", "/ping", health},
+    {"GET", "/version", version},
+    {"GET", "/load", load},
+    {"GET", "/metrics", metrics},
+    {"POST", "/tokenize", tokenize},
+    {"POST", "/detokenize", detokenize},
+    {"POST", "/reset_prefix_cache", reset_prefix_cache},
+};
+
+// Constant time in the key's content, so that a key cannot be guessed byte by byte.
+bool equal_secret(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  unsigned char difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference = static_cast<unsigned char>(difference | (a[i] ^ b[i]));
+  return difference == 0;
+}
+
+bool authorised(const Serving& s, const Request& request) {
+  const auto& keys = s.config->api_keys;
+  if (keys.empty() || !request.path.starts_with("/v1") || request.method == "OPTIONS") return true;
+  std::string_view given = request.headers.get("authorization").value_or("");
+  constexpr std::string_view kBearer = "Bearer ";
+  if (!given.starts_with(kBearer)) return false;
+  given.remove_prefix(kBearer.size());
+  bool ok = false;
+  for (const std::string& key : keys) ok |= equal_secret(key, given);
+  return ok;
+}
+
+Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
+  if (!authorised(s, request)) {
+    co_await out.send(Response::json(401, "{\"error\":\"Unauthorized\"}"));
+    co_return;
+  }
+  bool path_known = false;
+  for (const Route& route : kRoutes) {
+    if (route.path != request.path) continue;
+    path_known = true;
+    if (route.method == request.method || (route.method == "GET" && request.method == "HEAD")) {
+      co_return co_await route.serve(s, request, out);
+    }
+  }
+  constexpr std::string_view kModel = "/v1/models/";
+  if (request.method == "GET" && request.path.starts_with(kModel)) {
+    co_return co_await one_model(s, std::string_view(request.path).substr(kModel.size()), out);
+  }
+  co_await framework_error(out, path_known ? 405 : 404);
+}
+
+}  // namespace
+
+net::HandlerFactory make_frontend(const Serving& serving) {
+  return [&serving]() -> net::Handler {
+    return [&serving](Request& request, ResponseWriter& out) -> Task<> {
+      struct InFlight {
+        std::atomic<int>& count;
+        explicit InFlight(std::atomic<int>& c) : count(c) { ++count; }
+        ~InFlight() { --count; }
+      } in_flight(serving.in_flight);
+      co_await serve(serving, request, out);
+    };
+  };
+}
+
+}  // namespace baton::engine

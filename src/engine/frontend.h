@@ -1,0 +1,12 @@
+#pragma once
+// Frontend: the engine's HTTP routes (facts sheet "engine" 1.1, 1.9): models, health, metrics, tokenizer endpoints, and the
+// generating ones through generate.h. make_frontend() gives net::Server its handlers; they share one const Serving, which must
+// outlive the server.
+#include "engine/serving.h"
+#include "net/http.h"
+
+namespace baton::engine {
+
+net::HandlerFactory make_frontend(const Serving& serving);
+
+}  // namespace baton::engine

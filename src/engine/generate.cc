@@ -1,0 +1,381 @@
+#include "engine/generate.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/prng.h"
+#include "engine/answer.h"
+#include "engine/hand_over.h"
+#include "engine/prepare.h"
+#include "wire/errors.h"
+#include "wire/headers.h"
+#include "wire/limits.h"
+
+namespace baton::engine {
+namespace {
+
+using net::Task;
+
+struct PromptState {
+  std::string echo_text{};
+  std::vector<int32_t> ids{};
+  uint64_t first_id = 0;
+  std::optional<std::vector<wire::LogprobRow>> rows{};  // prompt_logprobs, once known
+  int32_t cached = 0;
+};
+
+// One request being answered.
+class Generation {
+ public:
+  Generation(const Serving& serving, Endpoint endpoint, const net::Request& request) : s_(serving), endpoint_(endpoint) {
+    arrived_ns_ = request.arrived_ns ? request.arrived_ns : s_.clock->now_ns();
+    const auto header = request.headers.get(wire::kRequestId);
+    if (header && header->size() <= wire::kRequestIdBytesMax && valid_utf8(*header)) request_id_ = *header;
+  }
+
+  Result<> prepare(const Json& body);
+  Task<> answer(net::ResponseWriter& out);
+
+ private:
+  bool chat() const { return endpoint_ == Endpoint::kChat; }
+  Result<> add_prompts(const Json& body);
+  Result<> add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt);
+  void submit();
+  void abort();
+  void note(const TokenEvent& event);
+  void end_on_stop_string(const Answer& answer);
+  PromptState& prompt_of(int32_t choice) { return prompts_[static_cast<size_t>(choice / n_)]; }
+  void add_echo(wire::Choice& choice, bool with_rows);
+  wire::Choice choice_of(const Answer& answer, Answer::Piece piece);
+  std::string chunk(const TokenEvent& event);
+  wire::Usage usage() const;
+  net::Headers head_fields() const;
+  Task<> answer_whole(net::ResponseWriter& out);
+  Task<> answer_stream(net::ResponseWriter& out);
+  Task<std::optional<TokenEvent>> first_event(net::ResponseWriter& out);
+  void log_done() const;
+
+  const Serving& s_;
+  const Endpoint endpoint_;
+  int64_t arrived_ns_;
+  std::string request_id_;
+  wire::GenerateFields fields_;
+  wire::Head head_;
+  bool echo_ = false, echo_only_ = false;
+  int32_t n_ = 1;
+  std::vector<Submission> submissions_;
+  std::vector<PromptState> prompts_;
+  std::vector<Answer> answers_;
+  std::vector<uint8_t> started_;  // streaming: the choice's first chunk went out
+  std::vector<int64_t> text_offset_;
+  std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
+  std::optional<Waterfall> waterfall_;
+  std::unique_ptr<wire::KvParams> hand_over_;
+};
+
+Result<> Generation::prepare(const Json& body) {
+  HandOver hand_over(s_, body.find("kv_transfer_params"), request_id_);
+  std::vector<wire::Prompt> prompts;
+  if (chat()) {
+    BATON_TRY(wire::ChatRequest r, wire::parse_chat_request(body));
+    BATON_OK(check_model_name(s_, r.model));
+    BATON_TRY(auto ids, chat_tokens(s_, r));
+    const Json* role = r.messages.back().find("role");
+    const Json* content = r.messages.back().find("content");
+    echo_ = r.echo && role->text == "assistant" && content && content->is_string();
+    std::string echo_text = echo_ ? content->text : "";
+    fields_ = std::move(static_cast<wire::GenerateFields&>(r));
+    BATON_OK(add(std::move(ids), std::move(echo_text), hand_over, true));
+  } else {
+    BATON_TRY(wire::CompletionRequest r, wire::parse_completion_request(body));
+    BATON_OK(check_model_name(s_, r.model));
+    echo_ = r.echo;
+    echo_only_ = r.echo && r.max_tokens == 0;
+    prompts = std::move(r.prompts);
+    fields_ = std::move(static_cast<wire::GenerateFields&>(r));
+    for (const wire::Prompt& prompt : prompts) {
+      BATON_TRY(auto ids, prompt_tokens(s_, prompt, fields_.add_special_tokens));
+      const auto* text = std::get_if<std::string>(&prompt);
+      std::string echo_text = !echo_ ? "" : text ? *text : s_.tokenizer->decode(ids, false);
+      BATON_OK(add(std::move(ids), std::move(echo_text), hand_over, prompts.size() == 1));
+    }
+  }
+  if (request_id_.empty()) request_id_ = fields_.request_id.empty() ? uuid4() : fields_.request_id;
+  head_ = {.id = cat(chat() ? "chatcmpl-" : "cmpl-", request_id_), .model = s_.name(), .created = unix_seconds()};
+  if (!fields_.unknown.empty())
+    log_debug("request fields ignored", "request={} first={} count={}", head_.id, fields_.unknown[0], fields_.unknown.size());
+  return {};
+}
+
+Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
+  const bool prefill_leg = hand_over.prefill_leg() && only_prompt;
+  BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
+  const bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !echo_ && fields_.n == 1;
+  submission.send_first_token = prefill_leg && plain;
+  if (only_prompt)
+    submission.remote = hand_over.take(submission, plain, fields_.min_tokens);
+  else
+    hand_over.give_up_if_offered("several_prompts");
+  n_ = submission.n;
+  submission.first_choice = static_cast<int32_t>(submissions_.size()) * n_;
+  submission.arrived_ns = arrived_ns_;
+  submission.out = mailbox_;
+  PromptState state{.echo_text = std::move(echo_text), .ids = submission.prompt};
+  state.first_id = submission.first_id = s_.loop->reserve_ids(n_);
+  for (int32_t i = 0; i < n_; ++i) answers_.emplace_back(*s_.tokenizer, fields_, submission.first_choice + i);
+  prompts_.push_back(std::move(state));
+  submissions_.push_back(std::move(submission));
+  return {};
+}
+
+void Generation::submit() {
+  started_.resize(answers_.size());
+  text_offset_.resize(answers_.size());
+  for (Submission& submission : submissions_) {
+    submission.remote_request_id = head_.id;
+    s_.loop->post([submission = std::move(submission)](Core& core) mutable { core.submit(std::move(submission)); });
+  }
+  submissions_.clear();
+}
+
+void Generation::abort() {
+  for (const PromptState& prompt : prompts_) {
+    s_.loop->post([first = prompt.first_id, n = n_](Core& core) { core.abort(first, n); });
+  }
+}
+
+void Generation::note(const TokenEvent& event) {
+  if (!event.first) return;
+  if (!waterfall_) waterfall_ = event.first->waterfall;
+  PromptState& prompt = prompt_of(event.choice);
+  if (event.choice % n_ != 0) return;
+  prompt.cached = event.first->cached_tokens;
+  if (!fields_.prompt_logprobs || prompt.rows) return;
+  auto& rows = prompt.rows.emplace();
+  const bool as_ids = fields_.return_tokens_as_token_ids;
+  // The first token has no prediction: its row holds the token alone and is written as null.
+  rows.push_back({{prompt.ids[0], token_string(*s_.tokenizer, prompt.ids[0], as_ids), "", 0, 0}});
+  for (const LogprobTable& table : event.first->prompt_logprobs) rows.push_back(logprob_row(*s_.tokenizer, table, as_ids));
+}
+
+void Generation::end_on_stop_string(const Answer& answer) {
+  if (!answer.stopped_by_string()) return;
+  const uint64_t id = prompt_of(answer.index()).first_id + static_cast<uint64_t>(answer.index() % n_);
+  s_.loop->post([id](Core& core) { core.finish_on_stop_string(id); });
+}
+
+wire::Choice Generation::choice_of(const Answer& answer, Answer::Piece piece) {
+  wire::Choice choice{.index = answer.index(), .text = std::move(piece.text), .logprobs = fields_.logprobs.has_value()};
+  if (answer.done()) choice.stop = answer.stop();
+  choice.rows = std::move(piece.rows);
+  choice.top = fields_.logprobs.value_or(0);
+  if (fields_.return_token_ids) choice.token_ids = std::move(piece.ids);
+  return choice;
+}
+
+void Generation::add_echo(wire::Choice& choice, bool with_rows) {
+  const PromptState& prompt = prompt_of(choice.index);
+  if (echo_) choice.text = prompt.echo_text + choice.text;
+  if (!echo_ || !with_rows || chat() || !choice.logprobs || !prompt.rows) return;
+  choice.echo_rows = static_cast<int32_t>(prompt.rows->size());
+  choice.rows.insert(choice.rows.begin(), prompt.rows->begin(), prompt.rows->end());
+}
+
+wire::Usage Generation::usage() const {
+  wire::Usage usage;
+  int64_t cached = 0;
+  for (const PromptState& prompt : prompts_) {
+    usage.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
+    cached += prompt.cached;
+  }
+  for (const Answer& answer : answers_) usage.completion_tokens += echo_only_ ? 0 : answer.tokens();
+  if (s_.config->prompt_tokens_details) usage.cached_tokens = cached;
+  return usage;
+}
+
+net::Headers Generation::head_fields() const {
+  net::Headers headers;
+  if (s_.config->request_id_headers) headers.set("X-Request-Id", request_id_);
+  if (waterfall_) {
+    const auto ms = [](int64_t us) { return static_cast<double>(us) / 1000; };
+    headers.set(wire::kTtft,
+                fmt::format("queue={:.2f},prefill={:.2f},transfer={:.2f},first_step={:.2f}", ms(waterfall_->queue_us),
+                            ms(waterfall_->prefill_us), ms(waterfall_->transfer_us), ms(waterfall_->first_step_us)));
+  }
+  return headers;
+}
+
+// The first event decides between an HTTP error and a 200. nullopt: answered already, or the client is gone.
+Task<std::optional<TokenEvent>> Generation::first_event(net::ResponseWriter& out) {
+  auto event = co_await mailbox_->pop();
+  if (!event) {
+    if (!out.cancel().cancelled()) co_await send_error(out, Error{Code::kUnavailable, "the engine is shutting down"});
+    co_return std::nullopt;
+  }
+  if (event->finish != Finish::kError) co_return event;
+  abort();
+  co_await send_error(out, *event->error);
+  co_return std::nullopt;
+}
+
+Task<> Generation::answer_whole(net::ResponseWriter& out) {
+  std::vector<wire::Choice> choices(answers_.size());
+  std::vector<Answer::Piece> pieces(answers_.size());
+  for (size_t live = answers_.size(); live > 0;) {
+    auto event = co_await first_event(out);
+    if (!event) co_return;
+    const auto i = static_cast<size_t>(event->choice);
+    if (answers_[i].done()) continue;
+    note(*event);
+    if (event->hand_over) hand_over_ = std::move(event->hand_over);
+    Answer::Piece piece = answers_[i].add(*event);
+    pieces[i].text += piece.text;
+    std::move(piece.rows.begin(), piece.rows.end(), std::back_inserter(pieces[i].rows));
+    pieces[i].ids.insert(pieces[i].ids.end(), piece.ids.begin(), piece.ids.end());
+    if (!answers_[i].done()) continue;
+    --live;
+    end_on_stop_string(answers_[i]);
+  }
+  for (size_t i = 0; i < answers_.size(); ++i) {
+    if (echo_only_) pieces[i] = {};
+    choices[i] = choice_of(answers_[i], std::move(pieces[i]));
+    if (echo_only_) choices[i].stop = {.finish_reason = "length"};
+    choices[i].prompt_rows = prompt_of(choices[i].index).rows;
+    if (fields_.return_token_ids) choices[i].prompt_token_ids = prompt_of(choices[i].index).ids;
+    add_echo(choices[i], true);
+  }
+  const std::string kv = hand_over_ ? wire::format_kv_params(*hand_over_) : "";
+  net::Response response = net::Response::json(
+      200, chat() ? wire::chat_response(head_, choices, usage(), kv) : wire::completion_response(head_, choices, usage(), kv));
+  for (const auto& [name, value] : head_fields().fields()) response.headers.set(name, value);
+  auto sent = co_await out.send(std::move(response));
+  if (!sent && hand_over_) s_.loop->post([id = prompts_[0].first_id](Core& core) { core.release_grant(id); });
+}
+
+// All the server-sent events of one token event.
+std::string Generation::chunk(const TokenEvent& event) {
+  const auto i = static_cast<size_t>(event.choice);
+  Answer& answer = answers_[i];
+  Answer::Piece piece = answer.add(event);
+  end_on_stop_string(answer);
+  if (echo_only_) piece = {};
+  wire::Choice choice = choice_of(answer, std::move(piece));
+  if (echo_only_ && answer.done()) choice.stop = {.finish_reason = "length"};
+  wire::Usage so_far{.prompt_tokens = static_cast<int64_t>(prompt_of(event.choice).ids.size()),
+                     .completion_tokens = answer.tokens()};
+  const wire::Usage* usage = fields_.continuous_usage ? &so_far : nullptr;
+
+  std::string out;
+  const bool first = !started_[i];
+  started_[i] = 1;
+  if (first && chat()) {
+    wire::Usage none{.prompt_tokens = so_far.prompt_tokens};
+    wire::Choice role{.index = choice.index};
+    if (fields_.return_token_ids) role.prompt_token_ids = prompt_of(event.choice).ids;
+    out += wire::sse_event(wire::chat_chunk(head_, role, wire::Delta::kRole, usage ? &none : nullptr));
+  }
+  if (first) {
+    add_echo(choice, true);
+    if (!chat() && fields_.return_token_ids) choice.prompt_token_ids = prompt_of(event.choice).ids;
+  }
+  choice.text_offset = text_offset_[i];
+  if (choice.logprobs) {
+    for (const wire::LogprobRow& row : choice.rows) {
+      for (char c : row.empty() ? std::string() : row[0].token) text_offset_[i] += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    }
+  }
+  out += wire::sse_event(chat() ? wire::chat_chunk(head_, choice, wire::Delta::kContent, usage)
+                                : wire::completion_chunk(head_, choice, usage));
+  return out;
+}
+
+Task<> Generation::answer_stream(net::ResponseWriter& out) {
+  auto event = co_await first_event(out);
+  if (!event) co_return;
+  note(*event);
+  net::Headers headers = head_fields();
+  headers.set("Content-Type", wire::kSseContentType);
+  headers.set("Cache-Control", "no-cache");
+  if (auto began = co_await out.begin(200, std::move(headers)); !began) co_return;
+  size_t live = answers_.size();
+  std::string bytes;
+  while (live > 0) {
+    // Everything that is ready goes out in one write.
+    for (; event; event = mailbox_->try_pop()) {
+      if (event->finish == Finish::kError) {
+        abort();
+        bytes += wire::sse_event(wire::error_json(wire::api_error(*event->error)));
+        live = 0;
+        break;
+      }
+      if (answers_[static_cast<size_t>(event->choice)].done()) continue;
+      note(*event);
+      bytes += chunk(*event);
+      live -= answers_[static_cast<size_t>(event->choice)].done();
+    }
+    if (live == 0) break;
+    if (auto wrote = co_await out.write(std::exchange(bytes, {})); !wrote) co_return abort();
+    event = co_await mailbox_->pop();
+    if (!event) {
+      if (out.cancel().cancelled()) co_return;
+      bytes += wire::sse_event(wire::error_json(503, "the engine is shutting down"));
+      break;
+    }
+  }
+  if (fields_.include_usage) bytes += wire::sse_event(wire::usage_chunk(head_, chat(), usage()));
+  bytes += wire::kSseDone;
+  if (auto wrote = co_await out.write(bytes); wrote) co_await out.finish();
+}
+
+void Generation::log_done() const {
+  const LogLevel level = s_.config->log_requests ? LogLevel::kInfo : LogLevel::kDebug;
+  if (!log_enabled(level)) return;
+  const wire::Usage u = usage();
+  log_line(level, "request done",
+           fmt::format("id={} prompt_tokens={} completion_tokens={} ms={:.1f}", head_.id, u.prompt_tokens, u.completion_tokens,
+                       static_cast<double>(s_.clock->now_ns() - arrived_ns_) * 1e-6));
+}
+
+Task<> Generation::answer(net::ResponseWriter& out) {
+  submit();
+  const auto watch = out.cancel().on_cancel([this] {
+    abort();
+    mailbox_->close();
+  });
+  if (fields_.stream)
+    co_await answer_stream(out);
+  else
+    co_await answer_whole(out);
+  log_done();
+}
+
+}  // namespace
+
+Result<Json> parse_body(const net::Request& request) {
+  const std::string_view type = request.headers.get("content-type").value_or("");
+  const std::string_view media = type.substr(0, type.find(';'));
+  if (!media.starts_with("application/json")) {
+    return fail(Code::kInvalidArgument, "Unsupported Media Type: Only 'application/json' is allowed");
+  }
+  auto body = parse_json(request.body, wire::kRequestJson);
+  if (!body) return fail(Code::kInvalidArgument, "JSON decode error: ", body.error().message);
+  return body;
+}
+
+Task<> send_error(net::ResponseWriter& out, const Error& error) {
+  wire::ApiError api = wire::api_error(error);
+  if (error.code == Code::kNotFound) api.param = "model";
+  net::Response response = net::Response::json(api.status, wire::error_json(api));
+  if (api.status == 503 || api.status == 429) response.headers.set("Retry-After", "1");
+  co_await out.send(std::move(response));
+}
+
+Task<> serve_generate(const Serving& serving, Endpoint endpoint, net::Request& request, net::ResponseWriter& out) {
+  auto body = parse_body(request);
+  if (!body) co_return co_await send_error(out, body.error());
+  Generation generation(serving, endpoint, request);
+  if (auto ready = generation.prepare(*body); !ready) co_return co_await send_error(out, ready.error());
+  co_await generation.answer(out);
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,76 @@
+#include "engine/hand_over.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace baton::engine {
+
+HandOver::HandOver(const Serving& serving, const Json* params, std::string_view request_id)
+    : serving_(serving), request_id_(request_id) {
+  if (!params || params->is_null()) return;
+  auto parsed = wire::parse_kv_params(*params);
+  if (!parsed) {
+    log_warn("kv_transfer_params unusable", "request={} error=\"{}\"", request_id_, parsed.error().message);
+    give_up("malformed");
+    return;
+  }
+  if (parsed->do_remote_decode) {
+    prefill_leg_ = serving.kv_transfer;
+    if (!prefill_leg_)
+      log_warn("asked to prefill for a peer, but KV transfer is off: give --kv-transfer-config", "request={}", request_id_);
+    return;
+  }
+  if (!parsed->do_remote_prefill && !parsed->x_kv) return;
+  if (!serving.kv_transfer || !parsed->x_kv) {
+    give_up(serving.kv_transfer ? "no_grant" : "disabled");
+    return;
+  }
+  offer_ = std::move(parsed->x_kv);
+  grant_ = transfer::Grant{.token = offer_->grant,
+                           .incarnation = offer_->incarnation,
+                           .engine_id = parsed->remote_engine_id,
+                           .host = parsed->remote_host,
+                           .port = parsed->remote_port,
+                           .lease_ms = offer_->lease_ms};
+}
+
+void HandOver::decline() {
+  if (!grant_) return;
+  serving_.loop->post([grant = std::move(*grant_)](Core& core) { core.decline(grant); });
+  grant_.reset();
+}
+
+void HandOver::give_up(std::string_view reason) {
+  serving_.metrics->count_fallback(reason);
+  log_warn("kv not taken from the peer, computing the prompt here", "request={} reason={}", request_id_, reason);
+  decline();
+}
+
+std::optional<RemotePrompt> HandOver::take(const Submission& s, bool one_plain_answer, int32_t min_tokens) {
+  if (!grant_) return std::nullopt;
+  const auto refuse = [&](std::string_view reason) {
+    give_up(reason);
+    return std::nullopt;
+  };
+  if (s.prompt_logprobs) return refuse("prompt_logprobs");
+  if (offer_->layout != serving_.layout_id) return refuse("layout");
+  if (offer_->first_token != 0 || offer_->n_tokens > static_cast<int32_t>(s.prompt.size())) return refuse("tokens");
+  const Digest digest = token_digest({s.prompt.data(), static_cast<size_t>(offer_->n_tokens)});
+  if (hex(digest) != offer_->prompt_digest) return refuse("digest");
+  RemotePrompt remote{.grant = std::move(*grant_),
+                      .digest = digest,
+                      .n_tokens = offer_->n_tokens,
+                      .queue_us = offer_->queue_us,
+                      .prefill_us = offer_->prefill_us};
+  grant_.reset();
+  if (one_plain_answer && offer_->first_token_id && *offer_->first_token_id < serving_.model->vocab) {
+    // The prefill leg samples without min_tokens; a stop token it found is only ours if we may stop there.
+    const auto& masked = s.sampling.masked_until_min;
+    const bool stops = std::find(masked.begin(), masked.end(), *offer_->first_token_id) != masked.end();
+    if (!stops || min_tokens == 0) remote.first_token = offer_->first_token_id;
+  }
+  return remote;
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,36 @@
+#pragma once
+// Decode and prefill legs seen from HTTP: what a request's kv_transfer_params ask for, and the guard that a grant is never
+// forgotten. Lives on the request's I/O thread; declines are posted to the step thread.
+#include <optional>
+
+#include "engine/request.h"
+#include "engine/serving.h"
+
+namespace baton::engine {
+
+class HandOver {
+ public:
+  // params: the request's kv_transfer_params, or nullptr. Never fails the request: what cannot be used is counted and logged.
+  HandOver(const Serving& serving, const Json* params, std::string_view request_id);
+  HandOver(const HandOver&) = delete;
+  ~HandOver() { decline(); }
+
+  bool prefill_leg() const { return prefill_leg_; }
+  // For the one submission of this request: checks layout and digest against our own tokens. nullopt: compute the prompt here.
+  // one_plain_answer: no logprobs, echo or n > 1, so the peer's first token may be used.
+  std::optional<RemotePrompt> take(const Submission& submission, bool one_plain_answer, int32_t min_tokens);
+  void give_up_if_offered(std::string_view reason) {  // the request has a shape that no hand-over fits
+    if (grant_) give_up(reason);
+  }
+
+ private:
+  void give_up(std::string_view reason);
+  void decline();
+  const Serving& serving_;
+  std::string request_id_;
+  bool prefill_leg_ = false;
+  std::optional<wire::XKv> offer_;
+  std::optional<transfer::Grant> grant_;
+};
+
+}  // namespace baton::engine

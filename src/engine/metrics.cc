@@ -1,0 +1,161 @@
+#include "engine/metrics.h"
+
+namespace baton::engine {
+namespace {
+
+using Bounds = std::vector<double>;
+
+const Bounds& ttft_bounds() {
+  static const Bounds b{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560};
+  return b;
+}
+const Bounds& token_bounds() {
+  static const Bounds b{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+  return b;
+}
+const Bounds& request_bounds() {
+  static const Bounds b{.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+  return b;
+}
+const Bounds& transfer_bounds() {
+  static const Bounds b{.005, .01, .025, .05, .075, .1, .2, .3, .5, .75, 1, 5};
+  return b;
+}
+
+// 1, 2, 5, 10, 20, 50, ... up to the longest sequence.
+Bounds one_two_five(int32_t max) {
+  Bounds out;
+  for (double base = 1; base <= max; base *= 10) {
+    for (double step : {1.0, 2.0, 5.0}) {
+      if (base * step <= max) out.push_back(base * step);
+    }
+  }
+  return out;
+}
+
+Bounds powers(double first, double factor, double last) {
+  Bounds out;
+  for (double b = first; b <= last; b *= factor) out.push_back(b);
+  return out;
+}
+
+std::string_view reason(Finish finish) {
+  switch (finish) {
+    case Finish::kStop:
+      return "stop";
+    case Finish::kLength:
+      return "length";
+    case Finish::kAbort:
+      return "abort";
+    case Finish::kError:
+      return "error";
+    case Finish::kCacheThreshold:
+      return "cache_threshold";
+    case Finish::kNone:
+      break;
+  }
+  return "none";
+}
+
+Labels with(Labels labels, const std::string& key, std::string_view value) {
+  labels[key] = value;
+  return labels;
+}
+
+struct Maker {
+  Metrics& m;
+  Labels labels;
+  Gauge& gauge(std::string_view name, std::string_view help) { return m.gauge(cat("vllm:", name), help, labels); }
+  Counter& counter(std::string_view name, std::string_view help) { return m.counter(cat("vllm:", name), help, labels); }
+  Histogram& histogram(std::string_view name, std::string_view help, const Bounds& bounds) {
+    return m.histogram(cat("vllm:", name), help, bounds, labels);
+  }
+  Gauge& waiting(std::string_view why) {
+    return m.gauge("vllm:num_requests_waiting_by_reason", "Requests waiting, by reason.", with(labels, "reason", why));
+  }
+  Counter& source(std::string_view from) {
+    return m.counter("vllm:prompt_tokens_by_source", "Prompt tokens, by where their KV came from.", with(labels, "source", from));
+  }
+};
+
+Maker maker(Metrics& m, const MetricsConfig& c) { return {m, {{"model_name", c.model_name}, {"engine", "0"}}}; }
+
+}  // namespace
+
+EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
+    : running(maker(m, c).gauge("num_requests_running", "Requests in model execution batches.")),
+      waiting(maker(m, c).gauge("num_requests_waiting", "Requests waiting to be processed.")),
+      waiting_capacity(maker(m, c).waiting("capacity")),
+      waiting_deferred(maker(m, c).waiting("deferred")),
+      kv_usage(maker(m, c).gauge("kv_cache_usage_perc", "KV cache usage; 1 means 100 percent.")),
+      retained_bytes(m.gauge("baton:kv_retained_bytes", "KV kept for decode workers that have not fetched it yet.")),
+      grants(m.gauge("baton:kv_grants_live", "Grants offered and neither released nor expired.")),
+      preemptions(maker(m, c).counter("num_preemptions", "Preemptions of running requests.")),
+      prompt_tokens(maker(m, c).counter("prompt_tokens", "Prefill tokens processed.")),
+      generation_tokens(maker(m, c).counter("generation_tokens", "Generation tokens processed.")),
+      computed_tokens(m.counter("baton:model_tokens", "Tokens the model computed, prompt and generated, repeats included.")),
+      prefix_queries(maker(m, c).counter("prefix_cache_queries", "Prefix cache queries, in tokens.")),
+      prefix_hits(maker(m, c).counter("prefix_cache_hits", "Prefix cache hits, in tokens.")),
+      external_queries(maker(m, c).counter("external_prefix_cache_queries", "Tokens looked up at a peer.")),
+      external_hits(maker(m, c).counter("external_prefix_cache_hits", "Tokens served by a peer.")),
+      source_compute(maker(m, c).source("local_compute")),
+      source_cache(maker(m, c).source("local_cache_hit")),
+      source_external(maker(m, c).source("external_kv_transfer")),
+      prompt_cached(maker(m, c).counter("prompt_tokens_cached", "Prompt tokens not computed here.")),
+      prompt_recomputed(maker(m, c).counter("prompt_tokens_recomputed", "Prompt tokens computed although a peer offered them.")),
+      corrupted(maker(m, c).counter("corrupted_requests", "Requests with logits that are not numbers.")),
+      transfer_failures(maker(m, c).counter("nixl_num_failed_transfers", "KV transfers that failed.")),
+      expired_grants(
+          maker(m, c).counter("nixl_num_kv_expired_reqs", "Requests whose KV expired before a decode worker took it.")),
+      ttft(maker(m, c).histogram("time_to_first_token_seconds", "Time to first token.", ttft_bounds())),
+      itl(maker(m, c).histogram("inter_token_latency_seconds", "Time between two tokens.", token_bounds())),
+      tpot_token(maker(m, c).histogram("time_per_output_token_seconds", "Time between two tokens (old name).", token_bounds())),
+      tpot_request(maker(m, c).histogram("request_time_per_output_token_seconds", "Mean time per output token of a request.",
+                                         token_bounds())),
+      e2e(maker(m, c).histogram("e2e_request_latency_seconds", "Request latency from arrival to the last token.",
+                                request_bounds())),
+      queue_time(maker(m, c).histogram("request_queue_time_seconds", "Time in WAITING.", request_bounds())),
+      inference_time(maker(m, c).histogram("request_inference_time_seconds", "Time in RUNNING.", request_bounds())),
+      prefill_time(maker(m, c).histogram("request_prefill_time_seconds", "Time in PREFILL.", request_bounds())),
+      decode_time(maker(m, c).histogram("request_decode_time_seconds", "Time in DECODE.", request_bounds())),
+      prompt_length(maker(m, c).histogram("request_prompt_tokens", "Prompt tokens of a request.", one_two_five(c.max_model_len))),
+      generation_length(
+          maker(m, c).histogram("request_generation_tokens", "Generated tokens of a request.", one_two_five(c.max_model_len))),
+      max_generation(
+          maker(m, c).histogram("request_max_num_generation_tokens", "Most tokens requested.", one_two_five(c.max_model_len))),
+      params_max_tokens(
+          maker(m, c).histogram("request_params_max_tokens", "max_tokens of a request.", one_two_five(c.max_model_len))),
+      params_n(maker(m, c).histogram("request_params_n", "n of a request.", {1, 2, 5, 10, 20})),
+      prefill_computed(maker(m, c).histogram("request_prefill_kv_computed_tokens", "Prompt tokens computed for a request.",
+                                             one_two_five(c.max_model_len))),
+      iteration_tokens(maker(m, c).histogram("iteration_tokens_total", "Tokens of one engine step.",
+                                             {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384})),
+      transfer_seconds(maker(m, c).histogram("nixl_xfer_time_seconds", "Duration of a KV transfer.", transfer_bounds())),
+      transfer_bytes(maker(m, c).histogram("nixl_bytes_transferred", "Bytes of a KV transfer.", powers(2048, 4, 8589934592.0))),
+      transfer_blocks(maker(m, c).histogram("nixl_num_descriptors", "Blocks of a KV transfer.",
+                                            {10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10000, 20000, 50000})),
+      metrics_(m),
+      labels_(maker(m, c).labels) {
+  for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
+    finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", reason(f)));
+  }
+  Labels cache = labels_;
+  cache["block_size"] = std::to_string(c.block_tokens);
+  cache["num_gpu_blocks"] = std::to_string(c.blocks);
+  cache["enable_prefix_caching"] = c.prefix_caching ? "True" : "False";
+  m.gauge("vllm:cache_config_info", "Configuration of the KV cache.", cache).set(1);
+  for (std::string_view state : {"awake", "weights_offloaded", "discard_all"}) {
+    m.gauge("vllm:engine_sleep_state", "Engine sleep state.", with(labels_, "sleep_state", state)).set(state == "awake" ? 1 : 0);
+  }
+}
+
+Counter& EngineMetrics::finished(Finish finish) { return *finished_.at(finish); }
+
+void EngineMetrics::count_fallback(std::string_view why) {
+  metrics_
+      .counter("baton:kv_fallback", "Requests whose offered KV was not used, so the prompt was computed here.",
+               {{"reason", std::string(why)}})
+      .inc();
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,43 @@
+#pragma once
+// EngineMetrics: vLLM's metric names with its labels and buckets, all created at start so that pickers and dashboards see zeros.
+// Source: facts sheet "engine" 2. Handles live as long as the Metrics given. Any thread may inc/observe.
+#include <map>
+#include <string>
+
+#include "base/metrics.h"
+#include "engine/request.h"
+
+namespace baton::engine {
+
+struct MetricsConfig {
+  std::string model_name;
+  int32_t max_model_len = 0, block_tokens = 0, blocks = 0;
+  bool prefix_caching = true;
+};
+
+class EngineMetrics {
+ public:
+  EngineMetrics(Metrics &metrics, const MetricsConfig &config);
+
+  Gauge &running, &waiting, &waiting_capacity, &waiting_deferred, &kv_usage, &retained_bytes, &grants;
+  Counter &preemptions, &prompt_tokens, &generation_tokens, &computed_tokens;
+  Counter &prefix_queries, &prefix_hits, &external_queries, &external_hits;
+  Counter &source_compute, &source_cache, &source_external, &prompt_cached, &prompt_recomputed, &corrupted;
+  Counter &transfer_failures, &expired_grants;
+  Histogram &ttft, &itl, &tpot_token, &tpot_request, &e2e, &queue_time, &inference_time, &prefill_time, &decode_time;
+  Histogram &prompt_length, &generation_length, &max_generation, &params_max_tokens, &params_n, &prefill_computed,
+      &iteration_tokens;
+  Histogram &transfer_seconds, &transfer_bytes, &transfer_blocks;
+
+  Counter &finished(Finish finish);
+  void count_fallback(
+      std::string_view reason);  // kv_fallback_total{reason}: a peer's KV was promised and we computed it ourselves
+  const Metrics &registry() const { return metrics_; }
+
+ private:
+  Metrics &metrics_;
+  Labels labels_;
+  std::map<Finish, Counter *> finished_;
+};
+
+}  // namespace baton::engine

@@ -1,0 +1,276 @@
+#include "engine/prepare.h"
+
+#include <algorithm>
+
+#include "base/prng.h"
+
+namespace baton::engine {
+namespace {
+
+Json make_string(std::string_view s) {
+  Json j;
+  j.kind = Json::Kind::kString;
+  j.text = s;
+  return j;
+}
+
+Json make_bool(bool b) {
+  Json j;
+  j.kind = Json::Kind::kBool;
+  j.boolean = b;
+  return j;
+}
+
+Json make_list(std::vector<Json> items) {
+  Json j;
+  j.kind = Json::Kind::kArray;
+  j.items = std::move(items);
+  return j;
+}
+
+void set(Json& object, std::string_view key, Json value) {
+  object.kind = Json::Kind::kObject;
+  for (size_t i = 0; i < object.keys.size(); ++i) {
+    if (object.keys[i] == key) {
+      object.items[i] = std::move(value);
+      return;
+    }
+  }
+  object.keys.emplace_back(key);
+  object.items.push_back(std::move(value));
+}
+
+std::string part_text(const Json& part) {
+  if (part.is_string()) return part.text;
+  for (std::string_view key : {"text", "refusal", "thinking"}) {
+    if (const Json* text = part.find(key); text && text->is_string()) return text->text;
+  }
+  return {};
+}
+
+std::string joined_text(const Json* content) {
+  if (!content || content->is_null()) return {};
+  if (content->is_string()) return content->text;
+  std::string out;
+  for (size_t i = 0; i < content->items.size(); ++i) out += (i ? "\n" : "") + part_text(content->items[i]);
+  return out;
+}
+
+// The message as this template reads it: content as one string, or as a list of parts. Arguments of past tool calls come as JSON
+// in a string; templates expect the object.
+Json template_message(const Json& message, bool wants_parts) {
+  Json out = message;
+  const Json* content = message.find("content");
+  if (!wants_parts) {
+    set(out, "content", make_string(joined_text(content)));
+  } else {
+    std::vector<Json> parts;
+    const auto add = [&](const std::string& text) {
+      Json part;
+      set(part, "type", make_string("text"));
+      set(part, "text", make_string(text));
+      parts.push_back(std::move(part));
+    };
+    if (content && content->is_string()) add(content->text);
+    for (size_t i = 0; content && content->is_array() && i < content->items.size(); ++i) add(part_text(content->items[i]));
+    set(out, "content", make_list(std::move(parts)));
+  }
+  for (size_t i = 0; i < out.keys.size(); ++i) {
+    if (out.keys[i] != "tool_calls" || !out.items[i].is_array()) continue;
+    for (Json& call : out.items[i].items) {
+      for (size_t f = 0; f < call.keys.size(); ++f) {
+        if (call.keys[f] != "function" || !call.items[f].is_object()) continue;
+        const Json* arguments = call.items[f].find("arguments");
+        if (!arguments || !arguments->is_string()) continue;
+        if (auto parsed = parse_json(arguments->text)) set(call.items[f], "arguments", std::move(*parsed));
+      }
+    }
+  }
+  return out;
+}
+
+// Ids of one bad word, written as a word of its own and after a space: both forms must be masked.
+Result<std::vector<std::vector<int32_t>>> bad_word_ids(const text::Tokenizer& tokenizer, const std::vector<std::string>& words) {
+  std::vector<std::vector<int32_t>> out;
+  for (const std::string& word : words) {
+    const std::string bare = word.substr(std::min(word.find_first_not_of(' '), word.size()));
+    BATON_TRY(auto alone, tokenizer.encode(bare, false, false));
+    BATON_TRY(auto spaced, tokenizer.encode(" " + bare, false, false));
+    if (alone.empty()) continue;
+    const bool other = spaced.size() == alone.size() && spaced[0] != alone[0];
+    out.push_back(std::move(alone));
+    if (other) out.push_back(std::move(spaced));
+  }
+  return out;
+}
+
+Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
+  const int32_t vocab = s.model->vocab;
+  std::string bad;
+  for (auto [id, bias] : f.logit_bias) {
+    if (id < 0 || id >= vocab) bad += cat(bad.empty() ? "" : ", ", id);
+  }
+  if (!bad.empty()) {
+    return fail(Code::kInvalidArgument, "token_id(s) [", bad,
+                "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
+  }
+  for (int32_t id : f.allowed_token_ids.value_or(std::vector<int32_t>{})) {
+    if (id < 0 || id >= vocab) return fail(Code::kInvalidArgument, "allowed_token_ids contains out-of-vocab token id!");
+  }
+  const int max = s.config->max_logprobs;
+  const auto over = [&](const std::optional<int32_t>& n) { return n && max >= 0 && (*n > max || *n < 0); };
+  if (over(f.logprobs)) {
+    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", *f.logprobs,
+                ", which is greater than max allowed: ", max);
+  }
+  if (over(f.prompt_logprobs)) {
+    return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", *f.prompt_logprobs,
+                ", which is greater than max allowed: ", max);
+  }
+  if (f.priority != 0 && s.config->scheduling_policy != "priority") {
+    return fail(Code::kInvalidArgument, "Got priority ", f.priority, " but Priority scheduling is not enabled.");
+  }
+  return {};
+}
+
+Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFields& f) {
+  const model::ModelConfig& m = *s.model;
+  const bool defaults = s.config->generation_config != "vllm";
+  const auto pick = [&](const std::optional<double>& asked, const std::optional<double>& models, double otherwise) {
+    return asked ? *asked : defaults && models ? *models : otherwise;
+  };
+  SamplingParams p;
+  p.temperature = pick(f.temperature, m.gen_temperature, 1.0);
+  p.top_p = pick(f.top_p, m.gen_top_p, 1.0);
+  p.min_p = pick(f.min_p, m.gen_min_p, 0.0);
+  p.top_k = f.top_k ? *f.top_k : defaults ? m.gen_top_k.value_or(0) : 0;
+  if (p.top_k < 0) p.top_k = 0;
+  p.repetition_penalty = pick(f.repetition_penalty, m.gen_repetition_penalty, 1.0);
+  p.frequency_penalty = f.frequency_penalty.value_or(0);
+  p.presence_penalty = f.presence_penalty.value_or(0);
+  if (p.temperature >= kGreedyBelow && p.temperature < 0.01)
+    p.temperature = 0.01;  // below it float32 softmax overflows to one-hot noise
+  if (p.greedy() && f.n > 1) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
+  const auto seed = f.seed ? f.seed : s.config->seed >= 0 ? std::optional(s.config->seed) : std::nullopt;
+  p.seed = seed ? static_cast<uint64_t>(*seed) : secure_random_u64();
+  p.min_tokens = f.min_tokens;
+  p.logit_bias = f.logit_bias;
+  if (f.allowed_token_ids) p.allowed = *f.allowed_token_ids;
+  BATON_TRY(p.bad_words, bad_word_ids(*s.tokenizer, f.bad_words));
+  return p;
+}
+
+void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<int32_t>& prompt) {
+  if (!f.truncate_prompt_tokens) return;
+  const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? max_model_len : *f.truncate_prompt_tokens);
+  if (prompt.size() <= keep) return;
+  if (f.truncate_left)
+    prompt.erase(prompt.begin(), prompt.end() - static_cast<std::ptrdiff_t>(keep));
+  else
+    prompt.resize(keep);
+}
+
+}  // namespace
+
+Result<std::string> render_chat(const Serving& s, const wire::ChatRequest& r) {
+  std::optional<text::ChatTemplate> own;
+  if (!r.chat_template.empty()) {
+    BATON_TRY(own, text::ChatTemplate::compile(r.chat_template));
+  }
+  const text::ChatTemplate* chat_template = own ? &*own : s.chat_template;
+  if (!chat_template) {
+    return fail(
+        Code::kInvalidArgument,
+        "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
+        "tokenizer does not define one.");
+  }
+  std::vector<Json> messages;
+  for (const Json& message : r.messages) messages.push_back(template_message(message, chat_template->wants_content_parts()));
+  Json variables;
+  set(variables, "messages", make_list(std::move(messages)));
+  set(variables, "tools", r.tools);
+  if (!r.documents.is_null()) set(variables, "documents", r.documents);
+  set(variables, "add_generation_prompt", make_bool(r.add_generation_prompt));
+  set(variables, "bos_token", make_string(s.tokenizer->bos_text()));
+  set(variables, "eos_token", make_string(s.tokenizer->eos_text()));
+  for (size_t i = 0; i < r.template_kwargs.keys.size(); ++i)
+    set(variables, r.template_kwargs.keys[i], r.template_kwargs.items[i]);
+  BATON_TRY(std::string text, chat_template->render(variables));
+  if (!r.continue_final_message) return text;
+
+  // Hugging Face's rule: cut the rendered text after the last occurrence of the final message's content.
+  std::string last = joined_text(r.messages.back().find("content"));
+  while (!last.empty() && std::isspace(static_cast<unsigned char>(last.back()))) last.pop_back();
+  const size_t at = text.rfind(last);
+  if (last.empty() || at == std::string::npos) {
+    return fail(Code::kInvalidArgument,
+                "continue_final_message is set but the final message does not appear in the chat after applying "
+                "the chat template!");
+  }
+  return text.substr(0, at + last.size());
+}
+
+Result<std::vector<int32_t>> chat_tokens(const Serving& s, const wire::ChatRequest& r) {
+  BATON_TRY(const std::string text, render_chat(s, r));
+  return s.tokenizer->encode(text, r.add_special_tokens);
+}
+
+Result<std::vector<int32_t>> prompt_tokens(const Serving& s, const wire::Prompt& prompt, bool add_special) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) return s.tokenizer->encode(*text, add_special);
+  const auto& ids = std::get<std::vector<int32_t>>(prompt);
+  for (int32_t id : ids) {
+    if (id < 0 || id >= s.model->vocab) return fail(Code::kInvalidArgument, "Token id ", id, " is out of vocabulary");
+  }
+  return ids;
+}
+
+Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFields& f, std::vector<int32_t> prompt,
+                                      bool prefill_leg) {
+  BATON_OK(check_ids(s, f));
+  truncate(f, s.max_model_len, prompt);
+  const auto tokens = static_cast<int32_t>(prompt.size());
+  const int32_t length = s.max_model_len;
+  if (prompt.empty()) return fail(Code::kInvalidArgument, "The decoder prompt cannot be empty");
+  if (tokens >= length) {
+    return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your request has ",
+                tokens, " input tokens. Please reduce the length of the input messages.");
+  }
+  if (f.max_tokens && *f.max_tokens > length - tokens) {
+    return fail(Code::kInvalidArgument, "'max_tokens' or 'max_completion_tokens' is too large: ", *f.max_tokens,
+                ". This model's maximum context length is ", length, " tokens and your request has ", tokens, " input tokens (",
+                *f.max_tokens, " > ", length, " - ", tokens, ").");
+  }
+  Submission out;
+  BATON_TRY(out.sampling, resolve_sampling(s, f));
+  out.n = prefill_leg ? 1 : f.n;  // one sequence fills the cache; the decode leg makes the n answers
+  out.prompt = std::move(prompt);
+  out.max_tokens = std::max(1, f.max_tokens.value_or(length - tokens));
+  out.stop_ids = f.stop_token_ids;
+  if (!f.ignore_eos) {
+    const int32_t eos = s.tokenizer->eos();
+    if (eos >= 0) out.eos_ids.push_back(eos);
+    for (const std::vector<int32_t>* more : {&s.model->eos_ids, &s.tokenizer->stop_ids()}) {
+      for (int32_t id : *more) {
+        if (id != eos) out.stop_ids.push_back(id);
+      }
+    }
+  }
+  if (prefill_leg) out.sampling.min_tokens = 0;
+  out.sampling.masked_until_min = out.stop_ids;
+  out.sampling.masked_until_min.insert(out.sampling.masked_until_min.end(), out.eos_ids.begin(), out.eos_ids.end());
+  out.logprobs = f.logprobs;
+  out.prompt_logprobs = prefill_leg ? std::nullopt : f.prompt_logprobs;
+  out.priority = f.priority;
+  out.cache_salt = f.cache_salt;
+  out.cache_hit_threshold = f.cache_hit_threshold;
+  out.prefill_leg = prefill_leg;
+  return out;
+}
+
+Result<> check_model_name(const Serving& s, std::string_view name) {
+  const auto& names = s.config->served_model_names;
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return fail(Code::kNotFound, "The model `", name, "` does not exist.");
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,216 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "base/prng.h"
+
+namespace baton::engine {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// exp(x) for x <= 0 with a relative error below 2e-7; 0 below -87. Branch free, so the compiler runs it in vectors: a vocabulary
+// of 50,000 costs some 20 us where std::exp costs 200, and sampling sits between two steps of the whole batch.
+inline float exp_below_zero(float x) {
+  const float t = (x > -87.0f ? x : -87.0f) * 1.44269504f;  // not a number counts as -87 too
+  const float n = std::nearbyint(t);
+  const float f = (t - n) * 0.693147181f;  // |f| <= ln 2 / 2: a degree 6 series is enough
+  const float p = 1 + f * (1 + f * (0.5f + f * (1.0f / 6 + f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
+  const float scale = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+  return x > -87.0f ? p * scale : 0.0f;
+}
+
+// Fixed lanes: the compiler may vectorise and the order of the sum never changes.
+constexpr size_t kLanes = 16;
+
+float maximum(std::span<const float> x) {
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, kMinusInfinity);
+  const size_t whole = x.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  }
+  float best = kMinusInfinity;
+  for (float lane : lanes) best = lane > best ? lane : best;
+  for (size_t i = whole; i < x.size(); ++i) best = x[i] > best ? x[i] : best;
+  return best;
+}
+
+double sum_exp(std::span<const float> x, float top) {
+  double lanes[kLanes] = {};
+  const size_t whole = x.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] += exp_below_zero(x[i + j] - top);
+  }
+  double sum = 0;
+  for (double lane : lanes) sum += lane;
+  for (size_t i = whole; i < x.size(); ++i) sum += exp_below_zero(x[i] - top);
+  return sum;
+}
+
+using Candidate = SamplerScratch::Candidate;
+bool more_likely(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
+
+// Keeps the smallest set of the most likely candidates whose weight reaches share * total. Sorting a whole vocabulary would cost
+// milliseconds, so sort only what lies above a cut-off and lower that until the set fits.
+void keep_nucleus(std::vector<Candidate>& kept, double share) {
+  double total = 0;
+  for (const Candidate& c : kept) total += c.weight;
+  float top = 0;
+  for (const Candidate& c : kept) top = std::max(top, c.weight);
+  for (const float cut : {1e-2f, 1e-4f, 1e-6f, 0.0f}) {
+    const auto end = std::partition(kept.begin(), kept.end(), [&](const Candidate& c) { return c.weight >= cut * top; });
+    double mass = 0;
+    for (auto it = kept.begin(); it != end; ++it) mass += it->weight;
+    if (mass < share * total && cut > 0) continue;
+    std::sort(kept.begin(), end, more_likely);
+    double sum = 0;
+    auto it = kept.begin();
+    while (it != end && sum < share * total) sum += (it++)->weight;
+    kept.erase(std::max(it, kept.begin() + 1), kept.end());
+    return;
+  }
+}
+
+}  // namespace
+
+int32_t argmax(std::span<const float> logits) {
+  const float best = maximum(logits);
+  if (best == kMinusInfinity) return -1;
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+}
+
+LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top) {
+  const float best = maximum(logits);
+  const double log_sum = std::log(sum_exp(logits, best));
+  const auto logprob = [&](int32_t id) { return static_cast<float>(static_cast<double>(logits[id]) - best - log_sum); };
+  int32_t rank = 1;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    rank += logits[i] > logits[token] || (logits[i] == logits[token] && static_cast<int32_t>(i) < token);
+  }
+  LogprobTable table{{token, logprob(token), rank}};
+  const size_t wanted = top < 0 ? logits.size() : std::min(static_cast<size_t>(top), logits.size());
+  if (wanted == 0) return table;
+  std::vector<int32_t> ids(logits.size());
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+  const auto before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(wanted), ids.end(), before);
+  for (size_t i = 0; i < wanted; ++i) {
+    if (ids[i] != token) table.push_back({ids[i], logprob(ids[i]), static_cast<int32_t>(i) + 1});
+  }
+  return table;
+}
+
+Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt) : params_(std::move(params)) {
+  if (params_.repetition_penalty == 1) return;
+  prompt_ids_.assign(prompt.begin(), prompt.end());
+  std::sort(prompt_ids_.begin(), prompt_ids_.end());
+  prompt_ids_.erase(std::unique(prompt_ids_.begin(), prompt_ids_.end()), prompt_ids_.end());
+}
+
+void Sampler::accept(int32_t token) {
+  output_.push_back(token);
+  ++counts_[token];
+}
+
+bool Sampler::edits_logits() const {
+  const SamplingParams& p = params_;
+  return !p.allowed.empty() || !p.bad_words.empty() || !p.logit_bias.empty() ||
+         static_cast<int32_t>(output_.size()) < p.min_tokens || p.frequency_penalty != 0 || p.presence_penalty != 0 ||
+         p.repetition_penalty != 1;
+}
+
+void Sampler::edit(std::span<float> logits) const {
+  const auto in_range = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits.size(); };
+  if (!params_.allowed.empty()) {
+    std::vector<std::pair<int32_t, float>> keep;
+    for (int32_t id : params_.allowed) {
+      if (in_range(id)) keep.emplace_back(id, logits[id]);
+    }
+    std::fill(logits.begin(), logits.end(), kMinusInfinity);
+    for (auto [id, logit] : keep) logits[id] = logit;
+  }
+  for (const std::vector<int32_t>& word : params_.bad_words) {
+    const size_t prefix = word.size() - 1;
+    if (prefix > output_.size() || !in_range(word.back())) continue;
+    if (std::equal(word.begin(), word.end() - 1, output_.end() - static_cast<std::ptrdiff_t>(prefix)))
+      logits[word.back()] = kMinusInfinity;
+  }
+  if (static_cast<int32_t>(output_.size()) < params_.min_tokens) {
+    for (int32_t id : params_.masked_until_min) {
+      if (in_range(id)) logits[id] = kMinusInfinity;
+    }
+  }
+  for (auto [id, bias] : params_.logit_bias) {
+    if (in_range(id)) logits[id] += bias;
+  }
+  apply_penalties(logits);
+}
+
+void Sampler::apply_penalties(std::span<float> logits) const {
+  if (params_.repetition_penalty != 1) {
+    const float penalty = static_cast<float>(params_.repetition_penalty);
+    const auto repeat = [&](int32_t id) { logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty; };
+    for (int32_t id : prompt_ids_) {
+      if (static_cast<size_t>(id) < logits.size()) repeat(id);
+    }
+    for (const auto& [id, count] : counts_) {
+      if (!std::binary_search(prompt_ids_.begin(), prompt_ids_.end(), id)) repeat(id);
+    }
+  }
+  if (params_.frequency_penalty == 0 && params_.presence_penalty == 0) return;
+  for (const auto& [id, count] : counts_) {
+    logits[id] -= static_cast<float>(params_.frequency_penalty * count + params_.presence_penalty);
+  }
+}
+
+Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) const {
+  if (edits_logits()) {
+    scratch.logits.assign(logits.begin(), logits.end());
+    edit(scratch.logits);
+    logits = scratch.logits;
+  }
+  const int32_t best = argmax(logits);
+  if (best < 0) return fail(Code::kInternal, "no token is left to sample: every logit is masked or not a number");
+  if (params_.greedy() || params_.top_k == 1) return best;
+  return draw(logits, scratch);
+}
+
+int32_t Sampler::draw(std::span<const float> logits, SamplerScratch& scratch) const {
+  const float top = maximum(logits);
+  const float inverse = static_cast<float>(1 / params_.temperature);
+  std::vector<float>& weights = scratch.weights;
+  weights.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) weights[i] = exp_below_zero((logits[i] - top) * inverse);
+
+  // The most likely token has weight 1, so min_p is a plain threshold.
+  const float floor = std::max(static_cast<float>(params_.min_p), std::numeric_limits<float>::min());
+  std::vector<Candidate>& kept = scratch.kept;
+  kept.clear();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] >= floor) kept.push_back({weights[i], static_cast<int32_t>(i)});
+  }
+  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < kept.size()) {
+    const auto nth = kept.begin() + params_.top_k;
+    std::nth_element(kept.begin(), nth, kept.end(), more_likely);
+    kept.erase(nth, kept.end());
+  }
+  if (params_.top_p < 1) keep_nucleus(kept, params_.top_p);
+  if (params_.top_k > 0 || params_.top_p < 1) {
+    std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  }
+  double total = 0;
+  for (const Candidate& c : kept) total += c.weight;
+  const double uniform = static_cast<double>(Prng::at(params_.seed, output_.size()) >> 11) * 0x1p-53;
+  double sum = 0;
+  for (const Candidate& c : kept) {
+    sum += c.weight;
+    if (uniform * total < sum) return c.id;
+  }
+  return kept.back().id;
+}
+
+}  // namespace baton::engine

@@ -1,0 +1,73 @@
+#pragma once
+// Sampler: logits to the next token of one sequence, in vLLM V1's order (facts sheet "engine" 1.8): allowed ids, bad words,
+// min_tokens and logit_bias, penalties, then argmax or temperature, min_p, top_k, top_p and a draw. Guarantees: the result
+// depends on this sequence's logits, parameters, tokens and seed alone, never on batch mates; draw i of a seed needs no draw
+// before it (Prng::at), so a decode worker goes on where prefill stopped. Ties go to the lowest id. Logprobs are those of the raw
+// logits, before any of the above. One per sequence; step thread.
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace baton::engine {
+
+constexpr double kGreedyBelow = 1e-5;  // temperatures under this mean argmax
+
+struct SamplingParams {
+  double temperature = 1, top_p = 1, min_p = 0;
+  int32_t top_k = 0;  // 0 = off
+  double frequency_penalty = 0, presence_penalty = 0, repetition_penalty = 1;
+  uint64_t seed = 0;
+  int32_t min_tokens = 0;
+  std::vector<int32_t> masked_until_min;  // EOS and stop ids, masked before min_tokens
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  std::vector<int32_t> allowed;                 // empty = every token
+  std::vector<std::vector<int32_t>> bad_words;  // token sequences that must not appear
+  bool greedy() const { return temperature < kGreedyBelow; }
+};
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+  int32_t rank = 0;  // 1 = most likely
+};
+using LogprobTable = std::vector<TokenLogprob>;
+
+// The token first, then ranks 1..top without repeating it; top < 0: the whole vocabulary.
+LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top);
+int32_t argmax(std::span<const float> logits);  // -1 if nothing is above -inf
+
+// Buffers one step thread shares among its samplers.
+struct SamplerScratch {
+  struct Candidate {
+    float weight;
+    int32_t id;
+  };
+  std::vector<float> logits, weights;
+  std::vector<Candidate> kept;
+};
+
+class Sampler {
+ public:
+  Sampler(SamplingParams params, std::span<const int32_t> prompt);
+  Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch) const;  // kInternal: no token is left
+  void accept(int32_t token);                                                            // appends to the output
+  const SamplingParams& params() const { return params_; }
+
+ private:
+  bool edits_logits() const;
+  void edit(std::span<float> logits) const;
+  void apply_penalties(std::span<float> logits) const;
+  int32_t draw(std::span<const float> logits, SamplerScratch& scratch) const;
+
+  SamplingParams params_;
+  std::vector<int32_t> prompt_ids_;  // sorted, unique; kept only for repetition_penalty
+  std::vector<int32_t> output_;
+  std::unordered_map<int32_t, int32_t> counts_;  // of the output
+};
+
+}  // namespace baton::engine

@@ -1,0 +1,58 @@
+#pragma once
+// Core's own state of one sequence and of the submission (group) it belongs to. Step thread only; included by core*.cc alone.
+#include "engine/core.h"
+
+namespace baton::engine {
+
+// Logits of a whole chunk can take hundreds of megabytes (2048 rows of a 150,000 word vocabulary: 1.2 GB), so a scored prompt is
+// run in slices of this many tokens. The cut changes no result: the model is invariant to it.
+constexpr int32_t kScoredRowsMax = 128;
+
+// A peer's grant that nobody has fetched yet: tells the producer when it goes out of use.
+struct HeldGrant {
+  transfer::TransferNode* node = nullptr;
+  std::optional<transfer::Grant> grant;
+  HeldGrant() = default;
+  HeldGrant(const HeldGrant&) = delete;
+  ~HeldGrant() { decline(); }
+  void decline() {
+    if (grant && node) node->decline(*grant);
+    grant.reset();
+  }
+};
+
+struct Core::Group {
+  Submission submission;
+  HeldGrant grant;
+  int32_t live = 0;
+  bool siblings_wait = false, aborted = false;
+};
+
+struct Core::Sequence {
+  Sequence(std::shared_ptr<Group> g, int32_t i, Sampler s)
+      : id(g->submission.first_id + static_cast<uint64_t>(i)), index(i), group(std::move(g)), sampler(std::move(s)) {}
+
+  // Logits of every token: while prompt tokens with a known successor are computed and their rows are still missing.
+  bool wants_prompt_rows(const sched::ScheduledSeq& part) const {
+    const Submission& s = group->submission;
+    return s.prompt_logprobs && index == 0 && n_output == 0 && part.first_position + 1 < static_cast<int32_t>(s.prompt.size());
+  }
+
+  // Tokens of this part that run ahead of the step, in slices.
+  int32_t rows_ahead(const sched::ScheduledSeq& part) const {
+    return wants_prompt_rows(part) ? (part.n_tokens - 1) / kScoredRowsMax * kScoredRowsMax : 0;
+  }
+
+  sched::RequestId id;
+  int32_t index;
+  std::shared_ptr<Group> group;
+  Sampler sampler;
+  int32_t n_output = 0;
+  int32_t reserved_blocks = 0;
+  int32_t external_tokens = 0;
+  bool remote_used = false;
+  int64_t queued_ns = 0, scheduled_ns = 0, fetch_ns = 0, fetched_ns = 0, first_token_ns = 0, last_token_ns = 0;
+  std::vector<LogprobTable> prompt_rows;
+};
+
+}  // namespace baton::engine

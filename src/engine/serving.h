@@ -1,0 +1,33 @@
+#pragma once
+// Serving: what every request handler reads. Made once by Engine, const and shared by all I/O threads; outlives the server.
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/metrics.h"
+#include "engine/step_loop.h"
+#include "model/config.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace baton::engine {
+
+struct Serving {
+  const EngineConfig* config = nullptr;
+  const model::ModelConfig* model = nullptr;
+  const text::Tokenizer* tokenizer = nullptr;
+  const text::ChatTemplate* chat_template = nullptr;  // nullptr: the model has none
+  StepLoop* loop = nullptr;
+  EngineMetrics* metrics = nullptr;
+  const Clock* clock = nullptr;
+  std::string layout_id;
+  int32_t max_model_len = 0;
+  bool kv_transfer = false;
+  mutable std::atomic<int> in_flight{0};
+
+  const std::string& name() const { return config->served_model_names.front(); }
+};
+
+}  // namespace baton::engine

@@ -1,0 +1,80 @@
+#pragma once
+// FakeModel: a model::Model for tests whose arithmetic is a hash, but whose use of the KV pool is real: each position writes its
+// entry through the block table, and logits depend on the entries of all positions so far. So a wrong block, a lost or foreign KV
+// entry, a wrong chunk or a wrong first position changes the tokens, as it would in a transformer, and 10,000 tokens take
+// milliseconds. Counts what it computed. step() can be told to fail, or to wait, to put a test inside a step.
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "base/prng.h"
+#include "model/model.h"
+
+namespace baton::engine::testing {
+
+class FakeModel final : public model::Model {
+ public:
+  explicit FakeModel(int32_t vocab = 300, int32_t context = 4096, int32_t block_tokens = 16, uint64_t seed = 1) : seed_(seed) {
+    config_.family = "fake";
+    config_.layers = 1;
+    config_.kv_heads = 1;
+    config_.head_dim = 8;  // 16 bytes of K a token: one 64-bit entry and its position
+    config_.vocab = vocab;
+    config_.context = context;
+    layout_ = {.layers = 1, .kv_heads = 1, .head_dim = 8, .block_tokens = block_tokens};
+  }
+
+  const model::ModelConfig& config() const override { return config_; }
+  kv::KvLayout kv_layout() const override { return layout_; }
+  Result<> bind_kv(std::span<std::byte> pool) override {
+    pool_ = pool;
+    return {};
+  }
+  std::string backend() const override { return "fake"; }
+  size_t weight_bytes() const override { return 0; }
+  std::string fingerprint() const override { return "fake"; }
+
+  Result<std::span<const float>> step(std::span<const model::SeqInput> seqs) override {
+    if (before_step) before_step();
+    if (fail_next.exchange(false)) return fail(Code::kInternal, "told to fail");
+    ++steps;
+    logits_.clear();
+    for (const model::SeqInput& seq : seqs) {
+      for (size_t i = 0; i < seq.tokens.size(); ++i) {
+        const int32_t position = seq.first_position + static_cast<int32_t>(i);
+        *entry(seq, position) = mix64(mix64(static_cast<uint64_t>(seq.tokens[i]) + seed_) + static_cast<uint64_t>(position));
+        ++tokens;
+        const bool last = i + 1 == seq.tokens.size();
+        if (seq.all_logits || (last && seq.last_logits)) append_logits(seq, position);
+      }
+    }
+    return logits_;
+  }
+
+  std::atomic<int64_t> tokens{0}, steps{0};
+  std::atomic<bool> fail_next{false};
+  std::function<void()> before_step;
+  model::ModelConfig config_;
+
+ private:
+  uint64_t* entry(const model::SeqInput& seq, int32_t position) {
+    const auto block = static_cast<size_t>(seq.blocks[static_cast<size_t>(position / layout_.block_tokens)]);
+    const size_t within = static_cast<size_t>(position % layout_.block_tokens) * 16;
+    return reinterpret_cast<uint64_t*>(pool_.data() + block * layout_.block_bytes() + layout_.k_offset(0, 0) + within);
+  }
+  void append_logits(const model::SeqInput& seq, int32_t position) {
+    uint64_t state = seed_;
+    for (int32_t p = 0; p <= position; ++p) state = mix64(state ^ *entry(seq, p));
+    Prng prng(state);
+    for (int32_t v = 0; v < config_.vocab; ++v) logits_.push_back(static_cast<float>(prng.uniform() * 8));
+  }
+
+  uint64_t seed_;
+  kv::KvLayout layout_;
+  std::span<std::byte> pool_;
+  std::vector<float> logits_;
+};
+
+}  // namespace baton::engine::testing
