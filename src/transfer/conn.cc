@@ -7,7 +7,7 @@
 
 namespace baton::transfer {
 
-constexpr size_t kIovMax = 64;            // parts of one readv/writev
+constexpr size_t kIovMax = 256;           // parts of one readv/writev
 constexpr size_t kTurnBytes = 16u << 20;  // read at most this much before other sockets get their turn
 
 Conn::Conn(Loop& loop, Fd fd, FrameHandler& handler)

@@ -76,12 +76,13 @@ void Consumer::fetch(Fetch fetch) {
   auto* link = find_or_add(fetch.grant);
   if (link == nullptr || !link->connected()) {
     auto why = link == nullptr ? std::string("no such peer") : link->status().detail;
+    unhold(*token);
     if (link != nullptr) link->decline(*token);  // once connected: nobody will come for it
     return emit_fetch_failed(
         context_, fetch,
         {Code::kUnavailable, cat("kv peer ", fetch.grant.host, ":", fetch.grant.port, " is not connected: ", why)});
   }
-  link->unhold(*token);  // renewed as an open fetch from now on
+  unhold(*token);  // renewed as an open fetch from now on
   link->fetch(std::move(fetch), *token);
 }
 
@@ -97,9 +98,15 @@ void Consumer::hold(const Grant& grant) {
   if (auto* link = find_or_add(grant)) link->hold(*token);
 }
 
+// The link that a grant was held on when its peer was still unknown may be another than the one that serves it now.
+void Consumer::unhold(const Token& token) {
+  for (auto& [address, peer] : peers_) peer.link->unhold(token);
+}
+
 void Consumer::decline(const Grant& grant) {
   auto token = token_from(grant.token);
   if (!token) return;
+  unhold(*token);
   if (auto* link = find_or_add(grant)) {
     link->decline(*token);
   } else {

@@ -30,6 +30,7 @@ class Consumer {
   Link* find(const Grant& grant);
   Link* find_or_add(const Grant& grant);
   Link* add(const HostPort& where, bool wanted);
+  void unhold(const Token& token);
   void publish();
   void drop_unwanted();
 

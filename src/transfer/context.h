@@ -23,7 +23,7 @@ struct Context {
   Stats& stats;
   std::function<void(Event)> emit;  // thread-safe
   int heartbeat_ms() const { return std::max(options.lease_ms / kHeartbeatsPerLease, 5); }
-  int silence_ms() const { return kMissedHeartbeats * heartbeat_ms(); }
+  int silence_ms() const { return std::max(kMissedHeartbeats * heartbeat_ms(), kSilenceMinMs); }
 };
 
 }  // namespace baton::transfer

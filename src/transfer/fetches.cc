@@ -119,6 +119,8 @@ Result<> Fetches::on_failed(const Failed& failed) {
   if (it == ops_.end()) return {};  // crossed our CLOSE
   auto code = failed.code > 0 && failed.code <= static_cast<uint16_t>(Code::kUnauthenticated) ? static_cast<Code>(failed.code)
                                                                                               : Code::kUnknown;
+  // A refused grant may still stand over there, and nobody will come for it again.
+  if (!it->second.opened) conn_.send(encode(Decline{it->second.token}));
   give_up(it, {code, cat("peer: ", failed.message)});  // CLOSE tells the producer that we read no more
   return {};
 }

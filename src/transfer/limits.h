@@ -34,7 +34,9 @@ constexpr int kBackoffMaxMs = 5'000;
 constexpr int kBackoffRefusedMs = 5'000;  // a refusal (fingerprint, layout, version) changes only by a restart of one side
 constexpr int kHeartbeatsPerLease = 6;    // vLLM's numbers: renew every lease/6 ...
 constexpr int lease_extension_ms(int lease_ms) { return 2 * lease_ms / 3; }  // ... by 2/3 lease
-constexpr int kMissedHeartbeats = 3;                                         // silence of so many intervals ends a connection
+constexpr int kMissedHeartbeats = 3;                                         // silence of so many intervals ends a connection ...
+constexpr int kSilenceMinMs = 1'000;  // ... but a loaded machine may stall a thread for a while
+constexpr int kAcceptPauseMs = 100;   // out of descriptors: accept again after this
 constexpr int kLeaseMinMs = 60, kLeaseMaxMs = 3'600'000;
 
 // Below this a path is logged as slow: the default path of other stacks falls to 0.5 GB/s without anyone noticing (facts 7.14).

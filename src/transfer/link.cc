@@ -11,7 +11,8 @@
 
 namespace baton::transfer {
 
-constexpr int kEchoes = 8;  // the best of so many round trips
+constexpr int kEchoes = 8;               // the best of so many round trips
+constexpr int kFlappingFailuresMax = 3;  // a peer that answers is tried again within 0.6 s
 
 Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<void()> changed)
     : context_(context),
@@ -238,7 +239,6 @@ void Link::fetch(Fetch fetch, const Token& token) {
 }
 
 void Link::decline(const Token& token) {
-  held_.erase(token);
   if (connected()) return conn_->send(encode(Decline{token}));
   if (declines_.size() < kPendingDeclinesMax) {
     declines_.push_back(token);
@@ -251,7 +251,7 @@ void Link::decline(const Token& token) {
 void Link::beat() {
   auto now = context_.loop.now_ms();
   timer_ = context_.loop.after(context_.heartbeat_ms(), [this] { beat(); });
-  if (now - conn_->heard_ms() > std::max(context_.silence_ms(), 100))
+  if (now - conn_->heard_ms() > context_.silence_ms())
     return conn_->close({Code::kUnavailable, cat("the peer was silent for ", now - conn_->heard_ms(), " ms")});
   std::vector<Token> tokens(held_.begin(), held_.end());
   fetches_->append_tokens(tokens);
@@ -303,7 +303,7 @@ void Link::lost(const Error& why) {
   if (was_connected || (refused_ && status_.state != "refused"))
     log_warn(refused_ ? "kv peer refused" : "kv peer lost", "peer={} engine={} why=\"{}\"", status_.address, status_.engine_id,
              why.message);
-  failures_ = stable ? 0 : failures_ + 1;
+  failures_ = stable ? 0 : was_connected ? std::min(failures_ + 1, kFlappingFailuresMax) : failures_ + 1;
   auto wait = backoff_ms();
   state_ = State::kWaiting;
   set_status(refused_ ? "refused" : "connecting", why.message);

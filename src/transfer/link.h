@@ -36,7 +36,6 @@ class Link final : public FrameHandler {
   void hold(const Token& token) { held_.insert(token); }
   void unhold(const Token& token) { held_.erase(token); }
   void decline(const Token& token);
-  bool idle() const { return held_.empty() && declines_.empty(); }
 
   Result<> on_frame(FrameType type, std::span<const std::byte> body) override;
   Result<Landing> on_chunk(const ChunkHead& head, size_t payload_bytes) override;

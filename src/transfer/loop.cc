@@ -82,9 +82,11 @@ int Loop::wait_ms() const {
 
 void Loop::run_timers() {
   // Timers set meanwhile wait for the next round, so that one that re-arms itself at once cannot starve the sockets.
-  for (auto now = now_ms(), last = static_cast<int64_t>(next_id_); !timers_.empty();) {
+  auto now = now_ms();
+  auto last = next_id_;
+  while (!timers_.empty()) {
     auto it = timers_.begin();
-    if (it->first.first > now || static_cast<int64_t>(it->first.second) >= last) return;
+    if (it->first.first > now || it->first.second >= last) return;
     auto fn = std::move(it->second);
     timers_.erase(it);
     fn();

@@ -30,6 +30,7 @@ class Node final : public TransferNode {
       loop_.stop();
       thread_.join();
     }
+    wakeup_ = nullptr;  // what ends now has no listener
     consumer_.reset();
     producer_.reset();
   }

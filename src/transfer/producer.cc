@@ -3,6 +3,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+
 #include "base/log.h"
 #include "base/prng.h"
 #include "transfer/session.h"
@@ -21,6 +23,7 @@ Producer::~Producer() {
   context_.loop.unwatch(tcp_watch_);
   context_.loop.unwatch(unix_watch_);
   context_.loop.cancel(timer_);
+  context_.loop.cancel(accept_timer_);
   while (!callers_.empty()) drop_caller(callers_.begin()->first);
   sessions_.clear();  // ends their reads
 }
@@ -49,6 +52,19 @@ void Producer::accept_sessions() {
     auto session = std::make_unique<Session>(context_, *this, std::move(fd));
     sessions_.emplace(session.get(), std::move(session));
   }
+  pause_if_exhausted(tcp_watch_);
+}
+
+// Without descriptors to accept with, the listener would stay readable and the loop would spin.
+void Producer::pause_if_exhausted(uint64_t watch) {
+  if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS) return;
+  log_warn("kv accept paused", "error=\"{}\"", std::strerror(errno));
+  context_.loop.rewatch(watch, 0);
+  context_.loop.cancel(accept_timer_);
+  accept_timer_ = context_.loop.after(kAcceptPauseMs, [this] {
+    context_.loop.rewatch(tcp_watch_, EPOLLIN);
+    context_.loop.rewatch(unix_watch_, EPOLLIN);
+  });
 }
 
 void Producer::gone(Session& session) { sessions_.erase(&session); }
@@ -63,6 +79,7 @@ void Producer::accept_callers() {
     caller.watch = context_.loop.watch(raw, EPOLLIN, [this, id](uint32_t) { serve_caller(id); });
     caller.timer = context_.loop.after(kHandshakeMs, [this, id] { drop_caller(id); });
   }
+  pause_if_exhausted(unix_watch_);
 }
 
 void Producer::serve_caller(uint64_t id) {

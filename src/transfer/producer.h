@@ -44,6 +44,7 @@ class Producer {
   };
   void accept_sessions();
   void accept_callers();
+  void pause_if_exhausted(uint64_t watch);
   void serve_caller(uint64_t id);
   void drop_caller(uint64_t id);
   void stop_readers(const std::vector<Token>& tokens);
@@ -56,7 +57,7 @@ class Producer {
   int port_ = 0;
   std::string shm_name_;
   std::vector<std::byte> probe_;
-  Loop::TimerId timer_{};
+  Loop::TimerId timer_{}, accept_timer_{};
   std::unordered_map<Token, Reader, TokenHash> readers_;
   std::unordered_map<Session*, std::unique_ptr<Session>> sessions_;
   std::unordered_map<uint64_t, Caller> callers_;

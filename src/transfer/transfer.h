@@ -23,17 +23,17 @@
 namespace baton::transfer {
 
 struct NodeOptions {
-  std::string engine_id;           // uuid of this engine, stable for the process
-  std::string host = "127.0.0.1";  // bind and advertised address
-  int port = 0;                    // side-channel port; 0 = any
-  std::vector<std::string> peers;  // "host:port" to connect at start
-  std::string transport = "auto";  // auto (shm on one host, else tcp), shm, tcp
-  std::string fingerprint;         // model fingerprint; peers that differ are refused with the reason
+  std::string engine_id;                // uuid of this engine, stable for the process
+  std::string host = "127.0.0.1";       // bind and advertised address
+  int port = 0;                         // side-channel port; 0 = any
+  std::vector<std::string> peers = {};  // "host:port" to connect at start
+  std::string transport = "auto";       // auto (shm on one host, else tcp), shm, tcp
+  std::string fingerprint = {};         // model fingerprint; peers that differ are refused with the reason
   int lease_ms = 30'000;
   int fetch_timeout_ms = 30'000;  // no progress for this long fails a fetch
   size_t chunk_bytes = 4u << 20;
-  std::string secret;    // shared secret of the handshake's HMAC proofs, both ways; "" = none
-  Labels metric_labels;  // put on the vllm:nixl_* metrics: model_name, engine
+  std::string secret = {};    // shared secret of the handshake's HMAC proofs, both ways; "" = none
+  Labels metric_labels = {};  // put on the vllm:nixl_* metrics: model_name, engine
 };
 
 // The KV pool's memory: a memfd mapping so that same-host peers can map it too. Owner: the engine; outlives Model and

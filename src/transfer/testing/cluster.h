@@ -15,7 +15,7 @@
 
 namespace baton::transfer::testing {
 
-struct Setup {
+struct NodeSetup {
   std::string transport = "auto";
   int lease_ms = 30'000;
   int fetch_timeout_ms = 30'000;
@@ -24,7 +24,7 @@ struct Setup {
   std::string secret = "s3cret";
   kv::KvLayout layout{.layers = 3, .kv_heads = 2, .head_dim = 32, .block_tokens = 16};  // 12 KiB a block
   int32_t blocks = 256;
-  std::string host = "127.0.0.1";
+  int port = 0;
 };
 
 struct Offered {
@@ -37,13 +37,14 @@ struct Offered {
 
 class TestNode {
  public:
-  TestNode(const Setup& setup, int number, std::vector<std::string> peers);
+  TestNode(const NodeSetup& setup, int number, std::vector<std::string> peers);
   ~TestNode();
 
   std::string address() const { return cat("127.0.0.1:", node->port()); }
   Offered offer_random(Prng& prng, uint64_t request, int32_t blocks_max = 24);
   // A fetch of [first, first + n) into random blocks, which are filled with other bytes before.
   Fetch fetch_for(Prng& prng, const Offered& offered, int32_t first, int32_t n);
+  Fetch fetch_into(const Offered& offered, int32_t first, int32_t n, std::vector<int32_t> blocks);
   ::testing::AssertionResult holds(const Fetch& fetch, const Offered& offered, const TestNode& producer,
                                    int32_t valid_tokens) const;
   std::span<std::byte> block(int32_t b) const {
@@ -71,14 +72,14 @@ class TestNode {
 
 class Cluster {
  public:
-  explicit Cluster(Setup setup = {}) : setup_(std::move(setup)) {}
+  explicit Cluster(NodeSetup setup = {}) : setup_(std::move(setup)) {}
   TestNode& add(const std::vector<TestNode*>& peers = {});  // returns when it is connected to them
-  TestNode& add(const Setup& setup, const std::vector<std::string>& peers);
+  TestNode& add(const NodeSetup& setup, const std::vector<std::string>& peers);
   void kill(TestNode& node);
   std::vector<std::unique_ptr<TestNode>> nodes;
 
  private:
-  Setup setup_;
+  NodeSetup setup_;
 };
 
 }  // namespace baton::transfer::testing

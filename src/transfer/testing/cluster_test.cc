@@ -12,7 +12,7 @@ static PoolMemory make_pool(size_t bytes) {
   return *std::move(pool);
 }
 
-TestNode::TestNode(const Setup& setup, int number, std::vector<std::string> peers)
+TestNode::TestNode(const NodeSetup& setup, int number, std::vector<std::string> peers)
     : layout(setup.layout), pool(make_pool(setup.layout.block_bytes() * static_cast<size_t>(setup.blocks))) {
   Prng prng(static_cast<uint64_t>(number) + 1);
   for (size_t i = 0; i + 8 <= pool.bytes().size(); i += 8) {
@@ -21,7 +21,7 @@ TestNode::TestNode(const Setup& setup, int number, std::vector<std::string> peer
   }
   NodeOptions options;
   options.engine_id = cat("engine-", number);
-  options.host = setup.host;
+  options.port = setup.port;
   options.peers = std::move(peers);
   options.transport = setup.transport;
   options.fingerprint = setup.fingerprint;
@@ -53,22 +53,26 @@ Offered TestNode::offer_random(Prng& prng, uint64_t request, int32_t blocks_max)
 }
 
 Fetch TestNode::fetch_for(Prng& prng, const Offered& offered, int32_t first, int32_t n) {
-  Fetch fetch{.request = offered.request,
-              .grant = offered.grant,
-              .prompt_digest = offered.digest,
-              .first_token = first,
-              .n_tokens = n,
-              .blocks = {}};
   auto count = (n + layout.block_tokens - 1) / layout.block_tokens;
   auto pool_blocks = static_cast<int32_t>(pool.bytes().size() / layout.block_bytes());
   auto at = static_cast<int32_t>(prng.below(static_cast<uint64_t>(pool_blocks)));
+  std::vector<int32_t> blocks;
   for (int32_t i = 0; i < count; ++i) {  // distinct, some of them neighbours
-    fetch.blocks.push_back(at);
+    blocks.push_back(at);
     at = (at + (prng.chance(0.5) ? 1 : 7)) % pool_blocks;
-    while (std::find(fetch.blocks.begin(), fetch.blocks.end(), at) != fetch.blocks.end()) at = (at + 1) % pool_blocks;
+    while (std::find(blocks.begin(), blocks.end(), at) != blocks.end()) at = (at + 1) % pool_blocks;
   }
-  for (auto b : fetch.blocks) std::memset(block(b).data(), 0xEE, layout.block_bytes());
-  return fetch;
+  return fetch_into(offered, first, n, std::move(blocks));
+}
+
+Fetch TestNode::fetch_into(const Offered& offered, int32_t first, int32_t n, std::vector<int32_t> blocks) {
+  for (auto b : blocks) std::memset(block(b).data(), 0xEE, layout.block_bytes());
+  return {.request = offered.request,
+          .grant = offered.grant,
+          .prompt_digest = offered.digest,
+          .first_token = first,
+          .n_tokens = n,
+          .blocks = std::move(blocks)};
 }
 
 ::testing::AssertionResult TestNode::holds(const Fetch& fetch, const Offered& offered, const TestNode& producer,
@@ -127,12 +131,13 @@ bool TestNode::wait_peer(const std::string& address, const std::string& state) {
   auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kHangMs);
   while (peer(address).state != state) {
     if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::yield();  // peers() has no event of its own
+    std::unique_lock lock(mutex_);
+    news_.wait_for(lock, std::chrono::milliseconds(1));  // peers() has no event of its own
   }
   return true;
 }
 
-TestNode& Cluster::add(const Setup& setup, const std::vector<std::string>& peers) {
+TestNode& Cluster::add(const NodeSetup& setup, const std::vector<std::string>& peers) {
   nodes.push_back(std::make_unique<TestNode>(setup, static_cast<int>(nodes.size()), peers));
   return *nodes.back();
 }
