@@ -189,6 +189,11 @@ void random_run(uint64_t seed) {
       }
       default:
         if (!prng.chance(0.02)) break;
+        while (prng.chance(0.9) && !held.empty()) {
+          pool.unref(held.back());
+          for (size_t k = held.back().size(); k-- > 0;) naive.unref(held.back()[k]);
+          held.pop_back();
+        }
         ASSERT_EQ(pool.reset_prefix_cache(), naive.free.size() == static_cast<size_t>(count - 1));
         if (naive.free.size() == static_cast<size_t>(count - 1)) naive.hash.clear();
     }

@@ -173,6 +173,8 @@ void Scheduler::Core::plan_waiting(StepPlan& plan, int32_t& budget) {
       ++it;
       continue;
     }
+    // Who was admitted fits, and who outgrew the pool held all of it, so nobody preempted it; were that ever false, the queue
+    // would hang.
     if (never_fits(r.num_tokens())) {
       plan.exhausted.push_back(r.id);
       ++it;
@@ -285,7 +287,6 @@ void Scheduler::Core::cache_full_blocks(Request& r, int32_t computed) {
 void Scheduler::Core::free_blocks(Request& r) {
   pool.unref(r.blocks);
   r.blocks.clear();
-  r.hashed_blocks = 0;
 }
 
 void Scheduler::Core::end(Request& r, bool retain) {
@@ -409,7 +410,7 @@ bool Scheduler::remote_done(RequestId id, int32_t valid_tokens, std::optional<in
 
 void Scheduler::finish(RequestId id) {
   Request* r = core_->find(id);
-  if (r != nullptr) core_->end(*r, r->retain_on_finish && r->state == State::kRunning);
+  if (r != nullptr) core_->end(*r, r->retain_on_finish);
 }
 
 void Scheduler::abort(RequestId id) {

@@ -82,5 +82,37 @@ TEST(Scheduler, NobodyStarves) {
   FAIL() << "the large request never finished";
 }
 
+// An engine may plan ahead of the step that runs. What comes back from before a preemption is a good token but says nothing about
+// the blocks the request has now.
+TEST(Scheduler, CommitOfAPlanFromBeforeAPreemption) {
+  Scheduler scheduler({}, kv::BlockPool(4 + 1, true), kv::root_hash("test"));
+  int32_t token[] = {7};
+  ASSERT_TRUE(scheduler.add({.id = 1, .prompt = std::vector<int32_t>(32, 1), .max_tokens = 9, .cache_salt = {}}));
+  StepPlan first = scheduler.plan();
+  ASSERT_TRUE(scheduler.add({.id = 2, .prompt = std::vector<int32_t>(20, 2), .max_tokens = 9, .cache_salt = {}}));
+  StepPlan second = scheduler.plan();
+  ASSERT_EQ(second.seqs.size(), 1u);
+  EXPECT_EQ(second.seqs[0].id, 2u);
+  scheduler.commit(first, token);
+  StepPlan third = scheduler.plan();  // request 1 needs a third block
+  EXPECT_EQ(third.preempted, std::vector<RequestId>{2});
+  scheduler.abort(1);
+  StepPlan fourth = scheduler.plan();
+  ASSERT_EQ(fourth.seqs.size(), 1u);
+  EXPECT_EQ(fourth.seqs[0].id, 2u);
+
+  int32_t cached = scheduler.pool().cached();
+  scheduler.commit(second, token);
+  EXPECT_EQ(scheduler.pool().cached(), cached) << "the fourth step has not run yet";
+  EXPECT_EQ(scheduler.view(2)->num_output, 1);
+  scheduler.commit(third, token);
+  scheduler.commit(fourth, token);  // the same token again
+  EXPECT_EQ(scheduler.view(2)->num_output, 1);
+  EXPECT_EQ(scheduler.pool().cached(), cached + 1);
+  StepPlan fifth = scheduler.plan();
+  ASSERT_EQ(fifth.seqs.size(), 1u);
+  EXPECT_EQ(fifth.seqs[0].first_position, 20);
+}
+
 }  // namespace
 }  // namespace baton::sched
