@@ -31,24 +31,6 @@ constexpr std::array<Forwarded, 8> kForwarded = {{
     {"/detokenize", Api::kOther, false},
 }};
 
-// Fields that concern one connection (RFC 9110 7.6.1), and those that Client writes itself.
-bool is_hop_by_hop(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"connection",
-                                                "keep-alive",
-                                                "proxy-authenticate",
-                                                "proxy-authorization",
-                                                "proxy-connection",
-                                                "te",
-                                                "trailer",
-                                                "transfer-encoding",
-                                                "upgrade",
-                                                "host",
-                                                "expect"};
-  return std::ranges::any_of(kNames, [&](std::string_view n) {
-    return std::ranges::equal(n, name, [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
-  });
-}
-
 // Names that a Connection field adds to those.
 std::vector<std::string> connection_names(const net::Headers& headers) {
   std::vector<std::string> out;
@@ -65,10 +47,11 @@ std::vector<std::string> connection_names(const net::Headers& headers) {
   return out;
 }
 
+// What concerns the whole way and not one connection (RFC 9110 7.6.1).
 net::Headers end_to_end(const net::Headers& headers) {
   net::Headers out;
   for (const auto& [name, value] : headers.fields()) {
-    if (!is_hop_by_hop(name)) out.add(name, value);
+    if (!net::is_hop_by_hop(name)) out.add(name, value);
   }
   for (const std::string& name : connection_names(headers)) out.remove(name);
   return out;
@@ -274,7 +257,7 @@ net::Call Worker::make_call(const Exchange& x, const Attempt& attempt, std::stri
   call.method = x.request.method;
   call.target = x.request.target;
   call.headers = end_to_end(x.request.headers);
-  call.headers.remove("content-length");  // the body may be shorter than what came
+  for (std::string_view name : {"host", "expect", "content-length"}) call.headers.remove(name);  // about the way to us
   for (std::string_view name : wire::kRoutingHeaders) call.headers.remove(name);
   call.headers.set(wire::kRequestId, x.id);
   std::string prefillers;
