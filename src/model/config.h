@@ -27,6 +27,7 @@ struct ModelConfig {
   std::string name;                 // general.name or the directory's name
   int32_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0;
   int32_t vocab = 0;                // rows of the embedding (may be padded beyond the tokenizer)
+  int32_t tokens = 0;               // ids the tokenizer knows, at most vocab: logits of rows from here on are padding
   int32_t context = 0;              // max_position_embeddings
   float rms_eps = 1e-5f;
   double rope_theta = 10000;

@@ -230,6 +230,7 @@ Result<WeightData> read_gguf(std::span<const std::byte> file) {
     if (embed->second.rows > kVocabMax) return fail(Code::kInvalidArgument, "tensor token_embd.weight has too many rows");
     data.config.vocab = static_cast<int32_t>(embed->second.rows);
   }
+  data.config.tokens = static_cast<int32_t>(std::min<size_t>(data.vocab->tokens.size(), static_cast<size_t>(data.config.vocab)));
   data.config.tied_embeddings = !data.tensors.contains("lm_head.weight");
   data.config.qkv_bias = data.tensors.contains("layers.0.q_proj.bias");
   BATON_OK(check_weights(data));

@@ -62,6 +62,23 @@ Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, We
   return {};
 }
 
+// One more than the largest id of the vocabulary or the added tokens. 0 for what is no tokenizer of ours; text/ says what is
+// wrong.
+Result<int64_t> token_count(std::string_view tokenizer) {
+  auto json = parse_json(tokenizer, JsonLimits{.bytes_max = kTokenizerBytesMax});
+  if (!json) return within("tokenizer.json", std::move(json).error());
+  int64_t last = -1;
+  if (const Json* vocab = json->find_path({"model", "vocab"}); vocab && vocab->is_object()) {
+    for (const Json& id : vocab->items) last = std::max(last, id.as_int().value_or(-1));
+  }
+  if (const Json* added = json->find("added_tokens"); added && added->is_array()) {
+    for (const Json& token : added->items) {
+      if (const Json* id = token.find("id")) last = std::max(last, id->as_int().value_or(-1));
+    }
+  }
+  return std::min<int64_t>(last, kVocabMax) + 1;
+}
+
 // tokenizer_config.json's chat_template: a string, or a list of {name, template} of which "default" or else the first counts.
 Result<std::string> chat_template_of(std::string_view tokenizer_config) {
   if (tokenizer_config.empty()) return std::string();
@@ -121,6 +138,8 @@ Result<WeightData> read_hf(HfFiles files) {
     return fail(Code::kInvalidArgument, "tokenizer.json is missing; save it beside the weights with transformers' ",
                 "AutoTokenizer.from_pretrained(...).save_pretrained(...)");
   }
+  BATON_TRY(const int64_t tokens, token_count(files.tokenizer));
+  data.config.tokens = static_cast<int32_t>(std::min<int64_t>(tokens, data.config.vocab));
   BATON_TRY(data.chat_template, chat_template_of(files.tokenizer_config));
   if (!files.chat_template.empty()) data.chat_template = std::move(files.chat_template);
   data.tokenizer_json = std::move(files.tokenizer);

@@ -59,6 +59,7 @@ void expect_same_model(const WeightFile& gguf, const WeightFile& hf) {
   const ModelConfig &a = gguf.config(), &b = hf.config();
   EXPECT_EQ(std::tie(a.family, a.layers, a.hidden, a.heads, a.kv_heads, a.head_dim, a.ffn, a.vocab, a.context),
             std::tie(b.family, b.layers, b.hidden, b.heads, b.kv_heads, b.head_dim, b.ffn, b.vocab, b.context));
+  EXPECT_EQ(a.tokens, b.tokens);
   EXPECT_EQ(std::tie(a.rms_eps, a.rope_theta, a.qkv_bias, a.tied_embeddings),
             std::tie(b.rms_eps, b.rope_theta, b.qkv_bias, b.tied_embeddings));
   ASSERT_EQ(gguf.names(), hf.names());
@@ -83,6 +84,8 @@ TEST_F(WeightFileTest, BothFormsOfASpecAreOneModel) {
     ASSERT_TRUE(gguf && hf);
     EXPECT_FALSE(hf->rope_interleaved());
     EXPECT_EQ(gguf->rope_interleaved(), spec.family == "llama");
+    EXPECT_EQ(gguf->config().tokens, spec.vocab);
+    EXPECT_EQ(gguf->config().vocab, spec.vocab + spec.padded_rows);
     expect_same_model(*gguf, *hf);
     std::filesystem::remove_all(dir_ + "/hf");
   }

@@ -32,6 +32,9 @@ struct TinySpec {
   int32_t shards = 1;  // safetensors files of the Hugging Face form
 };
 
+// "dtype=Q4_1", "family=qwen2", "rope_scaling=yarn", "layers=3", ...: a TinySpec's fields by name.
+Result<TinySpec> parse_tiny_spec(const std::vector<std::string>& fields);
+
 struct TinyTokenizer {
   std::vector<std::string> tokens, merges;  // byte-level alphabet form; "a b"
   std::vector<int32_t> types;               // GGUF token types
