@@ -61,6 +61,7 @@ Result<FrameHeader> decode_header(std::span<const std::byte> bytes) {
   Decoder d(bytes);
   h.fields(d);
   if (!d.ok()) return fail(Code::kInvalidArgument, "short frame header");
+  if (h.zero != 0) return fail(Code::kInvalidArgument, "not a frame");
   bool chunk = h.type == static_cast<uint16_t>(FrameType::kChunk);
   if (chunk && (h.length < kChunkHeadBytes || h.length > kChunkHeadBytes + kChunkPayloadMax))
     return fail(Code::kOutOfRange, "chunk frame of ", h.length, " bytes");
