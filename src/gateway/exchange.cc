@@ -324,6 +324,12 @@ net::Task<Worker::Tried> Worker::attempt_once(Exchange& x, Attempt& attempt, std
 net::Task<> Worker::relay(Exchange& x, Attempt& attempt, net::ResponseStream& upstream) {
   net::Headers headers = end_to_end(upstream.headers());
   headers.set(wire::kRequestId, x.id);
+  // The sidecar says when the named prefill worker failed it and the decode worker read the prompt itself.
+  if (!x.prefill.empty() && headers.get(wire::kTtft).value_or("").find("prefill_failed") != std::string_view::npos) {
+    x.pool->states[attempt.decision.prefill]->healthy = false;  // until the Prober has looked again
+    shared_.metrics.retried("prefill_failed");
+    x.prefill.clear();
+  }
   headers.set(kWorkerHeader, x.prefill.empty() ? cat("decode=", x.decode) : cat("decode=", x.decode, ",prefill=", x.prefill));
   const bool sse = headers.get("content-type").value_or("").starts_with("text/event-stream");
   x.status = upstream.status();

@@ -232,6 +232,22 @@ TEST_F(GatewayTest, FailingPrefillIsLeftOut) {
   EXPECT_EQ(decode.posts, 2);
 }
 
+// The default policy: the sidecar falls back by itself and says so.
+TEST_F(GatewayTest, HeaderTellsWhoReallyPrefilled) {
+  FakeWorker decode([](net::Request&, net::ResponseWriter& writer) -> net::Task<> {
+    net::Response response = net::Response::json(200, "{}");
+    response.headers.set("x-baton-ttft", "prefill_failed=3.00,queue=0.1");
+    (void)co_await writer.send(std::move(response));
+  });
+  FakeWorker prefill(always(500, ""));
+  start({decode.member("decode"), prefill.member("prefill")});
+  const auto response = post();
+  EXPECT_EQ(response.headers.get("x-baton-worker"), "decode=" + decode.address());
+  EXPECT_EQ(response.headers.get("x-baton-ttft"), "prefill_failed=3.00,queue=0.1");
+  EXPECT_EQ(metric(R"(baton_gateway_retries_total{reason="prefill_failed"})"), "1.0");
+  wait_ready(2);
+}
+
 TEST_F(GatewayTest, PrefillWorkerServesAllWhenDecodeIsGone) {
   FakeWorker prefill(always(200, "whole"));
   start({prefill.member("prefill")});

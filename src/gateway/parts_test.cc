@@ -62,7 +62,7 @@ TEST(ReadRequest, ChainFollowsWhatTheModelSees) {
 TEST(ReadRequest, CutsKvTransferParamsWhereverTheyStand) {
   const std::pair<const char*, const char*> kCases[] = {
       {R"({"kv_transfer_params":null})", "{}"},
-      {R"({ "kv_transfer_params" : {"a":[1,{"b":"}"}]} , "x":1 })", R"({ "x":1})"},
+      {R"({ "kv_transfer_params" : {"a":[1,{"b":"}"}]} , "x":1 })", R"({ "x":1 })"},
       {R"({"x":1, "kv_transfer_params":2})", R"({"x":1})"},
       {R"({"x":1,"kv_transfer_params":2,"y":"kv_transfer_params"})", R"({"x":1,"y":"kv_transfer_params"})"},
       {R"({"kv_transfer_params":1,"kv_transfer\u005fparams":2,"y":3})", R"({"y":3})"},

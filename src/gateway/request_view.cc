@@ -6,28 +6,13 @@
 #include "gateway/limits.h"
 #include "route/prefix_index.h"
 #include "wire/limits.h"
+#include "wire/splice.h"
 
 namespace baton::gateway {
 namespace {
 
 constexpr std::string_view kKvTransferParams = "kv_transfer_params";
 constexpr int kBytesPerToken = 4;
-
-// The object without its members of this key (all of them: with duplicates an engine may read any), other bytes untouched.
-std::string without_member(std::string_view text, const Json& object, std::string_view key) {
-  std::string out = "{";
-  bool first = true;
-  size_t from = object.begin + 1;  // of a member: its leading whitespace
-  for (size_t i = 0; i < object.items.size(); ++i) {
-    if (object.keys[i] != key) {
-      if (!first) out += ',';
-      out += text.substr(from, object.items[i].end - from);
-      first = false;
-    }
-    from = text.find(',', object.items[i].end) + 1;  // only whitespace lies between a value and its comma
-  }
-  return out += '}';
-}
 
 struct Feeder {
   std::string_view source;
@@ -104,7 +89,7 @@ Result<RequestView> read_request(std::string_view body, Api api, uint64_t hash_s
   view.prompt_tokens = std::max<int64_t>(1, feeder.bytes / kBytesPerToken + feeder.ids);
   view.chain = feeder.hasher.chain();
   if (root.find(kKvTransferParams) != nullptr) {
-    view.cleaned = without_member(body, root, kKvTransferParams);
+    view.cleaned = wire::Splice(body, root).erase({kKvTransferParams}).text();
     view.cut = true;
   }
   return view;

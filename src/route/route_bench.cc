@@ -1,0 +1,68 @@
+// One decision: match the prompt's hash chain, score, pick, record. Reference: llm-d's picker needs 690 to 3,590 us (P50, its own
+// studies; facts sheet "performance" 2.1); our aim is 20 us for 100 endpoints, four scorers and a prompt of 8k tokens.
+#include <benchmark/benchmark.h>
+
+#include "route/pick.h"
+
+namespace {
+
+using namespace baton;
+using namespace baton::route;
+
+struct World {
+  std::vector<Endpoint> endpoints;
+  std::vector<Load> loads;
+  PrefixIndex index;
+  std::vector<std::vector<uint64_t>> prompts;
+  RouteConfig config = RouteConfig::defaults();
+
+  World(int n, size_t tokens) {
+    Prng prng(1);
+    for (int i = 0; i < n; ++i) {
+      endpoints.push_back(
+          {.host = "10.0.0." + std::to_string(i), .port = 8000, .role = i % 2 == 0 ? Role::kPrefill : Role::kDecode, .slot = i});
+      loads.push_back({.age_ms = 10,
+                       .waiting = static_cast<int32_t>(prng.below(5)),
+                       .running = static_cast<int32_t>(prng.below(50)),
+                       .kv_usage = static_cast<float>(prng.uniform())});
+    }
+    for (int p = 0; p < 64; ++p) {
+      ChainHasher hasher(1, "m", 64);
+      std::string text(tokens * 4, 'x');
+      for (char& c : text) c = static_cast<char>('a' + prng.below(26));
+      hasher.feed(text);
+      prompts.push_back(hasher.chain());
+      index.record(prompts.back(), static_cast<int>(prng.below(n)));
+    }
+  }
+};
+
+void BM_Decide(benchmark::State& state) {
+  World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
+  Prng prng(2);
+  size_t i = 0;
+  for (auto _ : state) {
+    const auto& chain = world.prompts[i++ % world.prompts.size()];
+    RouteRequest request;
+    request.chain = chain;
+    request.prompt_tokens = static_cast<int64_t>(chain.size()) * 16;
+    const PrefixMatch match = world.index.match(chain);
+    const auto decision = pick({world.endpoints, world.loads}, request, match, world.config, prng);
+    world.index.record(chain, world.endpoints[decision->decode].slot);
+    world.index.record(chain, world.endpoints[decision->prefill].slot);
+  }
+}
+BENCHMARK(BM_Decide)->Args({2, 128})->Args({100, 1024})->Args({100, 8192})->Args({256, 32768})->Unit(benchmark::kMicrosecond);
+
+void BM_Hash(benchmark::State& state) {
+  const std::string text(static_cast<size_t>(state.range(0)), 'x');
+  for (auto _ : state) {
+    ChainHasher hasher(1, "m", 64);
+    hasher.feed(text);
+    benchmark::DoNotOptimize(hasher.chain().data());
+  }
+  state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(BM_Hash)->Arg(1 << 10)->Arg(128 << 10);
+
+}  // namespace
