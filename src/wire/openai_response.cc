@@ -85,9 +85,8 @@ int64_t characters(std::string_view s) {
   return n;
 }
 
-// Completions: four parallel arrays. Equal token texts in one position collapse, the first (best known) one stays, as in a Python
-// dict filled in that order only the value of the last would: vLLM keeps the last, but both have the same text and the reader
-// cannot tell.
+// Completions: four parallel arrays. A JSON object has one value a key, so of tokens with equal text the first one stays: the
+// sampled token, then the likelier.
 void write_completion_logprobs(JsonWriter& w, const Choice& c) {
   w.key("logprobs");
   if (!c.logprobs) {

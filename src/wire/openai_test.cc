@@ -1,0 +1,215 @@
+#include "wire/openai.h"
+
+#include <gtest/gtest.h>
+
+#include "wire/limits.h"
+
+namespace baton::wire {
+namespace {
+
+Result<ChatRequest> chat(const std::string& fields) {
+  auto json = parse_json(cat("{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]", fields.empty() ? "" : ",", fields, "}"),
+                         kRequestJson);
+  EXPECT_TRUE(json.has_value()) << fields;
+  return parse_chat_request(*json);
+}
+
+Result<CompletionRequest> completion(const std::string& fields) {
+  auto json = parse_json(cat("{", fields, "}"), kRequestJson);
+  EXPECT_TRUE(json.has_value()) << fields;
+  return parse_completion_request(*json);
+}
+
+std::string chat_error(const std::string& fields) {
+  auto r = chat(fields);
+  return r ? "accepted" : r.error().message;
+}
+std::string completion_error(const std::string& fields) {
+  auto r = completion(fields);
+  return r ? "accepted" : r.error().message;
+}
+
+TEST(ChatRequest, DefaultsAreVllms) {
+  auto r = chat("");
+  ASSERT_TRUE(r.has_value());
+  EXPECT_FALSE(r->max_tokens || r->temperature || r->logprobs || r->seed);
+  EXPECT_TRUE(r->add_generation_prompt && r->skip_special_tokens && !r->add_special_tokens && !r->stream);
+  EXPECT_EQ(r->n, 1);
+}
+
+TEST(ChatRequest, NullMeansAbsentForEveryField) {
+  std::string fields;
+  for (const char* key : {"model",
+                          "temperature",
+                          "top_p",
+                          "top_k",
+                          "min_p",
+                          "frequency_penalty",
+                          "presence_penalty",
+                          "repetition_penalty",
+                          "seed",
+                          "n",
+                          "stop",
+                          "stop_token_ids",
+                          "include_stop_str_in_output",
+                          "ignore_eos",
+                          "min_tokens",
+                          "bad_words",
+                          "logit_bias",
+                          "allowed_token_ids",
+                          "skip_special_tokens",
+                          "truncate_prompt_tokens",
+                          "prompt_logprobs",
+                          "stream",
+                          "stream_options",
+                          "priority",
+                          "request_id",
+                          "user",
+                          "cache_salt",
+                          "kv_transfer_params",
+                          "return_token_ids",
+                          "response_format",
+                          "tools",
+                          "tool_choice",
+                          "max_tokens",
+                          "max_completion_tokens",
+                          "logprobs",
+                          "top_logprobs",
+                          "echo",
+                          "add_generation_prompt",
+                          "continue_final_message",
+                          "chat_template",
+                          "chat_template_kwargs",
+                          "documents",
+                          "guided_json",
+                          "structured_outputs",
+                          "use_beam_search",
+                          "logits_processors"}) {
+    fields += cat(fields.empty() ? "" : ",", "\"", key, "\":null");
+  }
+  auto r = chat(fields);
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  EXPECT_TRUE(r->unknown.empty());
+  EXPECT_FALSE(r->kv_transfer_params);
+}
+
+TEST(ChatRequest, UnknownFieldsAreNotedNotRefused) {
+  auto r = chat("\"frobnicate\":{\"a\":[1]},\"thinking_token_budget\":3");
+  ASSERT_TRUE(r.has_value());
+  EXPECT_EQ(r->unknown, (std::vector<std::string>{"frobnicate", "thinking_token_budget"}));
+}
+
+TEST(ChatRequest, ReadsEveryField) {
+  auto r = chat(R"("model":"m","temperature":0.5,"top_p":0.9,"top_k":-1,"min_p":0.1,"frequency_penalty":-2,"presence_penalty":2,
+      "repetition_penalty":1.1,"seed":9223372036854775807,"n":3,"stop":"x","stop_token_ids":[1,2],"min_tokens":2,"bad_words":["w"],
+      "logit_bias":{"5":200,"6":-1.5},"allowed_token_ids":[5],"truncate_prompt_tokens":-1,"stream":true,"stream_options":{},
+      "priority":-3,"max_tokens":10,"max_completion_tokens":20,"logprobs":true,"top_logprobs":4,"cache_salt":"s",
+      "kv_transfer_params":{"uuid":1223960640850184400})");
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  EXPECT_EQ(r->seed, INT64_MAX);
+  EXPECT_EQ(r->max_tokens, 20);  // max_completion_tokens wins
+  EXPECT_EQ(r->stop, std::vector<std::string>{"x"});
+  EXPECT_EQ(r->logit_bias, (std::vector<std::pair<int32_t, float>>{{5, 100.0f}, {6, -1.5f}}));  // clamped
+  EXPECT_TRUE(r->include_usage);  // the default once stream_options is there
+  EXPECT_EQ(r->logprobs, 4);
+  EXPECT_EQ(r->kv_transfer_params->find("uuid")->as_int(), 1223960640850184400);
+}
+
+TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"\"temperature\":-1", "temperature must be non-negative, got -1."},
+      {"\"top_p\":0", "top_p must be in (0, 1], got 0."},
+      {"\"top_p\":1.5", "top_p must be in (0, 1], got 1.5."},
+      {"\"top_k\":-2", "top_k must be 0 (disable), or at least 1, got -2."},
+      {"\"min_p\":2", "min_p must be in [0, 1], got 2."},
+      {"\"frequency_penalty\":3", "frequency_penalty must be in [-2, 2], got 3."},
+      {"\"presence_penalty\":-3", "presence_penalty must be in [-2, 2], got -3."},
+      {"\"repetition_penalty\":0", "repetition_penalty must be greater than zero, got 0."},
+      {"\"n\":0", "n must be at least 1, got 0."},
+      {"\"n\":2,\"temperature\":0", "n must be 1 when using greedy sampling, got 2."},
+      {"\"max_tokens\":0", "max_tokens must be at least 1, got 0."},
+      {"\"min_tokens\":-1", "min_tokens must be greater than or equal to 0, got -1."},
+      {"\"min_tokens\":5,\"max_tokens\":4", "min_tokens must be less than or equal to max_tokens=4, got 5."},
+      {"\"stop\":[\"a\",\"\"]", "stop cannot contain an empty string."},
+      {"\"allowed_token_ids\":[]", "allowed_token_ids is not None and empty!"},
+      {"\"truncate_prompt_tokens\":0", "truncate_prompt_tokens must be >= 1, got 0"},
+      {"\"stream_options\":{}", "Stream options can only be defined when `stream=True`."},
+      {"\"stream\":true,\"prompt_logprobs\":1", "`prompt_logprobs` are not available when `stream=True`."},
+      {"\"top_logprobs\":2", "when using `top_logprobs`, `logprobs` must be set to true."},
+      {"\"tool_choice\":\"auto\"", "When using `tool_choice`, `tools` must be set."},
+      {"\"tools\":[{\"type\":\"function\"}]",
+       "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set"},
+      {"\"continue_final_message\":true", "Cannot set both `continue_final_message` and `add_generation_prompt` to True."},
+      {"\"cache_salt\":\"\"", "Parameter 'cache_salt' must be a non-empty string if provided."},
+      {"\"temperature\":\"hot\"", "temperature: Input should be a valid number"},
+      {"\"n\":1.5", "n: Input should be a valid integer"},
+      {"\"stream\":\"yes\"", "stream: Input should be a valid boolean"},
+      {"\"logit_bias\":{\"x\":1}", "Found token_id `x` in logit_bias but token_id must be an integer"},
+      {"\"messages\":[]", "messages: List should have at least 1 item after validation, not 0"},
+      {"\"messages\":null", "messages: Field required"},
+      {"\"kv_transfer_params\":7", "kv_transfer_params: Input should be a valid dictionary"},
+  };
+  for (auto [fields, message] : cases) EXPECT_EQ(chat_error(fields), message) << fields;
+}
+
+TEST(ChatRequest, WhatWeDoNotDoIsSaidAs501) {
+  for (const char* fields :
+       {"\"response_format\":{\"type\":\"json_object\"}", "\"guided_json\":{}", "\"structured_outputs\":{\"regex\":\"a\"}",
+        "\"use_beam_search\":true", "\"tools\":[{}],\"tool_choice\":\"required\"", "\"logits_processors\":[\"x\"]"}) {
+    auto r = chat(fields);
+    ASSERT_FALSE(r.has_value()) << fields;
+    EXPECT_EQ(r.error().code, Code::kUnimplemented) << fields;
+  }
+  EXPECT_EQ(chat_error("\"response_format\":{\"type\":\"text\"},\"use_beam_search\":false,\"tools\":[],\"tool_choice\":\"none\""),
+            "accepted");
+  auto image = chat(R"("messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}])");
+  ASSERT_FALSE(image.has_value());
+  EXPECT_EQ(image.error().code, Code::kInvalidArgument);
+}
+
+TEST(ChatRequest, LimitsAreNamed) {
+  std::string many = "\"stop\":[";
+  for (size_t i = 0; i <= kStopStringsMax; ++i) many += cat(i ? "," : "", "\"s\"");
+  EXPECT_NE(chat_error(many + "]").find(cat("at most ", kStopStringsMax)), std::string::npos);
+  EXPECT_NE(chat_error(cat("\"n\":", kChoicesMax + 1)).find(cat("at most ", kChoicesMax)), std::string::npos);
+  EXPECT_NE(chat_error(cat("\"request_id\":\"", std::string(kRequestIdBytesMax + 1, 'a'), "\"")).find("at most"),
+            std::string::npos);
+}
+
+TEST(CompletionRequest, TakesTheFourFormsOfAPrompt) {
+  EXPECT_EQ(completion("\"prompt\":\"a\"")->prompts, (std::vector<Prompt>{"a"}));
+  EXPECT_EQ(completion("\"prompt\":[\"a\",\"b\"]")->prompts, (std::vector<Prompt>{"a", "b"}));
+  EXPECT_EQ(completion("\"prompt\":[1,2]")->prompts, (std::vector<Prompt>{std::vector<int32_t>{1, 2}}));
+  EXPECT_EQ(completion("\"prompt\":[[1],[2,3]]")->prompts,
+            (std::vector<Prompt>{std::vector<int32_t>{1}, std::vector<int32_t>{2, 3}}));
+  for (const char* bad : {"\"x\":1", "\"prompt\":[]", "\"prompt\":7", "\"prompt\":[1,\"a\"]", "\"prompt\":[[1],2]",
+                          "\"prompt\":[-1]", "\"prompt\":[[1.5]]", "\"prompt\":{}"}) {
+    EXPECT_NE(completion_error(bad), "accepted") << bad;
+  }
+}
+
+TEST(CompletionRequest, DefaultsAndEchoScoring) {
+  auto r = completion("\"prompt\":\"a\"");
+  EXPECT_EQ(r->max_tokens, 16);
+  EXPECT_TRUE(r->add_special_tokens);
+  EXPECT_EQ(completion_error("\"prompt\":\"a\",\"max_tokens\":0"), "max_tokens must be at least 1, got 0.");
+  auto score = completion("\"prompt\":\"a\",\"max_tokens\":0,\"echo\":true,\"logprobs\":1");
+  ASSERT_TRUE(score.has_value());
+  EXPECT_EQ(score->prompt_logprobs, 1);
+  EXPECT_EQ(completion_error("\"prompt\":\"a\",\"suffix\":\"b\""), "suffix is not currently supported");
+}
+
+TEST(TokenizeRequest, PromptOrMessages) {
+  auto prompt = parse_tokenize_request(*parse_json(R"({"prompt":"a"})"));
+  EXPECT_EQ(prompt->prompt, "a");
+  EXPECT_TRUE(prompt->add_special_tokens);
+  auto messages = parse_tokenize_request(*parse_json(R"({"messages":[{"role":"user","content":"x"}]})"));
+  EXPECT_FALSE(messages->prompt);
+  EXPECT_FALSE(messages->add_special_tokens);
+  EXPECT_FALSE(parse_tokenize_request(*parse_json("{}")).has_value());
+  EXPECT_FALSE(parse_detokenize_request(*parse_json(R"({"tokens":[-1]})")).has_value());
+  EXPECT_FALSE(parse_detokenize_request(*parse_json("[]")).has_value());
+}
+
+}  // namespace
+}  // namespace baton::wire
