@@ -1,7 +1,11 @@
-#define XXH_INLINE_ALL
 #include "transfer/checksum.h"
 
+#define XXH_STATIC_LINKING_ONLY  // the state as a value
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // AVX2 or AVX-512 where the CPU has them
+#else
 #include <xxhash.h>
+#endif
 
 namespace baton::transfer {
 

@@ -54,6 +54,8 @@ void Conn::receive() {
 void Conn::enqueue(Item item) {
   if (broken_) return;
   queued_ += item.head.size();
+  owned_ += item.head.size();
+  if (owned_ > kControlQueueBytes) return close({Code::kResourceExhausted, "the peer does not read"});
   for (const auto& p : item.parts) queued_ += p.iov_len;
   queue_.push_back(std::move(item));
   if (!want_write_) flush();
@@ -75,6 +77,7 @@ void Conn::unborrow(uint64_t tag) {
     for (const auto& p : it->parts) bytes += p.iov_len;
     if (!it->begun) {
       queued_ -= it->head.size() + bytes;
+      owned_ -= it->head.size();
       it = queue_.erase(it);
       continue;
     }
@@ -123,6 +126,7 @@ void Conn::sent(size_t bytes) {
     item.begun = item.begun || bytes > 0;
     auto n = std::min(bytes, item.head.size());
     item.head.erase(0, n);
+    owned_ -= n;
     bytes -= n;
     size_t done = 0;
     for (auto& p : item.parts) {

@@ -90,7 +90,7 @@ class Conn {
   FrameHandler& handler_;
   FrameReader reader_;
   std::deque<Item> queue_;
-  size_t queued_ = 0;
+  size_t queued_ = 0, owned_ = 0;  // bytes waiting; those of them that are in heads
   uint64_t watch_ = 0;
   bool want_write_ = false, broken_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

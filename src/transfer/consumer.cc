@@ -47,7 +47,6 @@ Link* Consumer::find(const Grant& grant) {
 
 Link* Consumer::find_or_add(const Grant& grant) {
   if (auto* link = find(grant)) return link;
-  drop_unwanted();
   auto ad_hoc = std::count_if(peers_.begin(), peers_.end(), [](const auto& p) { return !p.second.wanted; });
   if (static_cast<size_t>(ad_hoc) >= kAdHocPeersMax || grant.host.empty() || grant.port < 1 || grant.port > 65535) return nullptr;
   log_info("kv peer learnt from a grant", "peer={}:{} engine={}", grant.host, grant.port, grant.engine_id);
@@ -119,6 +118,7 @@ void Consumer::publish() {
   if (std::exchange(publish_due_, true)) return;
   context_.loop.defer([this] {
     publish_due_ = false;
+    drop_unwanted();
     std::vector<PeerStatus> all;
     for (const auto& [address, peer] : peers_) all.push_back(peer.link->status());
     std::scoped_lock lock(mutex_);

@@ -32,7 +32,7 @@ class Consumer {
   Link* add(const HostPort& where, bool wanted);
   void unhold(const Token& token);
   void publish();
-  void drop_unwanted();
+  void drop_unwanted();  // peers that only a grant named and that do not answer
 
   Context& context_;
   Resolver resolver_;

@@ -16,7 +16,7 @@ void emit_fetch_failed(Context& context, const Fetch& fetch, Error why) {
 Fetches::Fetches(Context& context, Conn& conn, std::unique_ptr<Transport> transport)
     : context_(context), conn_(conn), transport_(std::move(transport)) {}
 
-Fetches::~Fetches() { fail_all({Code::kUnavailable, "the transfer node stopped"}); }
+Fetches::~Fetches() { fail_all({Code::kUnavailable, "the peer is no longer wanted"}); }
 
 Fetches::Map::iterator Fetches::find(uint64_t op) { return ops_.find(op); }
 

@@ -32,14 +32,18 @@ class Raw {
     ::poll(&p, 1, 60'000);
     return Raw(*std::move(fd));
   }
-  void send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      pollfd p{fd_.get(), POLLOUT, 0};
-      ::poll(&p, 1, 60'000);
-      auto n = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n < 0) return;  // closed already, which the caller sees by receive()
-      bytes.remove_prefix(static_cast<size_t>(n));
+  // False: the other side closed.
+  bool send(std::string_view bytes, int times = 1) {
+    for (auto rest = bytes; times > 0; rest = bytes, --times) {
+      while (!rest.empty()) {
+        pollfd p{fd_.get(), POLLOUT, 0};
+        ::poll(&p, 1, 60'000);
+        auto n = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+        if (n < 0) return false;
+        rest.remove_prefix(static_cast<size_t>(n));
+      }
     }
+    return true;
   }
   // The next frame; kind 0 when the connection was closed.
   std::pair<FrameType, std::string> receive() {
@@ -230,6 +234,18 @@ TEST_F(Liar, ConsumerThatStopsReadingOrSendsBlocksLosesItsGrant) {
   auto raw = join(p);  // unknown types are of later versions
   raw.send(frame(static_cast<FrameType>(500), "whatever") + encode(Heartbeat{.echo = 42, .grants = std::vector<Token>(2000)}));
   EXPECT_EQ(raw.expect<Echo>().echo, 42u);
+  expect_unharmed(p, d);
+}
+
+TEST_F(Liar, ConsumerThatAsksWithoutReadingIsCutOff) {
+  Cluster cluster;
+  auto& p = cluster.add();
+  auto& d = cluster.add({&p});
+  auto raw = join(p);
+  std::string beats;
+  while (beats.size() < 1u << 20) beats += encode(Heartbeat{});
+  // Answers of 28 bytes to each of 26: the sockets hold a few MiB of them, the queue 4 MiB, no more.
+  EXPECT_FALSE(raw.send(beats, 64));
   expect_unharmed(p, d);
 }
 

@@ -13,6 +13,8 @@ constexpr size_t kChunkPayloadMax = 256u << 20;  // one block of a 126-layer, 8-
 constexpr size_t kStringMax = 1024;              // ids, fingerprints, error texts: longer ones are cut by the sender
 constexpr size_t kGrantsPerHeartbeatMax = 2048;  // 32 KiB of tokens; more grants go into several frames
 
+constexpr size_t kControlQueueBytes = 4u << 20;  // our own frames waiting for a peer that asks and asks but does not read
+
 // Producer.
 constexpr size_t kSessionsMax = 1024;         // further connections are closed at accept
 constexpr size_t kReadsPerSessionMax = 1024;  // further fetches fail with kResourceExhausted

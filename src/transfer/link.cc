@@ -27,6 +27,7 @@ Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<v
 Link::~Link() {
   changed_ = [] {};
   tear_down();
+  context_.stats.peer(status_.address, 0);
 }
 
 void Link::set_status(std::string state, std::string detail) {

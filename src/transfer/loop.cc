@@ -110,7 +110,8 @@ void Loop::run() {
     drain_inbox();
     run_deferred();
     for (int i = 0; i < n && !stop_; ++i) {
-      auto it = watches_.find(events[i].data.u64);
+      uint64_t id = events[i].data.u64;  // a copy: the struct is packed
+      auto it = watches_.find(id);
       if (it == watches_.end()) continue;
       auto ready = it->second.ready;  // stays alive while it runs, even if it unwatches itself
       (*ready)(events[i].events);

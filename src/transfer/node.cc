@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include <thread>
 
 #include "base/log.h"
@@ -43,6 +45,7 @@ class Node final : public TransferNode {
     port_ = producer_->port();
     set_peers(context_.options.peers);
     thread_ = std::thread([this] { loop_.run(); });
+    ::pthread_setname_np(thread_.native_handle(), "kv-transfer");
     log_info("kv transfer ready", "host={} port={} engine={} layout={} transport={}", context_.options.host, port_,
              context_.options.engine_id, context_.layout_id, context_.options.transport);
     return {};
