@@ -1,6 +1,8 @@
 // model_bench MODEL [--threads N] [--isa ISA] [--pin]: speed of the model alone, without server or scheduler.
 // Prints value, unit, reference and ratio. The reference of decode is the memory bandwidth measured here by the same threads; of
 // prefill and batched decode the goals of facts/engine.md 5.3, set for SmolLM2-135M Q4_1 on two cores.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -34,7 +36,8 @@ void row(const char* what, double value, const char* unit, double reference, con
   printf("%-28s %9.1f %-6s  %9.1f %-30s %5.2f\n", what, value, unit, reference, reference_is, value / reference);
 }
 
-// Bytes per second that `threads` read from a buffer of the size of the weights, over and over: what decode at batch 1 can reach at most.
+// Bytes per second that `threads` read from a buffer of the size of the weights, over and over: what decode at batch 1 can reach
+// at most.
 double read_bandwidth(int threads, bool pin, size_t bytes) {
   using Words = uint64_t __attribute__((vector_size(64), aligned(8)));
   std::vector<uint64_t> data(bytes / 8, 1);
@@ -75,14 +78,18 @@ struct Bench {
     const std::vector<int32_t> prompt = tokens(context);
     for (int b = 0; b < batch; ++b) run({{{.tokens = prompt, .blocks = tables[b]}}});
     const std::vector<int32_t> next = tokens(batch);
-    return best_s(4, [&] {
-             for (int i = 0; i < steps; ++i) {
-               std::vector<model::SeqInput> seqs;
-               for (int b = 0; b < batch; ++b)
-                 seqs.push_back({.tokens = std::span(next).subspan(b, 1), .first_position = context + i, .blocks = tables[b], .last_logits = true});
-               run(seqs);
-             }
-           }) /
+    return best_s(4,
+                  [&] {
+                    for (int i = 0; i < steps; ++i) {
+                      std::vector<model::SeqInput> seqs;
+                      for (int b = 0; b < batch; ++b)
+                        seqs.push_back({.tokens = std::span(next).subspan(b, 1),
+                                        .first_position = context + i,
+                                        .blocks = tables[b],
+                                        .last_logits = true});
+                      run(seqs);
+                    }
+                  }) /
            steps;
   }
 };
@@ -107,14 +114,18 @@ int main(int argc, char** argv) {
   auto loaded = model::Model::load(path, options);
   if (!loaded) return fprintf(stderr, "model_bench: %s\n", loaded.error().message.c_str()), 1;
   model::Model& m = **loaded;
-  printf("%s: %s, %.1f MB a token, loaded in %.2f s\n", m.config().name.c_str(), m.backend().c_str(), static_cast<double>(m.weight_bytes()) / 1e6, now_s() - start);
+  printf("%s: %s, %.1f MB a token, loaded in %.2f s\n", m.config().name.c_str(), m.backend().c_str(),
+         static_cast<double>(m.weight_bytes()) / 1e6, now_s() - start);
 
   constexpr int kBatch = 16;
   Bench bench{.m = m, .blocks_each = 2064 / m.kv_layout().block_tokens, .tables = {}};
   const size_t bytes = m.kv_layout().block_bytes() * kBatch * static_cast<size_t>(bench.blocks_each);
-  auto* pool = static_cast<std::byte*>(std::aligned_alloc(64, bytes));
+  constexpr size_t kHugePage = 2u << 20;
+  auto* pool = static_cast<std::byte*>(std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage));
+  madvise(pool, bytes, MADV_HUGEPAGE);  // as the engine does: a tile is 2 KiB, so small pages would cost a TLB miss each
   std::memset(pool, 0, bytes);
-  if (auto bound = m.bind_kv({pool, bytes}); !bound) return fprintf(stderr, "model_bench: %s\n", bound.error().message.c_str()), 1;
+  if (auto bound = m.bind_kv({pool, bytes}); !bound)
+    return fprintf(stderr, "model_bench: %s\n", bound.error().message.c_str()), 1;
   for (int b = 0; b < kBatch; ++b) {
     bench.tables.emplace_back();
     for (int i = 0; i < bench.blocks_each; ++i) bench.tables.back().push_back(b * bench.blocks_each + i);
@@ -127,7 +138,8 @@ int main(int argc, char** argv) {
   for (const int context : {32, 1024}) {
     const double s = bench.decode_s(1, context, 50);
     const double kv = static_cast<double>(m.kv_layout().token_bytes()) * context;
-    row(context == 32 ? "decode, batch 1, ctx 32" : "decode, batch 1, ctx 1024", 1 / s, "tok/s", bandwidth / (weights + kv), "bandwidth / bytes a token");
+    row(context == 32 ? "decode, batch 1, ctx 32" : "decode, batch 1, ctx 1024", 1 / s, "tok/s", bandwidth / (weights + kv),
+        "bandwidth / bytes a token");
   }
   row("decode, batch 4, ctx 128", 4 / bench.decode_s(4, 128, 20), "tok/s", 1000, "(prototype's linear layers)");
   row("decode, batch 16, ctx 128", kBatch / bench.decode_s(kBatch, 128, 20), "tok/s", 1200, "(goal)");

@@ -14,7 +14,8 @@ double llama3(double f, const ModelConfig& c) {
   const double wavelength = kTurn / f;
   if (wavelength < c.rope_original_context / c.rope_high_freq_factor) return f;
   if (wavelength > c.rope_original_context / c.rope_low_freq_factor) return f / c.rope_factor;
-  const double smooth = (c.rope_original_context / wavelength - c.rope_low_freq_factor) / (c.rope_high_freq_factor - c.rope_low_freq_factor);
+  const double smooth =
+      (c.rope_original_context / wavelength - c.rope_low_freq_factor) / (c.rope_high_freq_factor - c.rope_low_freq_factor);
   return (1 - smooth) * f / c.rope_factor + smooth * f;
 }
 

@@ -31,14 +31,13 @@ int32_t tile_queries(int32_t heads_per_kv) {
 
 void ActivationBuffer::resize(int64_t rows, int64_t cols) {
   const auto n = static_cast<size_t>(rows * padded(cols));
-  q.resize(n);
-  block.resize(n / 32);
+  q8.resize(static_cast<size_t>((rows + tensor::kGroupOfRows - 1) / tensor::kGroupOfRows * padded(cols) / 32));
   bf16.resize(n);
   f32.resize(n);
 }
 
 Activations ActivationBuffer::view(int64_t cols) const {
-  return {.cols = padded(cols), .q = q.get(), .block = block.get(), .bf16 = bf16.get(), .f32 = f32.get()};
+  return {.cols = padded(cols), .q8 = q8.get(), .bf16 = bf16.get(), .f32 = f32.get()};
 }
 
 Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops)
@@ -63,9 +62,11 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
   const ModelConfig& c = file->config();
   if (c.family != "llama" && c.family != "qwen2")
     return fail(Code::kUnimplemented, "model family \"", c.family, "\" is not supported; supported: llama, qwen2");
-  if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0 || c.heads / c.kv_heads > tensor::kAttendRowsMax)
-    return fail(Code::kUnimplemented, "heads ", c.heads, " x ", c.head_dim, " over ", c.kv_heads, " kv heads are not supported: head_dim must be a multiple of 16 and heads ",
-                "at most ", tensor::kAttendRowsMax, " times kv heads");
+  if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0 ||
+      c.heads / c.kv_heads > tensor::kAttendRowsMax)
+    return fail(Code::kUnimplemented, "heads ", c.heads, " x ", c.head_dim, " over ", c.kv_heads,
+                " kv heads are not supported: head_dim must be a multiple of 16 and heads ", "at most ", tensor::kAttendRowsMax,
+                " times kv heads");
   if (options.block_tokens <= 0 || options.block_tokens % 16 != 0)
     return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
@@ -77,7 +78,8 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
 
 Result<> Transformer::bind_kv(std::span<std::byte> pool) {
   if (reinterpret_cast<uintptr_t>(pool.data()) % 64 != 0 || pool.size() < layout_.block_bytes())
-    return fail(Code::kInvalidArgument, "kv pool of ", pool.size(), " bytes must be 64-byte aligned and hold at least one block of ", layout_.block_bytes());
+    return fail(Code::kInvalidArgument, "kv pool of ", pool.size(),
+                " bytes must be 64-byte aligned and hold at least one block of ", layout_.block_bytes());
   kv_ = pool;
   return {};
 }
@@ -92,11 +94,14 @@ Result<> Transformer::check(std::span<const SeqInput> seqs) const {
     const SeqInput& s = seqs[i];
     const int64_t end = s.first_position + static_cast<int64_t>(s.tokens.size());
     if (s.first_position < 0 || static_cast<int64_t>(s.blocks.size()) * layout_.block_tokens < end)
-      return fail(Code::kInvalidArgument, "sequence ", i, ": ", s.blocks.size(), " blocks do not cover positions ", s.first_position, " to ", end);
+      return fail(Code::kInvalidArgument, "sequence ", i, ": ", s.blocks.size(), " blocks do not cover positions ",
+                  s.first_position, " to ", end);
     for (const int32_t token : s.tokens)
-      if (token < 0 || token >= config().vocab) return fail(Code::kInvalidArgument, "sequence ", i, ": token ", token, " is outside the vocabulary of ", config().vocab);
+      if (token < 0 || token >= config().vocab)
+        return fail(Code::kInvalidArgument, "sequence ", i, ": token ", token, " is outside the vocabulary of ", config().vocab);
     for (const int32_t block : s.blocks)
-      if (block < 0 || block >= pool_blocks) return fail(Code::kInvalidArgument, "sequence ", i, ": block ", block, " is outside the pool of ", pool_blocks);
+      if (block < 0 || block >= pool_blocks)
+        return fail(Code::kInvalidArgument, "sequence ", i, ": block ", block, " is outside the pool of ", pool_blocks);
   }
   return {};
 }
@@ -112,7 +117,8 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
   slice_.logits = logits;
   for (const SeqInput& s : seqs) {
     for (size_t i = 0; i < s.tokens.size(); ++i) {
-      if (s.all_logits || (s.last_logits && i + 1 == s.tokens.size())) slice_.logit_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
+      if (s.all_logits || (s.last_logits && i + 1 == s.tokens.size()))
+        slice_.logit_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
       slice_.rows.push_back({s.tokens[i], s.first_position + static_cast<int32_t>(i), s.blocks.data()});
       if (slice_.rows.size() == kSliceTokens) run_slice();
     }
@@ -131,14 +137,17 @@ void Transformer::plan_items() {
   slice_.spans_max = 0;
   for (int32_t first = 0; first < n;) {
     int32_t end = first + 1;
-    while (end < n && end - first < tile && slice_.rows[end].blocks == slice_.rows[first].blocks && slice_.rows[end].position == slice_.rows[end - 1].position + 1) ++end;
+    while (end < n && end - first < tile && slice_.rows[end].blocks == slice_.rows[first].blocks &&
+           slice_.rows[end].position == slice_.rows[end - 1].position + 1)
+      ++end;
     const int64_t low = c.sliding_window > 0 ? std::max(0, slice_.rows[first].position + 1 - c.sliding_window) : 0;
     const int64_t spans = span_of(slice_.rows[end - 1].position) + 1;
     slice_.spans_max = std::max(slice_.spans_max, spans);
     for (int32_t h = 0; h < c.kv_heads; ++h) slice_.items.push_back({first, end - first, h, span_of(low), spans});
     first = end;
   }
-  slice_.split = slice_.spans_max > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size()) && pool_.size() > 1;
+  slice_.split =
+      slice_.spans_max > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size()) && pool_.size() > 1;
   if (!slice_.split) return;
   std::vector<Item> single;
   for (const Item& item : slice_.items) {
@@ -297,8 +306,10 @@ void Transformer::store_values(const LayerWeights& w, int layer, Share panels) {
     const Row& row = slice_.rows[static_cast<size_t>(r)];
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       float out[16];
-      for (int i = 0; i < 16; ++i) out[i] = raw[p * 16 + i] + (w.v_bias.empty() ? 0.f : w.v_bias[static_cast<size_t>(p * 16 + i)]);
-      ops_.store_v(kv_view(row, layer, static_cast<int>(p / head_panels)), row.position, static_cast<int>(p % head_panels) * 16, out, 16);
+      for (int i = 0; i < 16; ++i)
+        out[i] = raw[p * 16 + i] + (w.v_bias.empty() ? 0.f : w.v_bias[static_cast<size_t>(p * 16 + i)]);
+      ops_.store_v(kv_view(row, layer, static_cast<int>(p / head_panels)), row.position, static_cast<int>(p % head_panels) * 16,
+                   out, 16);
     }
   }
 }
@@ -334,7 +345,8 @@ void Transformer::attend_item(const Item& item, int layer, Member& mine) {
       rows.q[rows.rows] = q_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
       rows.begin[rows.rows] = c.sliding_window > 0 ? std::max(0, end - c.sliding_window) : 0;
       rows.end[rows.rows] = end;
-      states[rows.rows].o = slice_.split ? partial_o_.get() + state_index(r, head) * c.head_dim : mine.o.get() + rows.rows * c.head_dim;
+      states[rows.rows].o =
+          slice_.split ? partial_o_.get() + state_index(r, head) * c.head_dim : mine.o.get() + rows.rows * c.head_dim;
       ++rows.rows;
     }
   }

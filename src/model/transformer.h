@@ -1,10 +1,11 @@
 #pragma once
-// Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps activations in L2;
-// each slice runs through all layers on the whole thread team, in phases with a barrier between them:
-//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x | [norm, quantise] gate, up, silu * | [quantise] down, += x
-// A bracketed part is done by every member for itself when the slice has at most kAloneRows tokens (it is then cheaper than a barrier),
-// else split by rows with a barrier of its own. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
-// is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
+// Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps
+// activations in L2; each slice runs through all layers on the whole thread team, in phases with a barrier between them:
+//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x | [norm, quantise] gate, up, silu *
+//   | [quantise] down, += x
+// A bracketed part is done by every member for itself when the slice has at most kAloneRows tokens (it is then cheaper than a
+// barrier), else split by rows with a barrier of its own. A slice's rows meet only in attention, whose spans have fixed bounds
+// and order: this is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
 #include <memory>
 #include <vector>
 
@@ -38,8 +39,7 @@ class Buffer {
 };
 
 struct ActivationBuffer {
-  Buffer<int8_t> q;
-  Buffer<tensor::Block32> block;
+  Buffer<tensor::Quantised> q8;
   Buffer<uint16_t> bf16;
   Buffer<float> f32;
   void resize(int64_t rows, int64_t cols);
@@ -110,10 +110,11 @@ class Transformer final : public Model {
   Slice slice_;
   std::vector<Member> members_;
   ActivationBuffer activations_;
-  // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and sines
+  // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and
+  // sines
   Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;
-  Buffer<float> partial_o_;                // [row][head][span][head_dim]
-  Buffer<tensor::Partial> partials_;       // [row][head][span]
+  Buffer<float> partial_o_;           // [row][head][span][head_dim]
+  Buffer<tensor::Partial> partials_;  // [row][head][span]
   Buffer<float> logits_;
 };
 

@@ -82,7 +82,8 @@ struct Reference {
     }
     return out;
   }
-  // Rotates rows of `heads` heads; file order is half-split or interleaved, and the result stays in that order (q . k is the same).
+  // Rotates rows of `heads` heads; file order is half-split or interleaved, and the result stays in that order (q . k is the
+  // same).
   void rotate(Doubles& x, int heads) const {
     const int half = c.head_dim / 2;
     for (size_t at = 0; at < x.size(); at += c.head_dim) {
@@ -110,7 +111,8 @@ struct Reference {
           keys.insert(keys.end(), k.begin() + at, k.begin() + at + hd);
           values.insert(values.end(), v.begin() + at, v.begin() + at + hd);
         }
-        const Doubles o = ref::attend(std::span(q).subspan((t * c.heads + h) * hd, hd), keys, values, t + 1 - from, 1 / std::sqrt(static_cast<double>(hd)));
+        const Doubles o = ref::attend(std::span(q).subspan((t * c.heads + h) * hd, hd), keys, values, t + 1 - from,
+                                      1 / std::sqrt(static_cast<double>(hd)));
         std::copy(o.begin(), o.end(), out.begin() + (t * c.heads + h) * hd);
       }
     }
@@ -120,21 +122,27 @@ struct Reference {
     const auto n = static_cast<int64_t>(tokens.size());
     const Doubles embed = weights("embed.weight");
     Doubles x;
-    for (const int32_t t : tokens) x.insert(x.end(), embed.begin() + int64_t{t} * c.hidden, embed.begin() + int64_t{t + 1} * c.hidden);
+    for (const int32_t t : tokens)
+      x.insert(x.end(), embed.begin() + int64_t{t} * c.hidden, embed.begin() + int64_t{t + 1} * c.hidden);
     for (int i = 0; i < c.layers; ++i) {
       const std::string at = cat("layers.", i, ".");
       const Doubles h = norm(at + "attn_norm.weight", x);
-      Doubles q = linear(at + "q_proj", h, c.heads * c.head_dim, c.hidden), k = linear(at + "k_proj", h, c.kv_heads * c.head_dim, c.hidden);
+      Doubles q = linear(at + "q_proj", h, c.heads * c.head_dim, c.hidden),
+              k = linear(at + "k_proj", h, c.kv_heads * c.head_dim, c.hidden);
       rotate(q, c.heads);
       rotate(k, c.kv_heads);
       const Doubles a = attention(q, k, linear(at + "v_proj", h, c.kv_heads * c.head_dim, c.hidden), n);
       const Doubles o = linear(at + "o_proj", a, c.hidden, c.heads * c.head_dim);
       for (size_t j = 0; j < x.size(); ++j) x[j] += o[j];
       const Doubles g = norm(at + "ffn_norm.weight", x);
-      const Doubles d = linear(at + "down_proj", ref::silu_mul(linear(at + "gate_proj", g, c.ffn, c.hidden), linear(at + "up_proj", g, c.ffn, c.hidden)), c.hidden, c.ffn);
+      const Doubles d =
+          linear(at + "down_proj",
+                 ref::silu_mul(linear(at + "gate_proj", g, c.ffn, c.hidden), linear(at + "up_proj", g, c.ffn, c.hidden)),
+                 c.hidden, c.ffn);
       for (size_t j = 0; j < x.size(); ++j) x[j] += d[j];
     }
-    return ref::linear(file.find("lm_head.weight") ? weights("lm_head.weight") : embed, norm("norm.weight", x), c.vocab, c.hidden, n);
+    return ref::linear(file.find("lm_head.weight") ? weights("lm_head.weight") : embed, norm("norm.weight", x), c.vocab, c.hidden,
+                       n);
   }
   const WeightFile& file;
   const ModelConfig& c;
@@ -159,9 +167,33 @@ double relative_error(std::span<const float> got, std::span<const double> want) 
 const TinySpec kShapes[] = {
     {.layers = 2, .hidden = 96, .heads = 3, .kv_heads = 1, .head_dim = 64, .ffn = 160, .dtype = Dtype::kQ4_1, .seed = 11},
     {.layers = 2, .hidden = 128, .heads = 4, .kv_heads = 4, .head_dim = 32, .ffn = 224, .dtype = Dtype::kQ8_0, .seed = 12},
-    {.layers = 2, .hidden = 256, .heads = 4, .kv_heads = 2, .head_dim = 128, .ffn = 256, .dtype = Dtype::kF32, .family = "qwen2", .seed = 13},
-    {.layers = 1, .hidden = 192, .heads = 9, .kv_heads = 3, .head_dim = 64, .ffn = 96, .dtype = Dtype::kBf16, .seed = 14, .tied = false},
-    {.layers = 1, .hidden = 64, .heads = 8, .kv_heads = 1, .head_dim = 16, .ffn = 128, .vocab = 391, .dtype = Dtype::kF16, .seed = 15},
+    {.layers = 2,
+     .hidden = 256,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 128,
+     .ffn = 256,
+     .dtype = Dtype::kF32,
+     .family = "qwen2",
+     .seed = 13},
+    {.layers = 1,
+     .hidden = 192,
+     .heads = 9,
+     .kv_heads = 3,
+     .head_dim = 64,
+     .ffn = 96,
+     .dtype = Dtype::kBf16,
+     .seed = 14,
+     .tied = false},
+    {.layers = 1,
+     .hidden = 64,
+     .heads = 8,
+     .kv_heads = 1,
+     .head_dim = 16,
+     .ffn = 128,
+     .vocab = 391,
+     .dtype = Dtype::kF16,
+     .seed = 15},
 };
 
 TEST(Transformer, AgreesWithTheDefinition) {
@@ -202,11 +234,17 @@ TEST(Transformer, LogitsDoNotDependOnChunksBatchOrThreads) {
         int other_at = 0;
         for (int at = 0; at < 300;) {
           const auto n = static_cast<int>(std::min<uint64_t>(300 - at, round == 0 ? 1 : 1 + prng.below(round == 1 ? 5 : 170)));
-          const SeqInput mine{.tokens = std::span(tokens).subspan(at, n), .first_position = at, .blocks = blocks, .all_logits = true};
+          const SeqInput mine{
+              .tokens = std::span(tokens).subspan(at, n), .first_position = at, .blocks = blocks, .all_logits = true};
           const int m = std::min<int>(300 - other_at, static_cast<int>(prng.below(40)));
-          const SeqInput other{.tokens = std::span(others).subspan(other_at, m), .first_position = other_at, .blocks = other_blocks, .last_logits = m > 0};
+          const SeqInput other{.tokens = std::span(others).subspan(other_at, m),
+                               .first_position = other_at,
+                               .blocks = other_blocks,
+                               .last_logits = m > 0};
           const bool first = prng.chance(0.5);
-          const std::vector<float> out = round == 0 ? engine.step({mine}) : first ? engine.step({mine, other}) : engine.step({other, mine});
+          const std::vector<float> out = round == 0 ? engine.step({mine})
+                                         : first    ? engine.step({mine, other})
+                                                    : engine.step({other, mine});
           const size_t skip = round == 0 || first || m == 0 ? 0 : spec.vocab;
           got.insert(got.end(), out.begin() + skip, out.begin() + skip + static_cast<size_t>(n) * spec.vocab);
           at += n;

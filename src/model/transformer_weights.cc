@@ -12,17 +12,28 @@ namespace {
 
 tensor::Format format_of(Dtype d) {
   switch (d) {
-    case Dtype::kF32: return tensor::Format::kF32;
-    case Dtype::kF16: return tensor::Format::kF16;
-    case Dtype::kBf16: return tensor::Format::kBf16;
-    case Dtype::kQ8_0: return tensor::Format::kQ8_0;
-    case Dtype::kQ4_0: return tensor::Format::kQ4_0;
-    case Dtype::kQ4_1: return tensor::Format::kQ4_1;
-    case Dtype::kQ5_0: return tensor::Format::kQ5_0;
-    case Dtype::kQ5_1: return tensor::Format::kQ5_1;
-    case Dtype::kQ4_K: return tensor::Format::kQ4_K;
-    case Dtype::kQ5_K: return tensor::Format::kQ5_K;
-    case Dtype::kQ6_K: return tensor::Format::kQ6_K;
+    case Dtype::kF32:
+      return tensor::Format::kF32;
+    case Dtype::kF16:
+      return tensor::Format::kF16;
+    case Dtype::kBf16:
+      return tensor::Format::kBf16;
+    case Dtype::kQ8_0:
+      return tensor::Format::kQ8_0;
+    case Dtype::kQ4_0:
+      return tensor::Format::kQ4_0;
+    case Dtype::kQ4_1:
+      return tensor::Format::kQ4_1;
+    case Dtype::kQ5_0:
+      return tensor::Format::kQ5_0;
+    case Dtype::kQ5_1:
+      return tensor::Format::kQ5_1;
+    case Dtype::kQ4_K:
+      return tensor::Format::kQ4_K;
+    case Dtype::kQ5_K:
+      return tensor::Format::kQ5_K;
+    case Dtype::kQ6_K:
+      return tensor::Format::kQ6_K;
   }
   return tensor::Format::kF32;
 }
@@ -32,10 +43,12 @@ Result<tensor::Matrix> matrix(const WeightFile& file, const std::string& name, i
   const TensorRef* t = file.find(name);
   if (!t) return fail(Code::kInvalidArgument, "weights lack tensor ", name);
   if (t->rows != rows || t->cols != cols)
-    return fail(Code::kInvalidArgument, "tensor ", name, " is ", t->rows, " x ", t->cols, ", the configuration says ", rows, " x ", cols);
+    return fail(Code::kInvalidArgument, "tensor ", name, " is ", t->rows, " x ", t->cols, ", the configuration says ", rows,
+                " x ", cols);
   const tensor::Matrix m{.format = format_of(t->dtype), .rows = rows, .cols = cols, .data = t->bytes.data()};
   if (cols % tensor::format_block(m.format) != 0 || t->bytes.size() < static_cast<size_t>(rows) * m.row_bytes())
-    return fail(Code::kInvalidArgument, "tensor ", name, " of type ", dtype_name(t->dtype), " has ", t->bytes.size(), " bytes, too few for its shape");
+    return fail(Code::kInvalidArgument, "tensor ", name, " of type ", dtype_name(t->dtype), " has ", t->bytes.size(),
+                " bytes, too few for its shape");
   return m;
 }
 
@@ -90,7 +103,8 @@ Arena::~Arena() {
   if (data_) munmap(data_, bytes_);
 }
 
-Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPool& pool, const std::function<void(double)>& progress) {
+Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPool& pool,
+                                        const std::function<void(double)>& progress) {
   const ModelConfig& c = file.config();
   const int64_t q_rows = int64_t{c.heads} * c.head_dim, kv_rows = int64_t{c.kv_heads} * c.head_dim;
   const std::vector<int32_t> q_order = rotary_rows(c.heads, c.head_dim, file.rope_interleaved());
@@ -99,7 +113,8 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
   TransformerWeights w;
   w.layers.resize(static_cast<size_t>(c.layers));
   std::vector<Packing> packings;
-  const auto add = [&](const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to) -> Result<> {
+  const auto add = [&](const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order,
+                       tensor::Panels& to) -> Result<> {
     BATON_TRY(const tensor::Matrix m, matrix(file, name, rows, cols));
     packings.push_back({m, order, &to});
     return {};
@@ -124,7 +139,8 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
   }
   BATON_TRY(w.norm, vector(file, "norm.weight", c.hidden));
   BATON_TRY(w.embed, matrix(file, "embed.weight", c.vocab, c.hidden));
-  BATON_OK(add(c.tied_embeddings || !file.find("lm_head.weight") ? "embed.weight" : "lm_head.weight", c.vocab, c.hidden, {}, w.lm_head));
+  BATON_OK(add(c.tied_embeddings || !file.find("lm_head.weight") ? "embed.weight" : "lm_head.weight", c.vocab, c.hidden, {},
+               w.lm_head));
 
   size_t total = 0;
   for (Packing& p : packings) {
@@ -150,14 +166,16 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
 std::string weights_fingerprint(const WeightFile& file) {
   const ModelConfig& c = file.config();
   Sha256 hash;
-  hash.update(cat(c.family, " ", c.layers, " ", c.hidden, " ", c.heads, " ", c.kv_heads, " ", c.head_dim, " ", c.ffn, " ", c.vocab, " ", c.rms_eps, " ",
-                  c.rope_theta, " ", static_cast<int>(c.rope_scaling), " ", c.rope_factor, " ", c.rope_low_freq_factor, " ", c.rope_high_freq_factor, " ",
-                  c.rope_original_context, " ", c.yarn_beta_fast, " ", c.yarn_beta_slow, " ", c.rope_attention_factor, " ", c.sliding_window, "\n"));
+  hash.update(cat(c.family, " ", c.layers, " ", c.hidden, " ", c.heads, " ", c.kv_heads, " ", c.head_dim, " ", c.ffn, " ",
+                  c.vocab, " ", c.rms_eps, " ", c.rope_theta, " ", static_cast<int>(c.rope_scaling), " ", c.rope_factor, " ",
+                  c.rope_low_freq_factor, " ", c.rope_high_freq_factor, " ", c.rope_original_context, " ", c.yarn_beta_fast, " ",
+                  c.yarn_beta_slow, " ", c.rope_attention_factor, " ", c.sliding_window, "\n"));
   constexpr size_t kSample = 4096;
   const std::string last = cat("layers.", c.layers - 1, ".");
-  for (const std::string& name : {std::string("embed.weight"), std::string("norm.weight"), std::string("layers.0.attn_norm.weight"),
-                                  std::string("layers.0.q_proj.weight"), std::string("layers.0.k_proj.weight"), last + "v_proj.weight",
-                                  last + "down_proj.weight", last + "ffn_norm.weight"}) {
+  for (const std::string& name :
+       {std::string("embed.weight"), std::string("norm.weight"), std::string("layers.0.attn_norm.weight"),
+        std::string("layers.0.q_proj.weight"), std::string("layers.0.k_proj.weight"), last + "v_proj.weight",
+        last + "down_proj.weight", last + "ffn_norm.weight"}) {
     const TensorRef* t = file.find(name);
     if (!t) continue;
     hash.update(cat(name, " ", dtype_name(t->dtype), " ", t->rows, " ", t->cols, "\n"));

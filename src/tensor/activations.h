@@ -1,12 +1,16 @@
 #pragma once
-// Activations: the rows that enter a linear layer, in the forms its weights want. Each form is made once, by Ops::prepare, and read by
-// every thread. A row depends on its own values alone, so results cannot depend on the batch.
-//   i8:   q[rows][cols] with one Block32 per 32 inputs: x = d * q, q = round(x / d) in -127..127, d = max|x| / 127
-//   bf16: x rounded to nearest even      f32: x
-// cols is padded to a multiple of 32 with zeros. The view owns nothing.
+// Activations: the rows that enter a linear layer, in the forms its weights want. Each form is made once, by Ops::prepare, and
+// read by every thread. A row depends on its own values alone, so results cannot depend on the batch.
+//   i8:   x = d * q, q = round(x / d) in -127..127, d = max|x| / 127, for each 32 inputs; four rows lie together, so that a
+//   kernel
+//         reaches the rows of a tile at constant offsets:  q8[row / 4][input / 32].q[row % 4][input % 32]
+//   bf16: x rounded to nearest even, [rows][cols]      f32: x, [rows][cols]
+// cols is padded to a multiple of 32 with zeros; the last group of four rows may be partly unset. The view owns nothing.
 #include <cstdint>
 
 namespace baton::tensor {
+
+inline constexpr int kGroupOfRows = 4;
 
 struct Block32 {
   float d;           // scale
@@ -15,14 +19,21 @@ struct Block32 {
   int32_t nsum_low;  // the same over the first 16
 };
 
+struct Quantised {  // 4 rows x 32 inputs: three cache lines
+  int8_t q[kGroupOfRows][32];
+  Block32 block[kGroupOfRows];
+};
+static_assert(sizeof(Quantised) == 192);
+
 enum ActForm : unsigned { kI8 = 1, kBf16Form = 2, kF32Form = 4 };
 
 struct Activations {
   int64_t cols = 0;          // padded
-  int8_t* q = nullptr;       // [rows][cols]
-  Block32* block = nullptr;  // [rows][cols / 32]
+  Quantised* q8 = nullptr;   // [rows / 4][cols / 32]
   uint16_t* bf16 = nullptr;  // [rows][cols]
   float* f32 = nullptr;      // [rows][cols]
+
+  Quantised* group(int64_t row) const { return q8 + row / kGroupOfRows * (cols / 32); }  // the row's first block
 };
 
 }  // namespace baton::tensor

@@ -17,14 +17,15 @@ bool cpu_has_avx512() {
 }  // namespace
 
 size_t attend_scratch_bytes(int head_dim) {
-  // scores, span o (f32); queries, weights (bf16)
-  return static_cast<size_t>(kAttendRowsMax) * (4 * (kSpanTokens + static_cast<size_t>(head_dim)) + 2 * (kSpanTokens + static_cast<size_t>(head_dim)));
+  return static_cast<size_t>(kAttendRowsMax) * (kSpanTokens + static_cast<size_t>(head_dim)) *
+         sizeof(float);  // scores, a span's o
 }
 
 Result<const Ops*> find_ops(std::string_view isa) {
   if (isa == "plain") return &plain_ops();
   if (isa == "avx512" || (isa == "auto" && cpu_has_avx512())) {
-    if (!cpu_has_avx512()) return fail(Code::kFailedPrecondition, "isa avx512: this CPU lacks AVX-512 with VNNI and BF16; use auto");
+    if (!cpu_has_avx512())
+      return fail(Code::kFailedPrecondition, "isa avx512: this CPU lacks AVX-512 with VNNI and BF16; use auto");
     return &avx512_ops();
   }
   if (isa == "auto") return &plain_ops();
@@ -33,10 +34,13 @@ Result<const Ops*> find_ops(std::string_view isa) {
 
 unsigned form_for(PanelKind kind) {
   switch (kind) {
-    case PanelKind::kBf16: return kBf16Form;
+    case PanelKind::kBf16:
+      return kBf16Form;
     case PanelKind::kF16:
-    case PanelKind::kF32: return kF32Form;
-    default: return kI8;
+    case PanelKind::kF32:
+      return kF32Form;
+    default:
+      return kI8;
   }
 }
 

@@ -1,8 +1,8 @@
 #pragma once
-// Ops: what the transformer asks of a backend. One table of plain functions per instruction set, chosen by cpuid; ref/ judges them all.
-// Guarantee (batch invariance): an output row depends on its own input row and the weights alone, bit for bit: not on how many rows
-// come with it, on its place among them, or on which thread computes which panel. Every reduction runs in one fixed order.
-// All functions are pure over their arguments, allocate nothing and may run on any thread at once over disjoint outputs.
+// Ops: what the transformer asks of a backend. One table of plain functions per instruction set, chosen by cpuid; ref/ judges
+// them all. Guarantee (batch invariance): an output row depends on its own input row and the weights alone, bit for bit: not on
+// how many rows come with it, on its place among them, or on which thread computes which panel. Every reduction runs in one fixed
+// order. All functions are pure over their arguments, allocate nothing and may run on any thread at once over disjoint outputs.
 // Shapes: rows are contiguous f32 unless said otherwise; strides count elements.
 #include <cstdint>
 #include <string_view>
@@ -13,8 +13,9 @@
 
 namespace baton::tensor {
 
-// The tokens an attention tile may see are read in spans of this many: each span is reduced by itself and the spans are merged in order,
-// so a query gives the same bits whether its spans ran on one thread or on many. 128: a span's scores of 32 rows lie in L1.
+// The tokens an attention tile may see are read in spans of this many: each span is reduced by itself and the spans are merged in
+// order, so a query gives the same bits whether its spans ran on one thread or on many. 128: a span's scores of 32 rows lie in
+// L1.
 inline constexpr int kSpanTokens = 128;
 inline constexpr int kAttendRowsMax = 32;
 
@@ -25,8 +26,12 @@ struct KvView {
   const int32_t* blocks = nullptr;                      // block table of the sequence
   int block_tokens = 0, head_dim = 0;
 
-  uint16_t* k_tile(int64_t token) const { return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + k_offset; }
-  uint16_t* v_tile(int64_t token) const { return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + v_offset; }
+  uint16_t* k_tile(int64_t token) const {
+    return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + k_offset;
+  }
+  uint16_t* v_tile(int64_t token) const {
+    return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + v_offset;
+  }
 };
 
 // Query rows that share a kv head. Row r sees tokens [begin[r], end[r]).
@@ -36,7 +41,8 @@ struct AttendRows {
   int32_t begin[kAttendRowsMax], end[kAttendRowsMax];
 };
 
-// Softmax state of one row over some tokens: maximum, sum of exp(score - maximum), and weighted sum o[head_dim] of V. sum 0: saw no token.
+// Softmax state of one row over some tokens: maximum, sum of exp(score - maximum), and weighted sum o[head_dim] of V. sum 0: saw
+// no token.
 struct Partial {
   float max = 0, sum = 0;
   float* o = nullptr;
@@ -47,7 +53,8 @@ struct Ops {
   bool kv_pairs = false;  // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
 
   // out[r * stride + n] (+)= W[n] . x[r] for rows r < m and outputs n of panels [begin, end); add: accumulate onto out.
-  void (*gemm)(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add);
+  void (*gemm)(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
+               bool add);
   // Row r of `out` from n values x, in the forms asked for (a set of ActForm).
   void (*prepare)(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
@@ -58,9 +65,10 @@ struct Ops {
   // Stores dims [dim, dim + n) of one token's K (or V) head.
   void (*store_k)(const KvView& kv, int64_t token, int dim, const float* x, int n);
   void (*store_v)(const KvView& kv, int64_t token, int dim, const float* x, int n);
-  // out[r] = softmax state over the tokens of spans [span_begin, span_end) that row r sees, merged in order. scratch: attend_scratch_bytes().
-  // Slots of the cache that no row sees are never multiplied: they may hold anything.
-  void (*attend)(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out, void* scratch);
+  // out[r] = softmax state over the tokens of spans [span_begin, span_end) that row r sees, merged in order. scratch:
+  // attend_scratch_bytes(). Slots of the cache that no row sees are never multiplied: they may hold anything.
+  void (*attend)(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
+                 void* scratch);
   // into = merge(into, next): the one way partial states are joined.
   void (*merge)(Partial& into, const Partial& next, int head_dim);
 };

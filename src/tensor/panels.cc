@@ -16,21 +16,22 @@ struct FormatRow {
   int bias_log2;
 };
 constexpr FormatRow kFormatTable[kFormats] = {
-    {1, 4, PanelKind::kF32, 0},       // F32
-    {1, 2, PanelKind::kF16, 0},       // F16
-    {1, 2, PanelKind::kBf16, 0},      // BF16
-    {32, 34, PanelKind::kU8, 7},      // Q8_0
-    {32, 18, PanelKind::kU4, 3},      // Q4_0
-    {32, 20, PanelKind::kU4Min, 0},   // Q4_1
-    {32, 22, PanelKind::kU8, 4},      // Q5_0
-    {32, 24, PanelKind::kU8Min, 0},   // Q5_1
-    {256, 144, PanelKind::kU4Min, 0}, // Q4_K
-    {256, 176, PanelKind::kU8Min, 0}, // Q5_K
-    {256, 210, PanelKind::kU8Half, 5} // Q6_K
+    {1, 4, PanelKind::kF32, 0},        // F32
+    {1, 2, PanelKind::kF16, 0},        // F16
+    {1, 2, PanelKind::kBf16, 0},       // BF16
+    {32, 34, PanelKind::kU8, 7},       // Q8_0
+    {32, 18, PanelKind::kU4, 3},       // Q4_0
+    {32, 20, PanelKind::kU4Min, 0},    // Q4_1
+    {32, 22, PanelKind::kU8, 4},       // Q5_0
+    {32, 24, PanelKind::kU8Min, 0},    // Q5_1
+    {256, 144, PanelKind::kU4Min, 0},  // Q4_K
+    {256, 176, PanelKind::kU8Min, 0},  // Q5_K
+    {256, 210, PanelKind::kU8Half, 5}  // Q6_K
 };
 const FormatRow& row_of_table(Format f) { return kFormatTable[static_cast<int>(f)]; }
 
-// 32 consecutive weights as unsigned integers: w[j] = d[j / 16] * (q[j] - bias) or d * q[j] + m. Scales as the f32 the format defines.
+// 32 consecutive weights as unsigned integers: w[j] = d[j / 16] * (q[j] - bias) or d * q[j] + m. Scales as the f32 the format
+// defines.
 struct Block {
   uint8_t q[32];
   float d[2];
@@ -158,26 +159,13 @@ size_t format_block_bytes(Format f) { return row_of_table(f).block_bytes; }
 PanelKind panel_kind(Format f) { return row_of_table(f).kind; }
 int panel_bias_log2(Format f) { return row_of_table(f).bias_log2; }
 
-size_t record_bytes(PanelKind k) {
-  switch (k) {
-    case PanelKind::kU4: return 256 + 32;
-    case PanelKind::kU4Min: return 256 + 64;
-    case PanelKind::kU8: return 512 + 32;
-    case PanelKind::kU8Min:
-    case PanelKind::kU8Half: return 512 + 64;
-    case PanelKind::kBf16:
-    case PanelKind::kF16: return 1024;
-    case PanelKind::kF32: return 2048;
-  }
-  return 0;
-}
-
 Panels panels_for(const Matrix& m) {
   BATON_CHECK(m.cols % format_block(m.format) == 0);
   return {.kind = panel_kind(m.format), .bias_log2 = panel_bias_log2(m.format), .rows = m.rows, .cols = m.cols, .data = nullptr};
 }
 
-void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end, std::byte* dst) {
+void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end,
+                 std::byte* dst) {
   const size_t bytes = record_bytes(shape.kind);
   const bool floats = format_block(m.format) == 1;
   std::memset(dst, 0, static_cast<size_t>(end - begin) * shape.panel_bytes());  // padding rows and inputs weigh nothing
@@ -240,7 +228,7 @@ uint16_t f32_to_f16(float f) {
   const uint32_t magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
   if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to 2^16 or beyond
-  if (magnitude < 0x38800000) {                                              // subnormal: steps of 2^-24; the addition rounds to even
+  if (magnitude < 0x38800000) {  // subnormal: steps of 2^-24; the addition rounds to even
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000));
   }

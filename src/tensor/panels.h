@@ -8,9 +8,9 @@
 //     u4:   as u8 with k-quad i in the low nibble and k-quad i + 4 in the high nibble of byte [i][row][4]
 //     bf16: [k-pair 0..15][row][2]; operand of vdpbf16ps        f16, f32: [input 0..31][row]
 //
-// Signed formats are stored biased to unsigned; the bias leaves through the activation sums (activations.h). K-quants' products of
-// scales are rounded to f16 (relative 2^-11, an eighth of what 8-bit activations cost). F16 and F32 weights stay exact and meet f32
-// activations; BF16 weights meet bf16 ones. Source: facts/engine.md 4.3, 5.3.
+// Signed formats are stored biased to unsigned; the bias leaves through the activation sums (activations.h). K-quants' products
+// of scales are rounded to f16 (relative 2^-11, an eighth of what 8-bit activations cost). F16 and F32 weights stay exact and
+// meet f32 activations; BF16 weights meet bf16 ones. Source: facts/engine.md 4.3, 5.3.
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,13 +24,25 @@ inline constexpr int kFormats = 11;
 int format_block(Format f);           // elements a block: 1, 32 or 256
 size_t format_block_bytes(Format f);  // bytes a block
 
-enum class PanelKind : uint8_t { kU4, kU4Min, kU8, kU8Min, kU8Half, kBf16, kF16, kF32 };  // kU8Half: d_lo[16], d_hi[16], one per 16 inputs
+enum class PanelKind : uint8_t {
+  kU4,
+  kU4Min,
+  kU8,
+  kU8Min,
+  kU8Half,
+  kBf16,
+  kF16,
+  kF32
+};  // kU8Half: d_lo[16], d_hi[16], one per 16 inputs
 PanelKind panel_kind(Format f);
 int panel_bias_log2(Format f);  // w = d * (q - 2^bias_log2); 0 where the kind has minima or no scales
 
 inline constexpr int kPanelRows = 16;
 inline constexpr int kRecordInputs = 32;
-size_t record_bytes(PanelKind k);
+constexpr size_t record_bytes(PanelKind k) {
+  constexpr size_t kBytes[] = {256 + 32, 256 + 64, 512 + 32, 512 + 64, 512 + 64, 1024, 1024, 2048};
+  return kBytes[static_cast<int>(k)];
+}
 
 struct Panels {
   PanelKind kind = PanelKind::kF32;
@@ -59,7 +71,8 @@ Panels panels_for(const Matrix& m);
 
 // Writes panels [begin, end) of `shape` at dst (the address of panel `begin`). Packed row n is row row_of[n] of the file, or n if
 // row_of is empty. Any thread; ranges are independent.
-void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end, std::byte* dst);
+void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end,
+                 std::byte* dst);
 
 // out[0, m.cols) = row r in f32.
 void decode_row(const Matrix& m, int64_t r, float* out);

@@ -66,7 +66,8 @@ ThreadPool::ThreadPool(int threads, bool pin) {
   size_ = threads > 0 ? threads : static_cast<int>(cpus.size());
   pin = pin && size_ <= static_cast<int>(cpus.size());
   // Member 0 is the caller's own thread, which does other work too and stays where the scheduler puts it.
-  for (int i = 1; i < size_; ++i) workers_.emplace_back([this, i, cpu = pin ? cpus[static_cast<size_t>(i)] : -1] { work(i, cpu); });
+  for (int i = 1; i < size_; ++i)
+    workers_.emplace_back([this, i, cpu = pin ? cpus[static_cast<size_t>(i)] : -1] { work(i, cpu); });
 }
 
 ThreadPool::~ThreadPool() {

@@ -1,8 +1,8 @@
 #pragma once
 // ThreadPool: one team of threads per model that runs a step together, phase by phase. The caller of run() is member 0.
-// A member that waits spins for kSpin (a phase is a few to a few hundred microseconds), then sleeps in the kernel, so engines that
-// share cores do not burn each other's time; between steps idle members sleep the same way. Work is split statically: see share().
-// Owner: one thread calls run(); barrier() is called by every member inside run().
+// A member that waits spins for kSpin (a phase is a few to a few hundred microseconds), then sleeps in the kernel, so engines
+// that share cores do not burn each other's time; between steps idle members sleep the same way. Work is split statically: see
+// share(). Owner: one thread calls run(); barrier() is called by every member inside run().
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -13,7 +13,8 @@ namespace baton::tensor {
 
 class ThreadPool {
  public:
-  // threads 0: as many as the CPUs this process may use. pin: member i stays on the i-th such CPU, if there are enough for all members.
+  // threads 0: as many as the CPUs this process may use. pin: member i stays on the i-th such CPU, if there are enough for all
+  // members.
   ThreadPool(int threads, bool pin);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

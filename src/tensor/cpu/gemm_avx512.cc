@@ -1,6 +1,6 @@
-// Linear layers with AVX-512 VNNI and BF16. One zmm accumulator per (input row, panel of 16 outputs); a record of 32 inputs is 8 vpdpbusd
-// with the activations broadcast from memory as the signed operand, then one fma with d_w * d_x. A tile of MT rows reads each record
-// once. MT only changes how many independent chains run, never the operations of one chain.
+// Linear layers with AVX-512 VNNI and BF16. One zmm accumulator per (input row, panel of 16 outputs); a record of 32 inputs is 8
+// vpdpbusd with the activations broadcast from memory as the signed operand, then one fma with d_w * d_x. A tile of MT rows reads
+// each record once. MT only changes how many independent chains run, never the operations of one chain.
 #include <immintrin.h>
 
 #include "tensor/cpu/backends.h"
@@ -9,26 +9,13 @@
 namespace baton::tensor {
 namespace {
 
-inline constexpr int kTileRows = 8;
-// A lone row streams panels from memory; this many bytes ahead hides the latency (about 6 records of 4-bit weights).
+// 12 sums and 12 chains of vpdpbusd fill its 2 x 5 slots (two a cycle, latency 5) and leave registers for the weights.
+inline constexpr int kTileRows = 12;
+// Panels stream from memory: this many bytes ahead hides the latency (about 6 records of 4-bit weights).
 inline constexpr size_t kPrefetchBytes = 2048;
 
 constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
 constexpr bool has_minima(PanelKind k) { return k == PanelKind::kU4Min || k == PanelKind::kU8Min; }
-
-template <PanelKind kind>
-inline void load_weights(const std::byte* rec, __m512i (&w)[8]) {
-  if constexpr (is_u4(kind)) {
-    const __m512i low = _mm512_set1_epi8(15);
-    for (int i = 0; i < 4; ++i) {
-      const __m512i v = _mm512_loadu_si512(rec + i * 64);
-      w[i] = _mm512_and_si512(v, low);
-      w[i + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
-    }
-  } else {
-    for (int i = 0; i < 8; ++i) w[i] = _mm512_loadu_si512(rec + i * 64);
-  }
-}
 
 inline __m512 load_scales(const std::byte* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
@@ -38,42 +25,87 @@ inline __m512i quad(const int8_t* q) {
   return _mm512_set1_epi32(v);
 }
 
+// k-quads 2i and 2i + 1 (u8) or i and i + 4 (u4) of a record: step i of 4.
+template <PanelKind kind>
+inline void load_weights(const std::byte* rec, int i, __m512i& a, __m512i& b) {
+  if constexpr (is_u4(kind)) {
+    const __m512i v = _mm512_loadu_si512(rec + i * 64);
+    a = _mm512_and_si512(v, _mm512_set1_epi8(15));
+    b = _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+  } else {
+    a = _mm512_loadu_si512(rec + i * 128);
+    b = _mm512_loadu_si512(rec + i * 128 + 64);
+  }
+}
+template <PanelKind kind>
+constexpr int quad_a(int i) {
+  return is_u4(kind) ? i : 2 * i;
+}
+template <PanelKind kind>
+constexpr int quad_b(int i) {
+  return is_u4(kind) ? i + 4 : 2 * i + 1;
+}
+
+// Rows [row, row + MT), row a multiple of 4. Integer sums are exact, so their chains may be cut and ordered freely; the float
+// operations below have one order.
 template <PanelKind kind, int MT>
-inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row, __m512 (&acc)[MT]) {
+inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row,
+                           __m512 (&acc)[MT]) {
+  constexpr int kGroups = (MT + kGroupOfRows - 1) / kGroupOfRows;
+  constexpr bool kTwoChains = MT <= 2 && kind != PanelKind::kU8Half;  // one or two rows alone would wait for vpdpbusd
   const __m128i shift = _mm_cvtsi32_si128(bias_log2);
+  const Quantised* group[kGroups];
+  for (int g = 0; g < kGroups; ++g) group[g] = x.group(row + g * kGroupOfRows);
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
-  const int8_t* q = x.q + row * x.cols;
-  const Block32* block = x.block + row * records;
   const std::byte* rec = panel;
-  for (int64_t b = 0; b < records; ++b, rec += record_bytes(kind), q += 32, ++block) {
-    if constexpr (MT <= 2)
-      for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
-    __m512i w[8];
-    load_weights<kind>(rec, w);
-    const std::byte* scales = rec + (is_u4(kind) ? 256 : 512);
-    const __m512 d = load_scales(scales);
-    [[maybe_unused]] const __m512 second = has_minima(kind) || kind == PanelKind::kU8Half ? load_scales(scales + 32) : d;
+  for (int64_t left = records; left > 0; --left, rec += record_bytes(kind)) {
+    for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
+    const auto block = [&](int m) -> const Block32& { return group[m / kGroupOfRows]->block[m % kGroupOfRows]; };
+    const auto inputs = [&](int m, int quad_index) {
+      return quad(group[m / kGroupOfRows]->q[m % kGroupOfRows] + quad_index * 4);
+    };
+    __m512i dot[MT][2];
+#pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
-      const int8_t* qm = q + m * x.cols;
-      const Block32& bm = block[m * records];
-      const __m512 dx = _mm512_set1_ps(bm.d);
-      __m512i dot = _mm512_setzero_si512();
+      dot[m][0] = dot[m][1] = _mm512_setzero_si512();
       if constexpr (kind == PanelKind::kU8Half) {
-        dot = _mm512_sll_epi32(_mm512_set1_epi32(bm.nsum_low), shift);
-        __m512i high = _mm512_sll_epi32(_mm512_set1_epi32(bm.nsum - bm.nsum_low), shift);
-        for (int i = 0; i < 4; ++i) {
-          dot = _mm512_dpbusd_epi32(dot, w[i], quad(qm + i * 4));
-          high = _mm512_dpbusd_epi32(high, w[i + 4], quad(qm + i * 4 + 16));
-        }
-        acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(d, dx), acc[m]);
-        acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_mul_ps(second, dx), acc[m]);
-      } else {
-        if constexpr (!has_minima(kind)) dot = _mm512_sll_epi32(_mm512_set1_epi32(bm.nsum), shift);
-        for (int i = 0; i < 8; ++i) dot = _mm512_dpbusd_epi32(dot, w[i], quad(qm + i * 4));
-        acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(d, dx), acc[m]);
-        if constexpr (has_minima(kind)) acc[m] = _mm512_fmadd_ps(second, _mm512_set1_ps(bm.ds), acc[m]);
+        dot[m][0] = _mm512_sll_epi32(_mm512_set1_epi32(block(m).nsum_low), shift);
+        dot[m][1] = _mm512_sll_epi32(_mm512_set1_epi32(block(m).nsum - block(m).nsum_low), shift);
+      } else if constexpr (!has_minima(kind)) {
+        dot[m][0] = _mm512_sll_epi32(_mm512_set1_epi32(block(m).nsum), shift);
       }
     }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; ++i) {
+      __m512i wa, wb;
+      load_weights<kind>(rec, i, wa, wb);
+      const int to_a = kind == PanelKind::kU8Half ? i / 2 : 0;
+      const int to_b = kTwoChains ? 1 : to_a;
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) dot[m][to_a] = _mm512_dpbusd_epi32(dot[m][to_a], wa, inputs(m, quad_a<kind>(i)));
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) dot[m][to_b] = _mm512_dpbusd_epi32(dot[m][to_b], wb, inputs(m, quad_b<kind>(i)));
+    }
+    const std::byte* scales = rec + (is_u4(kind) ? 256 : 512);
+    const __m512 d = load_scales(scales);
+#pragma clang loop unroll(full)
+    for (int m = 0; m < MT; ++m) {
+      if constexpr (kTwoChains) dot[m][0] = _mm512_add_epi32(dot[m][0], dot[m][1]);
+      acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][0]), _mm512_mul_ps(d, _mm512_set1_ps(block(m).d)), acc[m]);
+    }
+    if constexpr (kind == PanelKind::kU8Half) {
+      const __m512 high = load_scales(scales + 32);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m)
+        acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][1]), _mm512_mul_ps(high, _mm512_set1_ps(block(m).d)), acc[m]);
+    }
+    if constexpr (has_minima(kind)) {
+      const __m512 minima = load_scales(scales + 32);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) acc[m] = _mm512_fmadd_ps(minima, _mm512_set1_ps(block(m).ds), acc[m]);
+    }
+#pragma clang loop unroll(full)
+    for (int g = 0; g < kGroups; ++g) ++group[g];
   }
 }
 
@@ -83,7 +115,8 @@ inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row,
   const uint16_t* v = x.bf16 + row * x.cols;
   for (int64_t pair = 0; pair < x.cols / 2; ++pair) {
     const auto w = __builtin_bit_cast(__m512bh, _mm512_loadu_si512(panel + static_cast<size_t>(pair) * 64));
-    if constexpr (MT <= 2) _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, _MM_HINT_T0);
+    _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, _MM_HINT_T0);
+#pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
       int32_t two;
       __builtin_memcpy(&two, v + m * x.cols + pair * 2, 4);
@@ -107,36 +140,46 @@ inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, 
   }
 }
 
+template <PanelKind kind, int MT>
+void tile_if(int64_t rows, const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
+  if (rows == MT) return tile<kind, MT>(w, p, x, row, out, stride, add);
+  if constexpr (MT > 1) tile_if<kind, MT - 1>(rows, w, p, x, row, out, stride, add);
+}
+
+// Rows are cut into tiles of whole groups of 4 and nearly equal height: 16 rows are 8 + 8, not 12 + 4.
 template <PanelKind kind>
 void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+  const int64_t groups = (m + kGroupOfRows - 1) / kGroupOfRows;
+  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
   for (int64_t p = begin; p < end; ++p) {
-    int64_t r = 0;
-    for (; r + kTileRows <= m; r += kTileRows) tile<kind, kTileRows>(w, p, x, r, out, stride, add);
-    switch (m - r) {
-      case 7: tile<kind, 7>(w, p, x, r, out, stride, add); break;
-      case 6: tile<kind, 6>(w, p, x, r, out, stride, add); break;
-      case 5: tile<kind, 5>(w, p, x, r, out, stride, add); break;
-      case 4: tile<kind, 4>(w, p, x, r, out, stride, add); break;
-      case 3: tile<kind, 3>(w, p, x, r, out, stride, add); break;
-      case 2: tile<kind, 2>(w, p, x, r, out, stride, add); break;
-      case 1: tile<kind, 1>(w, p, x, r, out, stride, add); break;
-      default: break;
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t row = groups * t / tiles * kGroupOfRows, next = groups * (t + 1) / tiles * kGroupOfRows;
+      tile_if<kind, kTileRows>(min_i(next, m) - row, w, p, x, row, out, stride, add);
     }
   }
 }
 
 }  // namespace
 
-void gemm_avx512(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+void gemm_avx512(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
+                 bool add) {
   switch (w.kind) {
-    case PanelKind::kU4: return panels<PanelKind::kU4>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU4Min: return panels<PanelKind::kU4Min>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8: return panels<PanelKind::kU8>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8Min: return panels<PanelKind::kU8Min>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8Half: return panels<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kBf16: return panels<PanelKind::kBf16>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kF16: return float_gemm<PanelKind::kF16, kTileRows>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kF32: return float_gemm<PanelKind::kF32, kTileRows>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU4:
+      return panels<PanelKind::kU4>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU4Min:
+      return panels<PanelKind::kU4Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8:
+      return panels<PanelKind::kU8>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Min:
+      return panels<PanelKind::kU8Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Half:
+      return panels<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kBf16:
+      return panels<PanelKind::kBf16>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF16:
+      return float_gemm<PanelKind::kF16, 8>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF32:
+      return float_gemm<PanelKind::kF32, 8>(w, begin, end, x, m, out, stride, add);
   }
 }
 

@@ -66,13 +66,20 @@ inline Vf from_bf16(const uint16_t* p) {
   __builtin_memcpy(&h, p, sizeof h);
   return __builtin_bit_cast(Vf, __builtin_convertvector(h, Vi) << 16);
 }
-// Finite halves, subnormals included: the exponent is moved by a multiplication, which is exact.
+// Finite halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact.
 inline Vf from_f16(const uint16_t* p) {
+#if defined(__F16C__)
+  using Vh = _Float16 __attribute__((vector_size(kLanes * 2)));
+  Vh half;
+  __builtin_memcpy(&half, p, sizeof half);
+  return __builtin_convertvector(half, Vf);
+#else
   Vu16 h;
   __builtin_memcpy(&h, p, sizeof h);
   const Vi wide = __builtin_convertvector(h, Vi);
   const Vf magnitude = __builtin_bit_cast(Vf, (wide & 0x7fff) << 13) * 0x1p112f;
   return __builtin_bit_cast(Vf, __builtin_bit_cast(Vi, magnitude) | (wide & 0x8000) << 16);
+#endif
 }
 inline uint16_t to_bf16(float f) {
   const auto bits = __builtin_bit_cast(uint32_t, f);
@@ -101,7 +108,8 @@ inline Vf exp(Vf x) {
 }
 inline float exp1(float x) { return exp(splat(x))[0]; }
 
-// ---- rows -----------------------------------------------------------------------------------------------------------------------
+// ---- rows
+// -----------------------------------------------------------------------------------------------------------------------
 
 inline void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
   Vf squares{};
@@ -163,15 +171,18 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
 inline void prepare(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r) {
   const int64_t row = r * out.cols;
   if (forms & kI8)
-    for (int64_t b = 0; b < out.cols / 32; ++b)
-      quantise_block(x + b * 32, n - b * 32, out.q + row + b * 32, out.block[r * (out.cols / 32) + b]);
+    for (int64_t b = 0; b < out.cols / 32; ++b) {
+      Quantised& to = out.group(r)[b];
+      quantise_block(x + b * 32, n - b * 32, to.q[r % kGroupOfRows], to.block[r % kGroupOfRows]);
+    }
   if (forms & kBf16Form)
     for (int64_t i = 0; i < out.cols; ++i) out.bf16[row + i] = i < n ? to_bf16(x[i]) : 0;
   if (forms & kF32Form)
     for (int64_t i = 0; i < out.cols; ++i) out.f32[row + i] = i < n ? x[i] : 0;
 }
 
-// ---- linear layers with float weights -----------------------------------------------------------------------------------------------
+// ---- linear layers with float weights
+// -----------------------------------------------------------------------------------------------
 
 // 16 weights of input k of a record, as f32 vectors.
 template <PanelKind kind>
@@ -200,7 +211,8 @@ inline void float_tile(const std::byte* panel, const Activations& x, int64_t row
       weights16<kind>(rec, k, w);
       for (int m = 0; m < MT; ++m) {
         const int64_t at = (row + m) * x.cols + b * 32 + k;
-        const float value = kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[at]) << 16) : x.f32[at];
+        const float value =
+            kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[at]) << 16) : x.f32[at];
         for (int i = 0; i < 16 / kLanes; ++i) acc[m][i] = fma(w[i], splat(value), acc[m][i]);
       }
     }
@@ -216,7 +228,8 @@ inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t 
 }
 
 template <PanelKind kind, int MT>
-inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
+                       bool add) {
   for (int64_t p = begin; p < end; ++p) {
     const int n = static_cast<int>(min_i(16, w.rows - p * 16));
     int64_t r = 0;
@@ -232,7 +245,8 @@ inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activa
   }
 }
 
-// ---- attention ----------------------------------------------------------------------------------------------------------------------
+// ---- attention
+// ----------------------------------------------------------------------------------------------------------------------
 
 inline void merge(Partial& into, const Partial& next, int head_dim) {
   if (next.sum == 0) return;
@@ -255,22 +269,14 @@ inline void merge(Partial& into, const Partial& next, int head_dim) {
   }
 }
 
-// scratch: scores [32 rows][128 tokens] f32, the span's o [32][head_dim] f32, then what the tile policy wants.
-struct Scratch {
-  float* scores;
-  float* o;
-  void* rest;
-};
-inline Scratch scratch_of(void* p, int head_dim) {
-  auto* f = static_cast<float*>(p);
-  return {f, f + kAttendRowsMax * kSpanTokens, f + kAttendRowsMax * (kSpanTokens + head_dim)};
-}
-
 // Scores of one row over a span become weights exp(score * scale - max), zero outside [lo, hi). Returns their maximum and sum.
 inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scale, Partial& out) {
   Vi lane{};
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  const auto seen = [&](int64_t i) { return (lane + static_cast<int32_t>(i) >= static_cast<int32_t>(lo)) & (lane + static_cast<int32_t>(i) < static_cast<int32_t>(hi)); };
+  const auto seen = [&](int64_t i) {
+    return (lane + static_cast<int32_t>(i) >= static_cast<int32_t>(lo)) &
+           (lane + static_cast<int32_t>(i) < static_cast<int32_t>(hi));
+  };
   Vf top = splat(-__builtin_inff());
   for (int64_t i = 0; i < n; i += kLanes) top = max(top, seen(i) ? load(s + i) * scale : splat(-__builtin_inff()));
   out.max = max_of(top);
@@ -283,43 +289,43 @@ inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scal
   out.sum = sum(total);
 }
 
-// Tiles is the order of the cache: start() prepares the query rows; scores() fills scores[row][token - t0] for tokens [t0, t1) and may
-// write anything for the tokens that fill up a group of 16; weigh() computes o[row] = sum of weight * V over tokens [t0, t1).
+// Tiles is the order of the cache: scores() fills scores[row][token - t0] for tokens [t0, t1) and may write anything for the
+// tokens that fill up a group of 16 (last: tokens beyond t1 that a later span reads, for prefetching); weigh() computes o[row] =
+// sum of weight * V over tokens [t0, t1). memory: scores [32 rows][128 tokens], then the span's o [32][head_dim].
 template <class Tiles>
-inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out, void* memory) {
-  const Scratch scratch = scratch_of(memory, kv.head_dim);
+inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
+                   void* memory) {
+  auto* const scores = static_cast<float*>(memory);
+  float* const span_o = scores + kAttendRowsMax * kSpanTokens;
   int64_t first = rows.begin[0], last = rows.end[0];
   for (int r = 0; r < rows.rows; ++r) {
     first = min_i(first, rows.begin[r]);
     last = max_i(last, rows.end[r]);
     out[r].sum = 0;
   }
-  Tiles::start(rows, kv, scratch.rest);
   for (int64_t span = span_begin; span < span_end; ++span) {
     const int64_t t0 = span * kSpanTokens, t1 = min_i(t0 + kSpanTokens, last);
     if (t1 <= t0 || t0 + kSpanTokens <= first) continue;
     const int64_t padded = (t1 - t0 + 15) / 16 * 16;
-    Tiles::scores(rows, kv, t0, t1, scratch.scores, scratch.rest);
+    Tiles::scores(rows, kv, t0, t1, last, scores);
     Partial part[kAttendRowsMax];
     for (int r = 0; r < rows.rows; ++r) {
-      float* s = scratch.scores + r * kSpanTokens;
+      float* s = scores + r * kSpanTokens;
       const int64_t lo = max_i(rows.begin[r] - t0, 0), hi = min_i(rows.end[r] - t0, kSpanTokens);
-      part[r] = {.max = 0, .sum = 0, .o = scratch.o + r * kv.head_dim};
+      part[r] = {.max = 0, .sum = 0, .o = span_o + r * kv.head_dim};
       if (lo < hi)
         softmax_span(s, lo, hi, padded, scale, part[r]);
       else
         __builtin_memset(s, 0, static_cast<size_t>(padded) * 4);
     }
-    Tiles::weigh(rows, kv, t0, t1, scratch.scores, scratch.o, scratch.rest);
+    Tiles::weigh(rows, kv, t0, t1, scores, span_o);
     for (int r = 0; r < rows.rows; ++r) merge(out[r], part[r], kv.head_dim);
   }
 }
 
 // K and V as [token][dim]; f32 arithmetic on bf16 values.
 struct TokenMajor {
-  static void start(const AttendRows&, const KvView&, void*) {}
-
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, float* s, void*) {
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t, float* s) {
     for (int64_t t = t0; t < t1; ++t) {
       const uint16_t* k = kv.k_tile(t) + t % kv.block_tokens * kv.head_dim;
       for (int r = 0; r < rows.rows; ++r) {
@@ -332,7 +338,7 @@ struct TokenMajor {
       for (int64_t t = t1; (t - t0) % 16 != 0; ++t) s[r * kSpanTokens + t - t0] = 0;
   }
 
-  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* s, float* o, void*) {
+  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* s, float* o) {
     __builtin_memset(o, 0, static_cast<size_t>(rows.rows) * kv.head_dim * 4);
     for (int64_t t = t0; t < t1; ++t) {
       const uint16_t* v = kv.v_tile(t) + t % kv.block_tokens * kv.head_dim;

@@ -13,8 +13,8 @@ void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, cons
   float acc[16] = {};
   for (int64_t b = 0; b < records; ++b) {
     const auto* rec = reinterpret_cast<const uint8_t*>(panel) + static_cast<size_t>(b) * record_bytes(kind);
-    const int8_t* q = x.q + row * x.cols + b * 32;
-    const Block32& block = x.block[row * records + b];
+    const int8_t* q = x.group(row)[b].q[row % kGroupOfRows];
+    const Block32& block = x.group(row)[b].block[row % kGroupOfRows];
     int32_t dot[2][16];
     for (int lane = 0; lane < 16; ++lane) {
       dot[0][lane] = minima ? 0 : (halves == 2 ? block.nsum_low : block.nsum) * (1 << bias_log2);
@@ -23,7 +23,9 @@ void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, cons
     for (int quad = 0; quad < 8; ++quad) {
       for (int lane = 0; lane < 16; ++lane) {
         for (int i = 0; i < 4; ++i) {
-          const int w = !four ? rec[quad * 64 + lane * 4 + i] : quad < 4 ? rec[quad * 64 + lane * 4 + i] & 15 : rec[(quad - 4) * 64 + lane * 4 + i] >> 4;
+          const int w = !four      ? rec[quad * 64 + lane * 4 + i]
+                        : quad < 4 ? rec[quad * 64 + lane * 4 + i] & 15
+                                   : rec[(quad - 4) * 64 + lane * 4 + i] >> 4;
           dot[quad * halves / 8][lane] += w * q[quad * 4 + i];
         }
       }
@@ -40,7 +42,8 @@ void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, cons
 }
 
 template <PanelKind kind>
-void quantised_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+void quantised_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
+                    bool add) {
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t r = 0; r < m; ++r) {
       float tile[1][16];
@@ -52,14 +55,22 @@ void quantised_gemm(const Panels& w, int64_t begin, int64_t end, const Activatio
 
 void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
   switch (w.kind) {
-    case PanelKind::kU4: return quantised_gemm<PanelKind::kU4>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU4Min: return quantised_gemm<PanelKind::kU4Min>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8: return quantised_gemm<PanelKind::kU8>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8Min: return quantised_gemm<PanelKind::kU8Min>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kU8Half: return quantised_gemm<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kBf16: return float_gemm<PanelKind::kBf16, 2>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kF16: return float_gemm<PanelKind::kF16, 2>(w, begin, end, x, m, out, stride, add);
-    case PanelKind::kF32: return float_gemm<PanelKind::kF32, 2>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU4:
+      return quantised_gemm<PanelKind::kU4>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU4Min:
+      return quantised_gemm<PanelKind::kU4Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8:
+      return quantised_gemm<PanelKind::kU8>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Min:
+      return quantised_gemm<PanelKind::kU8Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Half:
+      return quantised_gemm<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kBf16:
+      return float_gemm<PanelKind::kBf16, 2>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF16:
+      return float_gemm<PanelKind::kF16, 2>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF32:
+      return float_gemm<PanelKind::kF32, 2>(w, begin, end, x, m, out, stride, add);
   }
 }
 

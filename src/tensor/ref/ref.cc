@@ -28,7 +28,8 @@ std::vector<double> silu_mul(std::span<const double> gate, std::span<const doubl
   return out;
 }
 
-std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens, double scale) {
+std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens,
+                           double scale) {
   const size_t dims = q.size();
   std::vector<double> weight(static_cast<size_t>(tokens));
   for (size_t t = 0; t < weight.size(); ++t)

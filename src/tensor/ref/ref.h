@@ -1,5 +1,6 @@
 #pragma once
-// The readable reference: each operation as its definition says, in double, on plain row-major data. It judges the backends in tests.
+// The readable reference: each operation as its definition says, in double, on plain row-major data. It judges the backends in
+// tests.
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@ std::vector<double> linear(std::span<const double> w, std::span<const double> x,
 std::vector<double> rms_norm(std::span<const double> x, std::span<const double> weight, double eps);
 std::vector<double> silu_mul(std::span<const double> gate, std::span<const double> up);
 // One query over keys and values [tokens][head_dim].
-std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens, double scale);
+std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens,
+                           double scale);
 
 }  // namespace baton::tensor::ref
