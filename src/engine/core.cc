@@ -65,6 +65,7 @@ void Core::submit(Submission submission) {
   group->grant.node = node_;
   if (s.remote) {
     group->grant.grant = s.remote->grant;
+    node_->hold(s.remote->grant);  // it may queue for longer than the lease
     metrics_.external_queries.inc(s.remote->n_tokens);
   }
   if (auto ok = admit(s); !ok) {
@@ -173,10 +174,8 @@ bool Core::poll_transfers() {
       on_fetched(event);
       continue;
     }
-    if (event.kind == Kind::kGrantExpired) {
-      metrics_.expired_grants.inc();
+    if (event.kind == Kind::kGrantExpired)
       log_warn("kv grant expired before a decode worker took it", "request={}", event.request);
-    }
     scheduler_.release_retained(event.request);
   }
   return !events.empty();
@@ -213,14 +212,7 @@ void Core::on_fetched(const transfer::Event& event) {
   const sched::RemoteFetch fetch = std::move(it->second);
   fetches_.erase(it);
   const int32_t valid = std::clamp(event.valid_tokens, 0, fetch.n_tokens);
-  if (!event.error) {
-    metrics_.transfer_seconds.observe(event.seconds);
-    metrics_.transfer_bytes.observe(static_cast<double>(event.bytes));
-    metrics_.transfer_blocks.observe(static_cast<double>(fetch.blocks.size()));
-    metrics_.external_hits.inc(valid);
-  } else if (event.error->code != Code::kCancelled) {
-    metrics_.transfer_failures.inc();
-  }
+  metrics_.external_hits.inc(valid);
   Sequence* seq = find(event.request);
   if (!seq) {
     scheduler_.remote_done(event.request, 0, std::nullopt);  // aborted meanwhile: frees the blocks
@@ -342,9 +334,6 @@ void Core::update_gauges() {
   metrics_.waiting_deferred.set(deferred);
   metrics_.waiting_capacity.set(scheduler_.num_waiting() - deferred);
   metrics_.kv_usage.set(scheduler_.pool().usage());
-  metrics_.retained_bytes.set(static_cast<double>(scheduler_.num_retained_blocks()) *
-                              static_cast<double>(model_.kv_layout().block_bytes()));
-  metrics_.grants.set(node_ ? node_->grants_live() : 0);
   const auto grow = [](Counter& counter, uint64_t now, uint64_t& seen) {
     if (now > seen) counter.inc(static_cast<double>(now - seen));
     seen = now;

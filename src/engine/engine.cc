@@ -133,7 +133,8 @@ Result<> Engine::Impl::start_transfer() {
                                 .transport = config.kv_transport,
                                 .fingerprint = parts.model->fingerprint(),
                                 .lease_ms = config.kv_lease_s * 1000,
-                                .secret = config.kv_secret};
+                                .secret = config.kv_secret,
+                                .metric_labels = {{"model_name", config.served_model_names.front()}, {"engine", "0"}}};
   BATON_TRY(node, transfer::TransferNode::start(std::move(options), parts.model->kv_layout(), *pool, metrics));
   return {};
 }

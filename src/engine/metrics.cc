@@ -17,11 +17,6 @@ const Bounds& request_bounds() {
   static const Bounds b{.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
   return b;
 }
-const Bounds& transfer_bounds() {
-  static const Bounds b{.005, .01, .025, .05, .075, .1, .2, .3, .5, .75, 1, 5};
-  return b;
-}
-
 // 1, 2, 5, 10, 20, 50, ... up to the longest sequence.
 Bounds one_two_five(int32_t max) {
   Bounds out;
@@ -30,12 +25,6 @@ Bounds one_two_five(int32_t max) {
       if (base * step <= max) out.push_back(base * step);
     }
   }
-  return out;
-}
-
-Bounds powers(double first, double factor, double last) {
-  Bounds out;
-  for (double b = first; b <= last; b *= factor) out.push_back(b);
   return out;
 }
 
@@ -88,8 +77,6 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
       waiting_capacity(maker(m, c).waiting("capacity")),
       waiting_deferred(maker(m, c).waiting("deferred")),
       kv_usage(maker(m, c).gauge("kv_cache_usage_perc", "KV cache usage; 1 means 100 percent.")),
-      retained_bytes(m.gauge("baton:kv_retained_bytes", "KV kept for decode workers that have not fetched it yet.")),
-      grants(m.gauge("baton:kv_grants_live", "Grants offered and neither released nor expired.")),
       preemptions(maker(m, c).counter("num_preemptions", "Preemptions of running requests.")),
       prompt_tokens(maker(m, c).counter("prompt_tokens", "Prefill tokens processed.")),
       generation_tokens(maker(m, c).counter("generation_tokens", "Generation tokens processed.")),
@@ -104,9 +91,6 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
       prompt_cached(maker(m, c).counter("prompt_tokens_cached", "Prompt tokens not computed here.")),
       prompt_recomputed(maker(m, c).counter("prompt_tokens_recomputed", "Prompt tokens computed although a peer offered them.")),
       corrupted(maker(m, c).counter("corrupted_requests", "Requests with logits that are not numbers.")),
-      transfer_failures(maker(m, c).counter("nixl_num_failed_transfers", "KV transfers that failed.")),
-      expired_grants(
-          maker(m, c).counter("nixl_num_kv_expired_reqs", "Requests whose KV expired before a decode worker took it.")),
       ttft(maker(m, c).histogram("time_to_first_token_seconds", "Time to first token.", ttft_bounds())),
       itl(maker(m, c).histogram("inter_token_latency_seconds", "Time between two tokens.", token_bounds())),
       tpot_token(maker(m, c).histogram("time_per_output_token_seconds", "Time between two tokens (old name).", token_bounds())),
@@ -130,10 +114,6 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
                                              one_two_five(c.max_model_len))),
       iteration_tokens(maker(m, c).histogram("iteration_tokens_total", "Tokens of one engine step.",
                                              {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384})),
-      transfer_seconds(maker(m, c).histogram("nixl_xfer_time_seconds", "Duration of a KV transfer.", transfer_bounds())),
-      transfer_bytes(maker(m, c).histogram("nixl_bytes_transferred", "Bytes of a KV transfer.", powers(2048, 4, 8589934592.0))),
-      transfer_blocks(maker(m, c).histogram("nixl_num_descriptors", "Blocks of a KV transfer.",
-                                            {10, 20, 30, 50, 75, 100, 200, 400, 1000, 2000, 4000, 10000, 20000, 50000})),
       metrics_(m),
       labels_(maker(m, c).labels) {
   for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
@@ -153,7 +133,7 @@ Counter& EngineMetrics::finished(Finish finish) { return *finished_.at(finish); 
 
 void EngineMetrics::count_fallback(std::string_view why) {
   metrics_
-      .counter("baton:kv_fallback", "Requests whose offered KV was not used, so the prompt was computed here.",
+      .counter("kv_fallback", "Requests whose offered KV was not used, so the prompt was computed here.",
                {{"reason", std::string(why)}})
       .inc();
 }

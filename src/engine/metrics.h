@@ -19,15 +19,13 @@ class EngineMetrics {
  public:
   EngineMetrics(Metrics &metrics, const MetricsConfig &config);
 
-  Gauge &running, &waiting, &waiting_capacity, &waiting_deferred, &kv_usage, &retained_bytes, &grants;
+  Gauge &running, &waiting, &waiting_capacity, &waiting_deferred, &kv_usage;
   Counter &preemptions, &prompt_tokens, &generation_tokens, &computed_tokens;
   Counter &prefix_queries, &prefix_hits, &external_queries, &external_hits;
   Counter &source_compute, &source_cache, &source_external, &prompt_cached, &prompt_recomputed, &corrupted;
-  Counter &transfer_failures, &expired_grants;
   Histogram &ttft, &itl, &tpot_token, &tpot_request, &e2e, &queue_time, &inference_time, &prefill_time, &decode_time;
   Histogram &prompt_length, &generation_length, &max_generation, &params_max_tokens, &params_n, &prefill_computed,
       &iteration_tokens;
-  Histogram &transfer_seconds, &transfer_bytes, &transfer_blocks;
 
   Counter &finished(Finish finish);
   void count_fallback(

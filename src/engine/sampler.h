@@ -23,10 +23,10 @@ struct SamplingParams {
   double frequency_penalty = 0, presence_penalty = 0, repetition_penalty = 1;
   uint64_t seed = 0;
   int32_t min_tokens = 0;
-  std::vector<int32_t> masked_until_min;  // EOS and stop ids, masked before min_tokens
-  std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> allowed;                 // empty = every token
-  std::vector<std::vector<int32_t>> bad_words;  // token sequences that must not appear
+  std::vector<int32_t> masked_until_min{};  // EOS and stop ids, masked before min_tokens
+  std::vector<std::pair<int32_t, float>> logit_bias{};
+  std::vector<int32_t> allowed{};                 // empty = every token
+  std::vector<std::vector<int32_t>> bad_words{};  // token sequences that must not appear
   bool greedy() const { return temperature < kGreedyBelow; }
 };
 
