@@ -193,8 +193,6 @@ void judge_tiny(const Json& golden, const std::vector<std::string>& fields, cons
       to_exact.add(static_cast<double>(rows.back()[i]), exact[i]);
       to_rounded.add(static_cast<double>(rows.back()[i]), rounded[i]);
     }
-    std::printf("%-8s %s %-5s worst against float32 %.5f, against rounded float32 %.5f\n", fields[0].c_str(),
-                gguf ? "gguf" : "hf  ", isa.c_str(), to_exact.worst, to_rounded.worst);
     EXPECT_LT(to_exact.worst, 0.05);
     EXPECT_LT(to_rounded.worst, isa != "plain" || bf16 ? 0.02 : 0.002);
     const auto best = ids(golden, "argmax");

@@ -1,0 +1,131 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/weight_data.h"
+
+namespace baton::model {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A small valid config.json with more fields, which win over the first ones: find() returns the last.
+std::string config_json(std::string_view more) {
+  return cat(R"({"model_type":"llama","hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,"num_attention_heads":4,)",
+             R"("num_key_value_heads":2,"vocab_size":300,"max_position_embeddings":2048,"rms_norm_eps":1e-5)",
+             more.empty() ? "" : ",", more, "}");
+}
+
+ModelConfig parse(std::string_view more, std::string_view generation = "") {
+  const auto out = parse_hf_config(config_json(more), generation);
+  EXPECT_TRUE(out) << more << ": " << out.error().message;
+  return out ? out->config : ModelConfig{};
+}
+
+TEST(HfConfig, Defaults) {
+  const ModelConfig c = parse("");
+  EXPECT_EQ(c.family, "llama");
+  EXPECT_EQ(std::tie(c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context),
+            std::make_tuple(2, 64, 4, 2, 16, 128, 300, 2048));
+  EXPECT_EQ(c.rope_theta, 10000);
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kNone);
+  EXPECT_EQ(c.sliding_window, 0);
+  EXPECT_TRUE(c.eos_ids.empty());
+  EXPECT_FALSE(c.gen_temperature);
+  EXPECT_FALSE(parse_hf_config(config_json(""), "")->tied);
+  EXPECT_EQ(parse_hf_config(config_json(R"("tie_word_embeddings":false)"), "")->tied, false);
+  EXPECT_EQ(parse(R"("num_key_value_heads":null)").kv_heads, 4);
+  EXPECT_EQ(parse(R"("head_dim":32)").head_dim, 32);
+}
+
+TEST(HfConfig, Families) {
+  EXPECT_EQ(parse(R"("model_type":"mistral")").family, "llama");
+  EXPECT_EQ(parse(R"("model_type":"mistral","sliding_window":4096)").sliding_window, 4096);
+  EXPECT_EQ(parse(R"("model_type":"mistral","sliding_window":null)").sliding_window, 0);
+  const std::string qwen = R"("model_type":"qwen2","sliding_window":1024,)";
+  EXPECT_EQ(parse(qwen + R"("use_sliding_window":false)").sliding_window, 0);
+  EXPECT_EQ(parse(qwen + R"("use_sliding_window":true,"max_window_layers":2)").sliding_window, 0);
+  EXPECT_EQ(parse(qwen + R"("use_sliding_window":true,"max_window_layers":0)").sliding_window, 1024);
+  EXPECT_EQ(parse(qwen + R"("layer_types":["full_attention","full_attention"])").sliding_window, 0);
+  EXPECT_EQ(parse(qwen + R"("layer_types":["sliding_attention","sliding_attention"])").sliding_window, 1024);
+}
+
+TEST(HfConfig, RopeScalings) {
+  auto c = parse(
+      R"("rope_theta":500000.0,"rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,)"
+      R"("original_max_position_embeddings":8192})");
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kLlama3);
+  EXPECT_EQ(std::tie(c.rope_theta, c.rope_factor, c.rope_low_freq_factor, c.rope_high_freq_factor, c.rope_original_context),
+            std::make_tuple(500000.0, 8.0, 1.0, 4.0, 8192.0));
+  c = parse(R"("rope_scaling":{"type":"linear","factor":2})");  // the old spelling of rope_type
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kLinear);
+  EXPECT_EQ(c.rope_factor, 2);
+  c = parse(
+      R"("rope_parameters":{"rope_type":"yarn","rope_theta":1e6,"factor":4,"original_max_position_embeddings":512,"beta_fast":16})");
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kYarn);
+  EXPECT_EQ(std::tie(c.rope_theta, c.rope_original_context, c.yarn_beta_fast, c.yarn_beta_slow, c.rope_attention_factor),
+            std::make_tuple(1e6, 512.0, 16.0, 1.0, 0.0));
+  c = parse(R"("rope_scaling":{"type":"yarn","factor":4,"mscale":1.0,"mscale_all_dim":0.5})");
+  EXPECT_NEAR(c.rope_attention_factor, (0.1 * std::log(4) + 1) / (0.05 * std::log(4) + 1), 1e-12);
+  EXPECT_EQ(c.rope_original_context, 2048);
+  EXPECT_EQ(parse(R"("rope_scaling":null)").rope_scaling, RopeScaling::kNone);
+  EXPECT_EQ(parse(R"("rope_parameters":{"rope_type":"default","rope_theta":7777})").rope_theta, 7777);
+}
+
+TEST(HfConfig, GenerationConfigWins) {
+  const ModelConfig c =
+      parse(R"("eos_token_id":5)", R"({"eos_token_id":[7,8,7],"temperature":0.6,"top_p":0.9,"top_k":20,"repetition_penalty":1.1,)"
+                                   R"("max_new_tokens":50,"do_sample":true})");
+  EXPECT_EQ(c.eos_ids, (std::vector<int32_t>{7, 8}));
+  EXPECT_EQ(c.gen_temperature, 0.6);
+  EXPECT_EQ(c.gen_top_p, 0.9);
+  EXPECT_EQ(c.gen_top_k, 20);
+  EXPECT_EQ(c.gen_repetition_penalty, 1.1);
+  EXPECT_EQ(c.gen_max_new_tokens, 50);
+  EXPECT_EQ(parse(R"("eos_token_id":5)", "{}").eos_ids, (std::vector<int32_t>{5}));
+  EXPECT_EQ(parse(R"("eos_token_id":5)", R"({"eos_token_id":null})").eos_ids, (std::vector<int32_t>{5}));
+}
+
+TEST(HfConfig, RefusesWhatItDoesNotImplement) {
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {R"("model_type":"gemma3")", "model_type \"gemma3\" is not supported; supported: llama, mistral, qwen2"},
+      {R"("model_type":7)", "\"model_type\" must be a string"},
+      {R"("hidden_size":null)", "\"hidden_size\" is missing"},
+      {R"("hidden_size":"64")", "\"hidden_size\" must be a 32-bit integer"},
+      {R"("hidden_size":1e300)", "\"hidden_size\" must be a 32-bit integer"},
+      {R"("num_hidden_layers":-1)", "the number of layers is -1"},
+      {R"("num_attention_heads":0)", "number of attention heads is 0"},
+      {R"("num_key_value_heads":3)", "cannot share 3 key/value heads"},
+      {R"("head_dim":15)", "is odd"},
+      {R"("vocab_size":0)", "the vocabulary is 0"},
+      {R"("rms_norm_eps":7)", "RMS norm epsilon is 7"},
+      {R"("hidden_act":"gelu")", "\"hidden_act\" is \"gelu\"; only silu"},
+      {R"("quantization_config":{"quant_method":"fp8"})", "quantised weights (quant_method fp8)"},
+      {R"("rope_scaling":{"type":"dynamic","factor":2})", "\"rope_type\" is \"dynamic\"; default, linear, llama3 and yarn"},
+      {R"("rope_scaling":{"type":"linear"})", "rope_scaling: \"factor\" is missing"},
+      {R"("rope_scaling":{"type":"linear","factor":0})", "rope scaling factor is 0"},
+      {R"("rope_scaling":{"type":"yarn","factor":2,"truncate":false})", "\"truncate\" must be true"},
+      {R"("rope_scaling":{"rope_type":"llama3","factor":2,"low_freq_factor":4,"high_freq_factor":4})",
+       "high_freq_factor must be above"},
+      {R"("rope_scaling":[])", "rope_scaling must be an object"},
+      {R"("rope_parameters":{"full_attention":{},"sliding_attention":{}})", "different rope parameters for different layers"},
+      {R"("partial_rotary_factor":0.5)", "\"partial_rotary_factor\" must be 1"},
+      {R"("model_type":"qwen2","use_sliding_window":true,"max_window_layers":1)", "mixes sliding and full attention"},
+      {R"("layer_types":["full_attention","sliding_attention"])", "mixes kinds of attention"},
+      {R"("eos_token_id":300)", "an end token id is 300"},
+      {R"("eos_token_id":"x")", "\"eos_token_id\" must be a token id or a list"},
+      {R"("tie_word_embeddings":"yes")", "\"tie_word_embeddings\" must be true or false"},
+  };
+  for (const auto& [more, expected] : cases) {
+    const auto out = parse_hf_config(config_json(more), "");
+    ASSERT_FALSE(out) << more;
+    EXPECT_THAT(out.error().message, HasSubstr(expected)) << more;
+    EXPECT_THAT(out.error().message, HasSubstr("config.json")) << more;
+  }
+  EXPECT_FALSE(parse_hf_config("[]", ""));
+  EXPECT_FALSE(parse_hf_config(config_json(""), "[]"));
+  EXPECT_FALSE(parse_hf_config(config_json(""), R"({"top_k":"many"})"));
+}
+
+}  // namespace
+}  // namespace baton::model
