@@ -149,7 +149,7 @@ class ProgressLine {
   explicit ProgressLine(bool on) : tty_(on && isatty(2) == 1), on_(on) {}
   void operator()(int64_t done, int64_t total) {
     double now = clock_.now_s();
-    if (!on_ || (now - shown_ < (tty_ ? 0.1 : 5.0) && done != total) || done == last_) return;
+    if (!on_ || total == 0 || (now - shown_ < (tty_ ? 0.1 : 5.0) && done != total) || done == last_) return;
     shown_ = now, last_ = done;
     double mib = static_cast<double>(done) / 1048576, all = static_cast<double>(total) / 1048576;
     double rate = mib / std::max(1e-3, now - start_);
