@@ -14,6 +14,14 @@ bool cpu_has_avx512() {
 #endif
 }
 
+bool cpu_has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 size_t attend_scratch_bytes(int head_dim) {
@@ -22,13 +30,16 @@ size_t attend_scratch_bytes(int head_dim) {
 }
 
 Result<const Ops*> find_ops(std::string_view isa) {
-  if (isa == "plain") return &plain_ops();
-  if (isa == "avx512" || (isa == "auto" && cpu_has_avx512())) {
-    if (!cpu_has_avx512())
-      return fail(Code::kFailedPrecondition, "isa avx512: this CPU lacks AVX-512 with VNNI and BF16; use auto");
-    return &avx512_ops();
-  }
-  if (isa == "auto") return &plain_ops();
+  const bool any = isa == "auto";
+  if (isa == "avx512" && !cpu_has_avx512())
+    return fail(Code::kFailedPrecondition, "isa avx512: this CPU lacks AVX-512 with VNNI and BF16; use auto");
+  if (isa == "avx2" && !cpu_has_avx2())
+    return fail(Code::kFailedPrecondition, "isa avx2: this CPU lacks AVX2, FMA or F16C; use auto");
+#if defined(__x86_64__)
+  if (isa == "avx512" || (any && cpu_has_avx512())) return &avx512_ops();
+  if (isa == "avx2" || (any && cpu_has_avx2())) return &avx2_ops();
+#endif
+  if (isa == "plain" || any) return &plain_ops();
   return fail(Code::kInvalidArgument, "unknown isa \"", isa, "\": one of auto, avx512, avx2, plain");
 }
 

@@ -5,6 +5,7 @@
 namespace baton::tensor {
 
 const Ops& plain_ops();
+const Ops& avx2_ops();
 const Ops& avx512_ops();
 
 // The parts of the AVX-512 table that lie in files of their own.

@@ -187,6 +187,7 @@ inline void prepare(const float* x, int64_t n, unsigned forms, const Activations
 // 16 weights of input k of a record, as f32 vectors.
 template <PanelKind kind>
 inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
+#pragma clang loop unroll(full)
   for (int i = 0; i < 16 / kLanes; ++i) {
     if constexpr (kind == PanelKind::kF32) {
       w[i] = load(reinterpret_cast<const float*>(rec) + k * 16 + i * kLanes);
@@ -203,22 +204,26 @@ inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
 // Rows [row, row + MT) times one panel: one accumulator per output, inputs in order.
 template <PanelKind kind, int MT>
 inline void float_tile(const std::byte* panel, const Activations& x, int64_t row, float (*out)[16]) {
-  Vf acc[MT][16 / kLanes] = {};
-  for (int64_t b = 0; b < x.cols / 32; ++b) {
-    const std::byte* rec = panel + static_cast<size_t>(b) * record_bytes(kind);
-    for (int k = 0; k < 32; ++k) {
-      Vf w[16 / kLanes];
-      weights16<kind>(rec, k, w);
+  constexpr int kParts = 16 / kLanes;
+  Vf acc[MT][kParts] = {};
+  for (int64_t at = 0; at < x.cols; at += 2) {
+    const std::byte* rec = panel + static_cast<size_t>(at / 32) * record_bytes(kind);
+#pragma clang loop unroll(full)
+    for (int k = 0; k < 2; ++k) {
+      Vf w[kParts];
+      weights16<kind>(rec, static_cast<int>(at % 32) + k, w);
+#pragma clang loop unroll(full)
       for (int m = 0; m < MT; ++m) {
-        const int64_t at = (row + m) * x.cols + b * 32 + k;
+        const int64_t i = (row + m) * x.cols + at + k;
         const float value =
-            kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[at]) << 16) : x.f32[at];
-        for (int i = 0; i < 16 / kLanes; ++i) acc[m][i] = fma(w[i], splat(value), acc[m][i]);
+            kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[i]) << 16) : x.f32[i];
+#pragma clang loop unroll(full)
+        for (int part = 0; part < kParts; ++part) acc[m][part] = fma(w[part], splat(value), acc[m][part]);
       }
     }
   }
   for (int m = 0; m < MT; ++m)
-    for (int i = 0; i < 16 / kLanes; ++i) store(out[m] + i * kLanes, acc[m][i]);
+    for (int part = 0; part < kParts; ++part) store(out[m] + part * kLanes, acc[m][part]);
 }
 
 // Tile results to out: the first `n` of 16 columns.

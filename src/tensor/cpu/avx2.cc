@@ -1,0 +1,158 @@
+// The AVX2 backend: 8 outputs a ymm, so a panel of 16 is two halves. vpmaddubsw multiplies unsigned weights with signed
+// activations into 16-bit sums of two; 4-bit weights leave room to add a record's eight quads before they are widened (8 * 2 * 15
+// * 127 < 2^15). 8-bit weights are cut into nibbles to keep that bound. All integer sums are exact and the float operations are
+// those of the AVX-512 backend, so quantised layers agree with it bit for bit. The rest is lanes.h.
+#include <immintrin.h>
+
+#include "tensor/cpu/backends.h"
+#include "tensor/cpu/lanes.h"
+
+namespace baton::tensor {
+namespace {
+
+inline constexpr int kTileRows = 4;
+inline constexpr size_t kPrefetchBytes = 2048;
+
+constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
+constexpr bool has_minima(PanelKind k) { return k == PanelKind::kU4Min || k == PanelKind::kU8Min; }
+
+inline __m256i load_ints(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline __m256 load_scales(const std::byte* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline __m256i quad(const int8_t* q) {
+  int32_t v;
+  __builtin_memcpy(&v, q, 4);
+  return _mm256_set1_epi32(v);
+}
+
+// Adds quads [4 * part, 4 * part + 4) of a record's inputs times 8 rows of weights: low nibbles (or all of a 4-bit weight) to
+// low, high nibbles of 8-bit weights to high. 4-bit records keep the second four quads in the high nibbles of the first.
+template <PanelKind kind>
+inline void add_quads(const std::byte* weights, const int8_t* q, int part, __m256i& low, __m256i& high) {
+  const __m256i mask = _mm256_set1_epi8(15);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; ++i) {
+    const __m256i x = quad(q + (part * 4 + i) * 4);
+    const __m256i w = load_ints(weights + (is_u4(kind) ? i : part * 4 + i) * 64);
+    const __m256i above = _mm256_and_si256(_mm256_srli_epi16(w, 4), mask);
+    if constexpr (is_u4(kind)) {
+      low = _mm256_add_epi16(low, _mm256_maddubs_epi16(part ? above : _mm256_and_si256(w, mask), x));
+    } else {
+      low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_and_si256(w, mask), x));
+      high = _mm256_add_epi16(high, _mm256_maddubs_epi16(above, x));
+    }
+  }
+}
+
+template <PanelKind kind>
+inline __m256i widen(__m256i low, __m256i high) {
+  const __m256i sum = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
+  return is_u4(kind) ? sum : _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+}
+
+// Outputs [8 * half, 8 * half + 8) of a panel for rows [row, row + MT); row is a multiple of 4.
+template <PanelKind kind, int MT>
+inline void quantised_half(const std::byte* panel, int half, int64_t records, int bias_log2, const Activations& x, int64_t row,
+                           __m256 (&acc)[MT]) {
+  static_assert(MT <= kGroupOfRows);
+  const __m128i shift = _mm_cvtsi32_si128(bias_log2);
+  const Quantised* in = x.group(row);
+  for (int m = 0; m < MT; ++m) acc[m] = _mm256_setzero_ps();
+  const std::byte* rec = panel + half * 32;
+  for (int64_t left = records; left > 0; --left, rec += record_bytes(kind), ++in) {
+    for (size_t i = 0; i < record_bytes(kind); i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
+    const std::byte* scales = rec - half * 32 + (is_u4(kind) ? 256 : 512) + half * 16;
+    const __m256 d = load_scales(scales);
+    [[maybe_unused]] const __m256 second = has_minima(kind) || kind == PanelKind::kU8Half ? load_scales(scales + 32) : d;
+#pragma clang loop unroll(full)
+    for (int m = 0; m < MT; ++m) {
+      const Block32& block = in->block[m];
+      const __m256 dx = _mm256_set1_ps(block.d);
+      const auto bias = [&](int32_t nsum) {
+        return has_minima(kind) ? _mm256_setzero_si256() : _mm256_sll_epi32(_mm256_set1_epi32(nsum), shift);
+      };
+      __m256i low = _mm256_setzero_si256(), high = low;
+      add_quads<kind>(rec, in->q[m], 0, low, high);
+      if constexpr (kind == PanelKind::kU8Half) {
+        const __m256i first = _mm256_add_epi32(bias(block.nsum_low), widen<kind>(low, high));
+        acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(d, dx), acc[m]);
+        low = high = _mm256_setzero_si256();
+      }
+      add_quads<kind>(rec, in->q[m], 1, low, high);
+      const __m256i dot =
+          _mm256_add_epi32(bias(kind == PanelKind::kU8Half ? block.nsum - block.nsum_low : block.nsum), widen<kind>(low, high));
+      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(kind == PanelKind::kU8Half ? second : d, dx), acc[m]);
+      if constexpr (has_minima(kind)) acc[m] = _mm256_fmadd_ps(second, _mm256_set1_ps(block.ds), acc[m]);
+    }
+  }
+}
+
+template <PanelKind kind, int MT>
+inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
+  float result[MT][16];
+  for (int half = 0; half < 2; ++half) {
+    __m256 acc[MT];
+    quantised_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
+    for (int m = 0; m < MT; ++m) _mm256_storeu_ps(result[m] + half * 8, acc[m]);
+  }
+  put_tile(result, MT, static_cast<int>(min_i(16, w.rows - p * 16)), out + row * stride + p * 16, stride, add);
+}
+
+template <PanelKind kind>
+void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+  for (int64_t p = begin; p < end; ++p) {
+    int64_t r = 0;
+    for (; r + kTileRows <= m; r += kTileRows) tile<kind, kTileRows>(w, p, x, r, out, stride, add);
+    switch (m - r) {
+      case 3:
+        tile<kind, 3>(w, p, x, r, out, stride, add);
+        break;
+      case 2:
+        tile<kind, 2>(w, p, x, r, out, stride, add);
+        break;
+      case 1:
+        tile<kind, 1>(w, p, x, r, out, stride, add);
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+  switch (w.kind) {
+    case PanelKind::kU4:
+      return panels<PanelKind::kU4>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU4Min:
+      return panels<PanelKind::kU4Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8:
+      return panels<PanelKind::kU8>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Min:
+      return panels<PanelKind::kU8Min>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Half:
+      return panels<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kBf16:
+      return float_gemm<PanelKind::kBf16, kTileRows>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF16:
+      return float_gemm<PanelKind::kF16, kTileRows>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kF32:
+      return float_gemm<PanelKind::kF32, kTileRows>(w, begin, end, x, m, out, stride, add);
+  }
+}
+
+constexpr Ops kAvx2 = {.name = "avx2",
+                       .kv_pairs = false,
+                       .gemm = gemm,
+                       .prepare = prepare,
+                       .rms_norm = rms_norm,
+                       .silu_mul = silu_mul,
+                       .store_k = TokenMajor::store_k,
+                       .store_v = TokenMajor::store_v,
+                       .attend = attend<TokenMajor>,
+                       .merge = merge};
+
+}  // namespace
+
+const Ops& avx2_ops() { return kAvx2; }
+
+}  // namespace baton::tensor

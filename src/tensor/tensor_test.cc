@@ -1,0 +1,451 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "base/prng.h"
+#include "tensor/ops.h"
+#include "tensor/ref/ref.h"
+#include "tensor/threads.h"
+
+namespace baton::tensor {
+namespace {
+
+constexpr Format kAll[] = {Format::kF32,  Format::kF16,  Format::kBf16, Format::kQ8_0, Format::kQ4_0, Format::kQ4_1,
+                           Format::kQ5_0, Format::kQ5_1, Format::kQ4_K, Format::kQ5_K, Format::kQ6_K};
+
+std::vector<const Ops*> backends() {
+  std::vector<const Ops*> out;
+  for (const char* isa : {"plain", "avx2", "avx512"})
+    if (auto ops = find_ops(isa)) out.push_back(*ops);
+  return out;
+}
+
+template <class T>
+struct Aligned {  // 64-byte aligned values
+  explicit Aligned(size_t n) : values(static_cast<T*>(::operator new(n * sizeof(T) + 64, std::align_val_t{64}))), size(n) {
+    std::memset(static_cast<void*>(values), 0, n * sizeof(T));
+  }
+  Aligned(const Aligned&) = delete;
+  ~Aligned() { ::operator delete(values, std::align_val_t{64}); }
+  T* values;
+  size_t size;
+};
+
+// A random matrix in a file's bytes: ordinary scales in every f16 field, any bits in the rest.
+struct FileMatrix {
+  FileMatrix(Format format, int64_t rows, int64_t cols, Prng& prng) {
+    m = {.format = format, .rows = rows, .cols = cols, .data = nullptr};
+    bytes.resize(static_cast<size_t>(rows) * m.row_bytes());
+    for (std::byte& b : bytes) b = static_cast<std::byte>(prng.next());
+    const size_t block = format_block_bytes(format);
+    const auto half = [&](size_t at) {
+      const uint16_t h = f32_to_f16(static_cast<float>((prng.uniform() - 0.5) * 0.02));
+      std::memcpy(bytes.data() + at, &h, 2);
+    };
+    for (size_t at = 0; at < bytes.size(); at += block) {
+      const auto value = static_cast<float>(prng.uniform() - 0.5);
+      const uint16_t bf16 = f32_to_bf16(value), f16 = f32_to_f16(value);
+      switch (format) {
+        case Format::kF32:
+          std::memcpy(bytes.data() + at, &value, 4);
+          break;
+        case Format::kF16:
+          std::memcpy(bytes.data() + at, &f16, 2);
+          break;
+        case Format::kBf16:
+          std::memcpy(bytes.data() + at, &bf16, 2);
+          break;
+        case Format::kQ6_K:
+          half(at + 208);
+          break;
+        case Format::kQ8_0:
+        case Format::kQ4_0:
+        case Format::kQ5_0:
+          half(at);
+          break;
+        default:
+          half(at), half(at + 2);
+      }
+    }
+    m.data = bytes.data();
+  }
+  Matrix m;
+  std::vector<std::byte> bytes;
+};
+
+// Activations of random rows, prepared by one backend.
+struct Inputs {
+  Inputs(const Ops& ops, int64_t rows, int64_t cols, Prng& prng)
+      : padded((cols + 31) / 32 * 32),
+        x(static_cast<size_t>(rows * cols)),
+        q8(static_cast<size_t>((rows + 3) / 4 * padded / 32)),
+        bf16(static_cast<size_t>(rows * padded)),
+        f32(static_cast<size_t>(rows * padded)) {
+    for (float& v : x) v = static_cast<float>(prng.uniform() - 0.5) * (prng.chance(0.02) ? 20 : 1);
+    view = {.cols = padded, .q8 = q8.values, .bf16 = bf16.values, .f32 = f32.values};
+    for (int64_t r = 0; r < rows; ++r) ops.prepare(x.data() + r * cols, cols, kI8 | kBf16Form | kF32Form, view, r);
+  }
+  // What the kernels multiply: the values after rounding to the form.
+  std::vector<double> seen(unsigned form, int64_t rows, int64_t cols) const {
+    std::vector<double> out;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < cols; ++i)
+        out.push_back(form == kI8
+                          ? static_cast<double>(view.group(r)[i / 32].block[r % 4].d) * view.group(r)[i / 32].q[r % 4][i % 32]
+                      : form == kBf16Form ? static_cast<double>(bf16_to_f32(view.bf16[r * padded + i]))
+                                          : static_cast<double>(view.f32[r * padded + i]));
+    return out;
+  }
+  int64_t padded;
+  std::vector<float> x;
+  Aligned<Quantised> q8;
+  Aligned<uint16_t> bf16;
+  Aligned<float> f32;
+  Activations view;
+};
+
+struct Packed {
+  explicit Packed(const Matrix& m, std::span<const int32_t> order = {}) : panels(panels_for(m)), bytes(panels.bytes()) {
+    pack_panels(m, order, panels, 0, panels.panels(), bytes.values);
+    panels.data = bytes.values;
+  }
+  Panels panels;
+  Aligned<std::byte> bytes;
+};
+
+TEST(Floats, HalvesRoundTripAndRoundToEven) {
+  for (uint32_t h = 0; h < 0x10000; ++h) {
+    const float f = f16_to_f32(static_cast<uint16_t>(h));
+    if (std::isnan(f))
+      EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(f))));
+    else
+      ASSERT_EQ(f32_to_f16(f), h) << h;
+    if (h < 0x7bff) {  // half way to the next: to the even one
+      const float middle = (f + f16_to_f32(static_cast<uint16_t>(h + 1))) / 2;
+      ASSERT_EQ(f32_to_f16(middle), h + h % 2) << h;
+    }
+  }
+  EXPECT_EQ(f32_to_f16(65519.f), 0x7bff);
+  EXPECT_EQ(f32_to_f16(65520.f), 0x7c00);
+  EXPECT_EQ(f32_to_f16(1e-9f), 0);
+  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);  // a tie, to even
+  EXPECT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(NAN))));
+}
+
+TEST(Panels, LinearLayersAgreeWithTheReference) {
+  Prng prng(1);
+  for (const Format format : kAll) {
+    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{48, 256}, {37, 512}, {16, 768}}) {
+      const FileMatrix file(format, rows, cols, prng);
+      const Packed w(file.m);
+      std::vector<float> decoded(static_cast<size_t>(rows * cols));
+      for (int64_t r = 0; r < rows; ++r) decode_row(file.m, r, decoded.data() + r * cols);
+      const std::vector<double> weights(decoded.begin(), decoded.end());
+      for (const Ops* ops : backends()) {
+        const int64_t m = 13;
+        const Inputs in(*ops, m, cols, prng);
+        const std::vector<double> want = ref::linear(weights, in.seen(form_for(w.panels.kind), m, cols), rows, cols, m);
+        std::vector<float> out(static_cast<size_t>(m * rows), 1.f);
+        ops->gemm(w.panels, 0, w.panels.panels(), in.view, m, out.data(), rows, true);
+        double scale = 0;
+        for (const double v : want) scale = std::max(scale, std::abs(v));
+        // K-quants: the product of scale and sub-scale is rounded to f16.
+        const double tolerance = (format_block(format) == 256 ? 1e-3 : 1e-5) * scale;
+        for (size_t i = 0; i < want.size(); ++i)
+          ASSERT_NEAR(out[i] - 1.f, want[i], tolerance + 1e-6)
+              << ops->name << " format " << static_cast<int>(format) << " at " << i;
+      }
+    }
+  }
+}
+
+TEST(Panels, FloatRowsNeedNoMultipleOf32) {
+  Prng prng(2);
+  for (const Format format : {Format::kF32, Format::kF16, Format::kBf16}) {
+    const int64_t rows = 19, cols = 45, m = 3;
+    const FileMatrix file(format, rows, cols, prng);
+    const Packed w(file.m);
+    std::vector<float> decoded(static_cast<size_t>(rows * cols));
+    for (int64_t r = 0; r < rows; ++r) decode_row(file.m, r, decoded.data() + r * cols);
+    for (const Ops* ops : backends()) {
+      const Inputs in(*ops, m, cols, prng);
+      const std::vector<double> want = ref::linear(std::vector<double>(decoded.begin(), decoded.end()),
+                                                   in.seen(form_for(w.panels.kind), m, cols), rows, cols, m);
+      std::vector<float> out(static_cast<size_t>(m * rows));
+      ops->gemm(w.panels, 0, w.panels.panels(), in.view, m, out.data(), rows, false);
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(out[i], want[i], 1e-4) << ops->name;
+    }
+  }
+}
+
+// A row's result is the same bits alone, at any place among any number of rows, and in any split of the panels.
+TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
+  Prng prng(3);
+  for (const Format format : kAll) {
+    const int64_t rows = 70, cols = 512, most = 41;
+    const FileMatrix file(format, rows, cols, prng);
+    const Packed w(file.m);
+    for (const Ops* ops : backends()) {
+      const Inputs in(*ops, most, cols, prng);
+      std::vector<float> alone(static_cast<size_t>(most * rows));
+      for (int64_t r = 0; r < most; ++r) {
+        Inputs one(*ops, 1, cols, prng);
+        ops->prepare(in.x.data() + r * cols, cols, kI8 | kBf16Form | kF32Form, one.view, 0);
+        ops->gemm(w.panels, 0, w.panels.panels(), one.view, 1, alone.data() + r * rows, rows, false);
+      }
+      for (int64_t m = 1; m <= most; ++m) {
+        std::vector<float> out(static_cast<size_t>(m * rows));
+        const int64_t cut = static_cast<int64_t>(prng.below(static_cast<uint64_t>(w.panels.panels() + 1)));
+        ops->gemm(w.panels, cut, w.panels.panels(), in.view, m, out.data(), rows, false);
+        ops->gemm(w.panels, 0, cut, in.view, m, out.data(), rows, false);
+        ASSERT_EQ(std::memcmp(out.data(), alone.data(), out.size() * 4), 0)
+            << ops->name << " format " << static_cast<int>(format) << " rows " << m;
+      }
+    }
+  }
+}
+
+TEST(Panels, RowOrderIsAPermutationOfTheOutputs) {
+  Prng prng(4);
+  const int64_t rows = 48, cols = 64;
+  const FileMatrix file(Format::kQ4_1, rows, cols, prng);
+  std::vector<int32_t> order(rows);
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t i = order.size(); i-- > 1;) std::swap(order[i], order[prng.below(i + 1)]);
+  const Packed straight(file.m), ordered(file.m, order);
+  const Ops& ops = **find_ops("auto");
+  const Inputs in(ops, 1, cols, prng);
+  std::vector<float> a(rows), b(rows);
+  ops.gemm(straight.panels, 0, 3, in.view, 1, a.data(), rows, false);
+  ops.gemm(ordered.panels, 0, 3, in.view, 1, b.data(), rows, false);
+  for (size_t n = 0; n < b.size(); ++n) EXPECT_EQ(b[n], a[static_cast<size_t>(order[n])]);
+}
+
+TEST(Panels, Avx2AndAvx512AgreeBitForBitOnQuantisedLayers) {
+  const auto a = find_ops("avx2"), b = find_ops("avx512");
+  if (!a || !b) GTEST_SKIP() << "this CPU lacks one of them";
+  Prng prng(5);
+  for (const Format format : kAll) {
+    if (format_block(format) == 1) continue;
+    const FileMatrix file(format, 32, 256, prng);
+    const Packed w(file.m);
+    const Inputs in(**a, 7, 256, prng);
+    std::vector<float> x(7 * 32), y(7 * 32);
+    (*a)->gemm(w.panels, 0, 2, in.view, 7, x.data(), 32, false);
+    (*b)->gemm(w.panels, 0, 2, in.view, 7, y.data(), 32, false);
+    EXPECT_EQ(std::memcmp(x.data(), y.data(), x.size() * 4), 0) << static_cast<int>(format);
+  }
+}
+
+TEST(Rows, NormSiluAndQuantisationAgreeWithTheReference) {
+  Prng prng(6);
+  for (const Ops* ops : backends()) {
+    for (const int64_t n : {1, 15, 32, 33, 96, 577}) {
+      std::vector<float> x(n), y(n), out(n);
+      for (float& v : x) v = static_cast<float>((prng.uniform() - 0.5) * 12);
+      for (float& v : y) v = static_cast<float>((prng.uniform() - 0.5) * 2);
+      const std::vector<double> dx(x.begin(), x.end()), dy(y.begin(), y.end());
+      ops->rms_norm(x.data(), y.data(), n, 1e-5f, out.data());
+      const std::vector<double> norm = ref::rms_norm(dx, dy, 1e-5), silu = ref::silu_mul(dx, dy);
+      for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(out[i], norm[i], 1e-6 + std::abs(norm[i]) * 1e-5) << ops->name << " " << n;
+      std::vector<float> gate = x;
+      ops->silu_mul(gate.data(), y.data(), n);
+      for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(gate[i], silu[i], 1e-6 + std::abs(silu[i]) * 1e-5) << ops->name << " " << n;
+    }
+    std::vector<float> extreme = {-1000, 1000, 0, -0.f, 88, -88, 1e-30f}, ones(extreme.size(), 1);
+    ops->silu_mul(extreme.data(), ones.data(), static_cast<int64_t>(extreme.size()));
+    EXPECT_NEAR(extreme[0], 0, 1e-30) << ops->name;
+    EXPECT_EQ(extreme[1], 1000) << ops->name;
+    const Inputs in(*ops, 3, 100, prng);
+    for (int64_t r = 0; r < 3; ++r) {
+      for (int64_t b = 0; b < 4; ++b) {
+        const Quantised& group = in.view.group(r)[b];
+        const Block32& block = group.block[r];
+        int sum = 0, low = 0;
+        for (int i = 0; i < 32; ++i) {
+          const float want = b * 32 + i < 100 ? in.x[static_cast<size_t>(r * 100 + b * 32 + i)] : 0;
+          ASSERT_NEAR(block.d * static_cast<float>(group.q[r][i]), want, block.d * 0.5001f) << ops->name;
+          sum += group.q[r][i];
+          if (i < 16) low += group.q[r][i];
+        }
+        EXPECT_EQ(block.nsum, -sum);
+        EXPECT_EQ(block.nsum_low, -low);
+        EXPECT_FLOAT_EQ(block.ds, block.d * static_cast<float>(sum));
+      }
+    }
+    Inputs zero(*ops, 1, 32, prng);
+    const std::vector<float> zeros(32);
+    ops->prepare(zeros.data(), 32, kI8, zero.view, 0);
+    EXPECT_EQ(zero.view.q8[0].block[0].d, 0) << ops->name;
+  }
+}
+
+// A paged cache with NaN in every slot that no token fills, and blocks in random order.
+struct Cache {
+  Cache(const Ops& o, int64_t count, int dims, int tokens_per_block, Prng& prng) : ops(o), tokens(count), head_dim(dims) {
+    const auto blocks = static_cast<size_t>((count + tokens_per_block - 1) / tokens_per_block);
+    const size_t tile = static_cast<size_t>(tokens_per_block * dims);
+    pool.assign(blocks * 2 * tile + 32, 0x7fff);
+    for (size_t i = 0; i < blocks; ++i) table.push_back(static_cast<int32_t>(i));
+    for (size_t i = blocks; i-- > 1;) std::swap(table[i], table[prng.below(i + 1)]);
+    view = {.pool = pool.data(),
+            .block_stride = 2 * tile,
+            .k_offset = 0,
+            .v_offset = tile,
+            .blocks = table.data(),
+            .block_tokens = tokens_per_block,
+            .head_dim = dims};
+    for (int64_t t = 0; t < count; ++t) {
+      std::vector<float> key(dims), value(dims);
+      for (float& f : key) f = bf16_to_f32(f32_to_bf16(static_cast<float>((prng.uniform() - 0.5) * 4)));
+      for (float& f : value) f = bf16_to_f32(f32_to_bf16(static_cast<float>(prng.uniform() - 0.5)));
+      k.insert(k.end(), key.begin(), key.end());
+      v.insert(v.end(), value.begin(), value.end());
+    }
+  }
+  void fill(int64_t until) {  // tokens [filled, until)
+    for (; filled < until; ++filled)
+      for (int d = 0; d < head_dim; d += 8) {
+        const auto at = [&](const std::vector<double>& x) {
+          std::array<float, 8> out;
+          for (int i = 0; i < 8; ++i) out[i] = static_cast<float>(x[static_cast<size_t>(filled * head_dim + d + i)]);
+          return out;
+        };
+        ops.store_k(view, filled, d, at(k).data(), 8);
+        ops.store_v(view, filled, d, at(v).data(), 8);
+      }
+  }
+  const Ops& ops;
+  int64_t tokens, filled = 0;
+  int head_dim;
+  std::vector<uint16_t> pool;
+  std::vector<int32_t> table;
+  std::vector<double> k, v;
+  KvView view;
+};
+
+// attend() of rows that see [begin, end), normalised.
+std::vector<std::vector<float>> attended(const Cache& cache, const std::vector<std::vector<float>>& q,
+                                         const std::vector<std::pair<int, int>>& sees, bool split) {
+  const int dims = cache.head_dim;
+  Aligned<std::byte> scratch(attend_scratch_bytes(dims));
+  AttendRows rows;
+  std::vector<std::vector<float>> o(q.size(), std::vector<float>(dims)), part(q.size(), std::vector<float>(dims));
+  Partial all[kAttendRowsMax], one[kAttendRowsMax];
+  int64_t spans = 0;
+  for (size_t r = 0; r < q.size(); ++r) {
+    rows.q[r] = q[r].data();
+    rows.begin[r] = sees[r].first;
+    rows.end[r] = sees[r].second;
+    all[r].o = o[r].data();
+    one[r].o = part[r].data();
+    spans = std::max<int64_t>(spans, (sees[r].second + kSpanTokens - 1) / kSpanTokens);
+  }
+  rows.rows = static_cast<int>(q.size());
+  const float scale = 1 / std::sqrt(static_cast<float>(dims));
+  if (!split) {
+    cache.ops.attend(rows, cache.view, scale, 0, spans, all, scratch.values);
+  } else {
+    for (size_t r = 0; r < q.size(); ++r) all[r].sum = 0;
+    for (int64_t s = 0; s < spans; ++s) {
+      cache.ops.attend(rows, cache.view, scale, s, s + 1, one, scratch.values);
+      for (size_t r = 0; r < q.size(); ++r) cache.ops.merge(all[r], one[r], dims);
+    }
+  }
+  for (size_t r = 0; r < q.size(); ++r)
+    for (float& f : o[r]) f /= all[r].sum;
+  return o;
+}
+
+TEST(Attention, AgreesWithTheReferenceAndDoesNotDependOnTheTile) {
+  Prng prng(7);
+  for (const Ops* ops : backends()) {
+    for (const int dims : {16, 64, 80, 128}) {
+      for (const int block_tokens : {16, 32, 128, 256}) {
+        Cache cache(*ops, 300, dims, block_tokens, prng);
+        std::vector<std::vector<float>> q;
+        std::vector<std::pair<int, int>> sees;
+        for (int r = 0; r < kAttendRowsMax; ++r) {
+          q.emplace_back(dims);
+          for (float& f : q.back()) f = static_cast<float>((prng.uniform() - 0.5) * 4);
+          const int end = r == 0 ? 1 : 1 + static_cast<int>(prng.below(300));
+          sees.push_back({prng.chance(0.3) ? static_cast<int>(prng.below(end)) : 0, end});
+        }
+        // Each row alone, as its own decode step would see the cache: later slots unwritten.
+        std::vector<size_t> by_end(q.size());
+        std::iota(by_end.begin(), by_end.end(), 0);
+        std::sort(by_end.begin(), by_end.end(), [&](size_t a, size_t b) { return sees[a].second < sees[b].second; });
+        std::vector<std::vector<float>> alone(q.size());
+        for (const size_t r : by_end) {
+          cache.fill(sees[r].second);
+          alone[r] = attended(cache, {q[r]}, {sees[r]}, prng.chance(0.5))[0];
+        }
+        const auto together = attended(cache, q, sees, false), split = attended(cache, q, sees, true);
+        for (size_t r = 0; r < q.size(); ++r) {
+          const auto [begin, end] = sees[r];
+          const std::vector<double> want = ref::attend(std::vector<double>(q[r].begin(), q[r].end()),
+                                                       std::span(cache.k).subspan(begin * dims, (end - begin) * dims),
+                                                       std::span(cache.v).subspan(begin * dims, (end - begin) * dims),
+                                                       end - begin, 1 / std::sqrt(static_cast<double>(dims)));
+          for (int d = 0; d < dims; ++d)
+            ASSERT_NEAR(together[r][d], want[d], 2e-5) << ops->name << " dims " << dims << " row " << r;
+          ASSERT_EQ(std::memcmp(together[r].data(), alone[r].data(), dims * 4), 0)
+              << ops->name << " dims " << dims << " row " << r;
+          ASSERT_EQ(std::memcmp(together[r].data(), split[r].data(), dims * 4), 0)
+              << ops->name << " dims " << dims << " row " << r;
+        }
+      }
+    }
+  }
+}
+
+TEST(FindOps, NamesWhatItKnows) {
+  EXPECT_TRUE(find_ops("auto"));
+  EXPECT_TRUE(find_ops("plain"));
+  const auto unknown = find_ops("avx1024");
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, Code::kInvalidArgument);
+  EXPECT_NE(unknown.error().message.find("avx1024"), std::string::npos);
+}
+
+TEST(ThreadPool, PhasesAreSeparatedAndEveryMemberRuns) {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads, threads == 2);
+    std::vector<int64_t> cells(static_cast<size_t>(threads));
+    for (int round = 0; round < 50; ++round) {
+      std::atomic<int> wrong{0};
+      pool.run([&](int member) {
+        for (int phase = 0; phase < 20; ++phase) {
+          cells[static_cast<size_t>(member)] = round * 100 + phase;  // plain writes: the barrier must order them
+          pool.barrier();
+          for (const int64_t c : cells) wrong += c != round * 100 + phase;
+          pool.barrier();
+        }
+      });
+      ASSERT_EQ(wrong, 0) << threads;
+    }
+  }
+}
+
+TEST(ThreadPool, SharesCoverEverythingOnce) {
+  for (const int64_t n : {0, 1, 5, 16, 100, 3072}) {
+    for (const int members : {1, 2, 3, 8}) {
+      for (const int64_t unit : {1, 16}) {
+        int64_t next = 0;
+        for (int i = 0; i < members; ++i) {
+          const Share s = share(n, i, members, unit);
+          EXPECT_EQ(s.begin, next);
+          EXPECT_GE(s.end, s.begin);
+          next = s.end;
+        }
+        EXPECT_EQ(next, n);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace baton::tensor
