@@ -24,10 +24,8 @@ class Grants : public ::testing::Test {
   Metrics metrics;
   Stats stats{metrics, {}};
   std::map<uint64_t, Event::Kind> ended;
-  GrantTable table{kLayout, 600, stats, [this](Event e) {
-                     EXPECT_FALSE(ended.contains(e.request)) << "ended twice";
-                     ended[e.request] = e.kind;
-                   }};
+  GrantTable table{kLayout, 600, stats,
+                   [this](Event e) { EXPECT_TRUE(ended.emplace(e.request, e.kind).second) << "ended twice"; }};
 };
 
 TEST_F(Grants, LeaseIsExtendedByTwoThirdsButNeverShortened) {

@@ -101,25 +101,29 @@ void Loop::run_deferred() {
   }
 }
 
-void Loop::run() {
+void Loop::turn(int wait_max_ms) {
   epoll_event events[64];
-  while (!stop_) {
-    int n = ::epoll_wait(epoll_.get(), events, std::size(events), wait_ms());
-    uint64_t count = 0;
-    [[maybe_unused]] auto r = ::read(event_.get(), &count, sizeof count);
-    drain_inbox();
-    run_deferred();
-    for (int i = 0; i < n && !stop_; ++i) {
-      uint64_t id = events[i].data.u64;  // a copy: the struct is packed
-      auto it = watches_.find(id);
-      if (it == watches_.end()) continue;
-      auto ready = it->second.ready;  // stays alive while it runs, even if it unwatches itself
-      (*ready)(events[i].events);
-      run_deferred();
-    }
-    run_timers();
+  auto wait = wait_ms();
+  if (wait_max_ms >= 0 && (wait < 0 || wait > wait_max_ms)) wait = wait_max_ms;
+  int n = ::epoll_wait(epoll_.get(), events, std::size(events), wait);
+  uint64_t count = 0;
+  [[maybe_unused]] auto r = ::read(event_.get(), &count, sizeof count);
+  drain_inbox();
+  run_deferred();
+  for (int i = 0; i < n && !stop_; ++i) {
+    uint64_t id = events[i].data.u64;  // a copy: the struct is packed
+    auto it = watches_.find(id);
+    if (it == watches_.end()) continue;
+    auto ready = it->second.ready;  // stays alive while it runs, even if it unwatches itself
+    (*ready)(events[i].events);
     run_deferred();
   }
+  run_timers();
+  run_deferred();
+}
+
+void Loop::run() {
+  while (!stop_) turn(-1);
 }
 
 }  // namespace baton::transfer

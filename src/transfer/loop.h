@@ -43,7 +43,8 @@ class Loop {
 
   explicit Loop(const Clock& clock);
   Result<> open();
-  void run();  // until stop()
+  void run();                  // until stop()
+  void turn(int wait_max_ms);  // one round: inbox, sockets, timers; run() is nothing else
   void stop();
   void post(Callback fn);
   void drain_inbox();  // runs what was posted so far; for handlers that must see a post made before their message was sent

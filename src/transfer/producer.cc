@@ -11,7 +11,7 @@
 
 namespace baton::transfer {
 
-constexpr size_t kProbeChunkBytes = 1u << 20;
+constexpr size_t kProbeChunkBytes = 256u << 10;  // sent over and over
 constexpr size_t kCallersMax = 64;
 
 Producer::Producer(Context& context)
@@ -49,8 +49,7 @@ void Producer::accept_sessions() {
   while (auto fd = accept_on(tcp_)) {
     if (sessions_.size() >= kSessionsMax) continue;
     tune_tcp(fd, std::max(context_.options.lease_ms, 1000));
-    auto session = std::make_unique<Session>(context_, *this, std::move(fd));
-    sessions_.emplace(session.get(), std::move(session));
+    adopt(std::move(fd));
   }
   pause_if_exhausted(tcp_watch_);
 }
@@ -65,6 +64,11 @@ void Producer::pause_if_exhausted(uint64_t watch) {
     context_.loop.rewatch(tcp_watch_, EPOLLIN);
     context_.loop.rewatch(unix_watch_, EPOLLIN);
   });
+}
+
+void Producer::adopt(Fd connection) {
+  auto session = std::make_unique<Session>(context_, *this, std::move(connection));
+  sessions_.emplace(session.get(), std::move(session));
 }
 
 void Producer::gone(Session& session) { sessions_.erase(&session); }

@@ -18,6 +18,7 @@ class Producer {
   ~Producer();
   Result<> listen();
   int port() const { return port_; }
+  void adopt(Fd connection);  // serves a consumer on it
 
   void offer(const Token& token, Offer offer);
   void release(uint64_t request);

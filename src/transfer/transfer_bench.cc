@@ -81,10 +81,12 @@ double fetch_seconds(const std::string& transport, int32_t blocks, size_t chunk_
 }
 
 double memcpy_seconds() {
-  std::vector<std::byte> from(kBytes, std::byte{1}), to(kBytes);
+  auto from = *PoolMemory::create(kBytes, "from"), to = *PoolMemory::create(kBytes, "to");  // the same kind of pages
+  std::memset(from.bytes().data(), 1, kBytes);
+  std::memset(to.bytes().data(), 1, kBytes);
   return best_of([&] {
-    std::memcpy(to.data(), from.data(), kBytes);
-    asm volatile("" : : "r"(to.data()) : "memory");
+    std::memcpy(to.bytes().data(), from.bytes().data(), kBytes);
+    asm volatile("" : : "r"(to.bytes().data()) : "memory");
   });
 }
 

@@ -1,0 +1,177 @@
+// A consumer that may say anything, with correct checksums, against a real producer with a clock of our own. Properties: every
+// grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to; nothing is left when the
+// connection is gone.
+#include <map>
+
+#include "base/log.h"
+#include "transfer/auth.h"
+#include "transfer/checksum.h"
+#include "transfer/producer.h"
+#include "transfer/testing/fuzz_input.h"
+
+namespace baton::transfer {
+namespace {
+
+const kv::KvLayout kLayout{.layers = 1, .kv_heads = 1, .head_dim = 32, .block_tokens = 16};
+constexpr int32_t kBlocks = 64;
+
+class Harness : public FrameHandler {
+ public:
+  Harness(testing::FuzzInput input, PoolMemory& pool) : input_(input), pool_{pool.bytes(), kLayout.block_bytes()} {
+    BATON_CHECK(loop_.open().has_value());
+    context_.options.engine_id = "p";
+    context_.options.lease_ms = 600;
+    producer_.emplace(context_);
+    producer_->adopt(far_.open());
+  }
+
+  void run() {
+    handshake();
+    while (!input_.done()) {
+      step();
+      turn();
+    }
+    far_.close();
+    turn();
+    clock_.advance_ms(10'000);
+    turn();
+    turn();
+    BATON_CHECK(producer_->grants().size() == 0);
+    for (auto& [request, n] : ended_) BATON_CHECK(n == 1);
+  }
+
+ private:
+  void turn() {
+    loop_.turn(0);
+    auto bytes = far_.receive();
+    for (std::string_view rest = bytes; !rest.empty();) {  // what the producer sends must be well formed
+      auto want = reader_.want();
+      auto n = std::min(want[0].iov_len, rest.size());
+      std::memcpy(want[0].iov_base, rest.data(), n);
+      BATON_CHECK(reader_.got(n).has_value());
+      rest.remove_prefix(n);
+    }
+  }
+  void handshake() {
+    Hello hello;
+    hello.engine_id = "d";
+    hello.fingerprint = context_.options.fingerprint;
+    hello.layout = input_.byte() < 250 ? context_.layout_id : "other";
+    far_.send(encode(hello));
+    turn();
+    far_.send(encode(Auth{handshake_proof("", Prover::kConsumer, hello, accept_)}));
+    turn();
+  }
+  void step() {
+    switch (input_.byte() % 9) {
+      case 0:
+        return offer();
+      case 1:
+        return fetch();
+      case 2:
+        return far_.send(encode(Credit{op(), input_.number<uint64_t>(4096)}));
+      case 3:
+        return far_.send(encode(Close{op(), input_.chance()}));
+      case 4:
+        return far_.send(encode(Heartbeat{1, {token(), token()}}));
+      case 5:
+        return far_.send(encode(Decline{token()}));
+      case 6:
+        return clock_.advance_ms(input_.byte() * 2);
+      case 7:
+        return producer_->release(1 + input_.byte() % 16);
+      case 8:
+        return far_.send(encode(Probe{input_.number<uint32_t>(1000)}));
+    }
+  }
+  void offer() {
+    auto request = offers_.size() + 1;
+    if (request > 16) return;
+    Offer o{.request = request, .blocks = {}, .n_tokens = 0, .prompt_digest = {static_cast<uint8_t>(request)}};
+    auto n = 1 + input_.byte() % 8;
+    for (int i = 0; i < n; ++i) o.blocks.push_back(input_.byte() % kBlocks);
+    o.n_tokens = n * kLayout.block_tokens - input_.byte() % kLayout.block_tokens;
+    offers_.push_back(o);
+    ended_[request] = 0;
+    producer_->offer(Token{static_cast<uint8_t>(request)}, o);
+  }
+  Token token() { return {static_cast<uint8_t>(input_.byte() % 18)}; }
+  uint64_t op() { return input_.number<uint64_t>(next_op_ == 1 ? 1 : 1 + input_.byte() % (next_op_ - 1)); }
+  void fetch() {
+    auto t = token();
+    auto* o = t[0] >= 1 && t[0] <= offers_.size() ? &offers_[t[0] - 1u] : nullptr;
+    auto first = input_.number<int32_t>(0);
+    auto id = input_.byte() < 240 ? next_op_++ : op();
+    FetchMsg m{.op = id, .token = t, .incarnation = input_.number<uint64_t>(0), .digest = {t[0]}, .first_token = first};
+    m.n_tokens = input_.number<int32_t>(o ? o->n_tokens : 16);
+    m.path = static_cast<Path>(input_.number<uint8_t>(0));
+    m.chunk_bytes = input_.number<uint32_t>(4096);
+    m.credit = input_.number<uint64_t>(8192);
+    if (o != nullptr) fetched_.insert_or_assign(id, std::pair{o, first});
+    far_.send(encode(m));
+  }
+
+  Result<> on_frame(FrameType type, std::span<const std::byte> body) override {
+    if (type == FrameType::kAccept) accept_ = *decode<Accept>(body);
+    return {};
+  }
+  Result<Landing> on_chunk(const ChunkHead& head, size_t payload) override {
+    if (head.op == 0) return Landing{};
+    auto it = fetched_.find(head.op);
+    BATON_CHECK(it != fetched_.end() && payload == head.n_blocks * pool_.block_bytes && payload <= kControlBodyMax);
+    auto [offer, first] = it->second;
+    Checksum sum;
+    for (uint32_t i = 0; i < head.n_blocks; ++i) {
+      auto at = static_cast<size_t>(first / kLayout.block_tokens) + head.first_block + i;
+      BATON_CHECK(at < offer->blocks.size());
+      sum.update(pool_[offer->blocks[at]]);
+    }
+    BATON_CHECK(sum.value() == head.checksum);
+    return Landing{.kind = Landing::Kind::kCollect, .parts = {}};
+  }
+  Result<> on_chunk_end(const ChunkHead& head, std::span<const std::byte> collected) override {
+    Checksum sum;
+    sum.update(collected);
+    BATON_CHECK(head.op == 0 || sum.value() == head.checksum);
+    return {};
+  }
+  void on_closed(const Error&) override {}
+
+  testing::FuzzInput input_;
+  BlockArray pool_;
+  ManualClock clock_;
+  Loop loop_{clock_};
+  Metrics metrics_;
+  Stats stats_{metrics_, {}};
+  std::deque<Offer> offers_;
+  std::map<uint64_t, int> ended_;
+  std::map<uint64_t, std::pair<const Offer*, int32_t>> fetched_;
+  Context context_{.loop = loop_,
+                   .options = {},
+                   .layout = kLayout,
+                   .layout_id = kLayout.id(),
+                   .boot_id = {},
+                   .pool = pool_,
+                   .stats = stats_,
+                   .emit = [this](Event e) { ++ended_[e.request]; }};
+  testing::FarEnd far_;
+  FrameReader reader_{*this};
+  Accept accept_;
+  uint64_t next_op_ = 1;
+  std::optional<Producer> producer_;
+};
+
+}  // namespace
+}  // namespace baton::transfer
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace baton::transfer;
+  static auto pool = [] {
+    baton::log_setup("fuzz", baton::LogLevel::kOff);
+    auto p = *PoolMemory::create(kLayout.block_bytes() * kBlocks, "fuzz");
+    for (size_t i = 0; i < p.bytes().size(); ++i) p.bytes()[i] = static_cast<std::byte>(i / kLayout.block_bytes() + i % 7);
+    return p;
+  }();
+  if (size <= 4096) Harness(testing::FuzzInput(data, size), pool).run();
+  return 0;
+}
