@@ -21,12 +21,6 @@ constexpr size_t kItemsPerMember = 4;
 
 int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
 
-// Queries of one tile, so that tile x heads-per-kv-head rows fill attention's row groups of 8 and stay within kAttendRowsMax.
-int32_t tile_queries(int32_t heads_per_kv) {
-  const int32_t most = std::max(1, tensor::kAttendRowsMax / heads_per_kv);
-  return most >= 8 ? most / 8 * 8 : most;
-}
-
 }  // namespace
 
 void ActivationBuffer::resize(int64_t rows, int64_t cols) {
@@ -51,7 +45,7 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
              .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
   members_.resize(static_cast<size_t>(pool_.size()));
   for (Member& m : members_) {
-    m.attend_scratch.resize(tensor::attend_scratch_bytes(c.head_dim));
+    m.attend_scratch.resize(tensor::attend_scratch_bytes());
     m.o.resize(static_cast<size_t>(tensor::kAttendRowsMax * c.head_dim));
     m.row.resize(static_cast<size_t>(std::max(c.hidden, c.heads * c.head_dim)));
     m.activations.resize(kAloneRows, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
@@ -62,11 +56,11 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
   const ModelConfig& c = file->config();
   if (c.family != "llama" && c.family != "qwen2")
     return fail(Code::kUnimplemented, "model family \"", c.family, "\" is not supported; supported: llama, qwen2");
-  if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.kv_heads <= 0 || c.heads % c.kv_heads != 0 ||
-      c.heads / c.kv_heads > tensor::kAttendRowsMax)
+  if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.head_dim > tensor::kHeadDimMax || c.kv_heads <= 0 ||
+      c.heads % c.kv_heads != 0 || c.heads / c.kv_heads > tensor::kAttendRowsMax)
     return fail(Code::kUnimplemented, "heads ", c.heads, " x ", c.head_dim, " over ", c.kv_heads,
-                " kv heads are not supported: head_dim must be a multiple of 16 and heads ", "at most ", tensor::kAttendRowsMax,
-                " times kv heads");
+                " kv heads are not supported: head_dim must be a multiple of 16 up to ", tensor::kHeadDimMax,
+                " and heads at most ", tensor::kAttendRowsMax, " times kv heads");
   if (options.block_tokens <= 0 || options.block_tokens % 16 != 0)
     return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
@@ -127,28 +121,37 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
   return std::span<const float>(logits, rows * vocab);
 }
 
-// Items of the slice: runs of consecutive positions of one block table, cut into tiles, times kv heads.
+// Items of the slice: for each run of consecutive positions of one block table, kv heads times tiles of queries. Consecutive
+// items go to one member: tiles of a head find its keys in cache, and heads of a decoded sequence lie side by side in every
+// block.
 void Transformer::plan_items() {
   const ModelConfig& c = config();
-  const int32_t tile = tile_queries(c.heads / c.kv_heads);
-  const auto n = static_cast<int32_t>(slice_.rows.size());
-  const auto span_of = [](int64_t token) { return token / tensor::kSpanTokens; };
+  const std::vector<Row>& rows = slice_.rows;
+  const int32_t tile = tensor::kAttendRowsMax / (c.heads / c.kv_heads);
+  const auto n = static_cast<int32_t>(rows.size());
   slice_.items.clear();
   slice_.spans_max = 0;
-  for (int32_t first = 0; first < n;) {
-    int32_t end = first + 1;
-    while (end < n && end - first < tile && slice_.rows[end].blocks == slice_.rows[first].blocks &&
-           slice_.rows[end].position == slice_.rows[end - 1].position + 1)
+  for (int32_t first = 0, end; first < n; first = end) {
+    for (end = first + 1; end < n && rows[end].blocks == rows[first].blocks && rows[end].position == rows[end - 1].position + 1;)
       ++end;
-    const int64_t low = c.sliding_window > 0 ? std::max(0, slice_.rows[first].position + 1 - c.sliding_window) : 0;
-    const int64_t spans = span_of(slice_.rows[end - 1].position) + 1;
-    slice_.spans_max = std::max(slice_.spans_max, spans);
-    for (int32_t h = 0; h < c.kv_heads; ++h) slice_.items.push_back({first, end - first, h, span_of(low), spans});
-    first = end;
+    for (int32_t h = 0; h < c.kv_heads; ++h) {
+      for (int32_t at = first; at < end; at += tile) {
+        const int32_t count = std::min(tile, end - at);
+        const int32_t low = c.sliding_window > 0 ? std::max(0, rows[at].position + 1 - c.sliding_window) : 0;
+        const int64_t spans = rows[at + count - 1].position / tensor::kSpanTokens + 1;
+        slice_.items.push_back({at, count, h, low / tensor::kSpanTokens, spans});
+        slice_.spans_max = std::max(slice_.spans_max, spans);
+      }
+    }
   }
   slice_.split =
-      slice_.spans_max > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size()) && pool_.size() > 1;
-  if (!slice_.split) return;
+      slice_.spans_max > 1 && pool_.size() > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
+  if (slice_.split) split_items();
+  share_items();
+}
+
+// One item a span, and room for their partial states.
+void Transformer::split_items() {
   std::vector<Item> single;
   for (const Item& item : slice_.items) {
     for (int64_t s = item.span_begin; s < item.span_end; ++s) {
@@ -158,9 +161,28 @@ void Transformer::plan_items() {
     }
   }
   slice_.items = std::move(single);
-  const auto states = static_cast<size_t>(n) * c.heads * slice_.spans_max;
+  const auto states = slice_.rows.size() * static_cast<size_t>(config().heads * slice_.spans_max);
   std::fill_n(partials_.resize(states), states, tensor::Partial{});
-  partial_o_.resize(states * c.head_dim);
+  partial_o_.resize(states * static_cast<size_t>(config().head_dim));
+}
+
+// Cuts the list of items into parts of equal cost, one a member: an item goes where its middle falls.
+void Transformer::share_items() {
+  const auto cost = [&](const Item& item) {
+    const int64_t tokens =
+        std::min<int64_t>(slice_.rows[item.first_row + item.rows - 1].position + 1, item.span_end * tensor::kSpanTokens);
+    return static_cast<double>(tokens - item.span_begin * tensor::kSpanTokens + 16) * (item.rows + 1);
+  };
+  double total = 0, before = 0;
+  for (const Item& item : slice_.items) total += cost(item);
+  slice_.item_begin.assign(static_cast<size_t>(pool_.size()) + 1, static_cast<int32_t>(slice_.items.size()));
+  size_t next = 0;  // first member whose part has not begun
+  for (size_t i = 0; i < slice_.items.size(); ++i) {
+    const double middle = before + cost(slice_.items[i]) / 2;
+    while (next < static_cast<size_t>(pool_.size()) && middle >= total * static_cast<double>(next) / pool_.size())
+      slice_.item_begin[next++] = static_cast<int32_t>(i);
+    before += cost(slice_.items[i]);
+  }
 }
 
 void Transformer::run_slice() {
@@ -324,10 +346,9 @@ tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) cons
           .head_dim = layout_.head_dim};
 }
 
-// Neighbouring items cost about the same, so dealing them out in turn balances the members.
 void Transformer::attend(int layer, int member) {
-  for (size_t i = static_cast<size_t>(member); i < slice_.items.size(); i += static_cast<size_t>(pool_.size()))
-    attend_item(slice_.items[i], layer, members_[static_cast<size_t>(member)]);
+  const auto m = static_cast<size_t>(member);
+  for (int32_t i = slice_.item_begin[m]; i < slice_.item_begin[m + 1]; ++i) attend_item(slice_.items[i], layer, members_[m]);
 }
 
 void Transformer::attend_item(const Item& item, int layer, Member& mine) {

@@ -70,6 +70,7 @@ class Transformer final : public Model {
   struct Slice {
     std::vector<Row> rows;
     std::vector<Item> items;
+    std::vector<int32_t> item_begin;  // of each member's part, and their end
     std::vector<int32_t> logit_rows;
     bool split = false;     // items are single spans; partial states lie in partials_
     int64_t spans_max = 0;  // most spans any row sees
@@ -84,6 +85,8 @@ class Transformer final : public Model {
   Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops);
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_items();
+  void split_items();
+  void share_items();
   void run_slice();
   void forward(int member);
   void embed(int member);

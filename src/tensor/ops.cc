@@ -24,9 +24,8 @@ bool cpu_has_avx2() {
 
 }  // namespace
 
-size_t attend_scratch_bytes(int head_dim) {
-  return static_cast<size_t>(kAttendRowsMax) * (kSpanTokens + static_cast<size_t>(head_dim)) *
-         sizeof(float);  // scores, a span's o
+size_t attend_scratch_bytes() {  // a tile's queries, scores and a span's output, with room for their strides: see cpu/lanes.h
+  return static_cast<size_t>(kAttendRowsMax) * (2 * kHeadDimMax + kSpanTokens + 64) * sizeof(float);
 }
 
 Result<const Ops*> find_ops(std::string_view isa) {

@@ -17,7 +17,8 @@ namespace baton::tensor {
 // order, so a query gives the same bits whether its spans ran on one thread or on many. 128: a span's scores of 32 rows lie in
 // L1.
 inline constexpr int kSpanTokens = 128;
-inline constexpr int kAttendRowsMax = 32;
+inline constexpr int kAttendRowsMax = 24;  // accumulators of a tile fit 32 registers
+inline constexpr int kHeadDimMax = 256;
 
 // One kv head's view of a sequence's paged cache: bf16 tiles of block_tokens x head_dim, in the order Ops::kv_pairs names.
 struct KvView {
@@ -73,7 +74,7 @@ struct Ops {
   void (*merge)(Partial& into, const Partial& next, int head_dim);
 };
 
-size_t attend_scratch_bytes(int head_dim);
+size_t attend_scratch_bytes();
 
 // isa: "auto", "avx512", "avx2" or "plain". An instruction set this CPU lacks is an error that names it.
 Result<const Ops*> find_ops(std::string_view isa);

@@ -331,7 +331,7 @@ struct Cache {
 std::vector<std::vector<float>> attended(const Cache& cache, const std::vector<std::vector<float>>& q,
                                          const std::vector<std::pair<int, int>>& sees, bool split) {
   const int dims = cache.head_dim;
-  Aligned<std::byte> scratch(attend_scratch_bytes(dims));
+  Aligned<std::byte> scratch(attend_scratch_bytes());
   AttendRows rows;
   std::vector<std::vector<float>> o(q.size(), std::vector<float>(dims)), part(q.size(), std::vector<float>(dims));
   Partial all[kAttendRowsMax], one[kAttendRowsMax];

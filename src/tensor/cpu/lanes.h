@@ -294,28 +294,35 @@ inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scal
   out.sum = sum(total);
 }
 
+// Strides of a tile's queries and scores: constants, so that rows are reached by displacement; odd numbers of cache lines, so
+// that rows fall into different sets of the cache.
+inline constexpr int kQueryStride = kHeadDimMax + 16;
+inline constexpr int kScoreStride = kSpanTokens + 16;
+
 // Tiles is the order of the cache: scores() fills scores[row][token - t0] for tokens [t0, t1) and may write anything for the
 // tokens that fill up a group of 16 (last: tokens beyond t1 that a later span reads, for prefetching); weigh() computes o[row] =
-// sum of weight * V over tokens [t0, t1). memory: scores [32 rows][128 tokens], then the span's o [32][head_dim].
+// sum of weight * V over tokens [t0, t1). memory: queries, scores, then the span's o [24][head_dim].
 template <class Tiles>
 inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
                    void* memory) {
-  auto* const scores = static_cast<float*>(memory);
-  float* const span_o = scores + kAttendRowsMax * kSpanTokens;
+  auto* const q = static_cast<float*>(memory);
+  float* const scores = q + kAttendRowsMax * kQueryStride;
+  float* const span_o = scores + kAttendRowsMax * kScoreStride;
   int64_t first = rows.begin[0], last = rows.end[0];
   for (int r = 0; r < rows.rows; ++r) {
     first = min_i(first, rows.begin[r]);
     last = max_i(last, rows.end[r]);
     out[r].sum = 0;
+    __builtin_memcpy(q + r * kQueryStride, rows.q[r], static_cast<size_t>(kv.head_dim) * 4);
   }
   for (int64_t span = span_begin; span < span_end; ++span) {
     const int64_t t0 = span * kSpanTokens, t1 = min_i(t0 + kSpanTokens, last);
     if (t1 <= t0 || t0 + kSpanTokens <= first) continue;
     const int64_t padded = (t1 - t0 + 15) / 16 * 16;
-    Tiles::scores(rows, kv, t0, t1, last, scores);
+    Tiles::scores(rows, kv, t0, t1, last, q, scores);
     Partial part[kAttendRowsMax];
     for (int r = 0; r < rows.rows; ++r) {
-      float* s = scores + r * kSpanTokens;
+      float* s = scores + r * kScoreStride;
       const int64_t lo = max_i(rows.begin[r] - t0, 0), hi = min_i(rows.end[r] - t0, kSpanTokens);
       part[r] = {.max = 0, .sum = 0, .o = span_o + r * kv.head_dim};
       if (lo < hi)
@@ -330,17 +337,17 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
 
 // K and V as [token][dim]; f32 arithmetic on bf16 values.
 struct TokenMajor {
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t, float* s) {
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t, const float* q, float* s) {
     for (int64_t t = t0; t < t1; ++t) {
       const uint16_t* k = kv.k_tile(t) + t % kv.block_tokens * kv.head_dim;
       for (int r = 0; r < rows.rows; ++r) {
         Vf acc{};
-        for (int i = 0; i < kv.head_dim; i += kLanes) acc = fma(load(rows.q[r] + i), from_bf16(k + i), acc);
-        s[r * kSpanTokens + t - t0] = sum(acc);
+        for (int i = 0; i < kv.head_dim; i += kLanes) acc = fma(load(q + r * kQueryStride + i), from_bf16(k + i), acc);
+        s[r * kScoreStride + t - t0] = sum(acc);
       }
     }
     for (int r = 0; r < rows.rows; ++r)
-      for (int64_t t = t1; (t - t0) % 16 != 0; ++t) s[r * kSpanTokens + t - t0] = 0;
+      for (int64_t t = t1; (t - t0) % 16 != 0; ++t) s[r * kScoreStride + t - t0] = 0;
   }
 
   static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* s, float* o) {
@@ -348,7 +355,7 @@ struct TokenMajor {
     for (int64_t t = t0; t < t1; ++t) {
       const uint16_t* v = kv.v_tile(t) + t % kv.block_tokens * kv.head_dim;
       for (int r = 0; r < rows.rows; ++r) {
-        const Vf p = splat(s[r * kSpanTokens + t - t0]);
+        const Vf p = splat(s[r * kScoreStride + t - t0]);
         float* to = o + r * kv.head_dim;
         for (int i = 0; i < kv.head_dim; i += kLanes) store(to + i, fma(p, from_bf16(v + i), load(to + i)));
       }
