@@ -275,13 +275,13 @@ net::Call Worker::make_call(const Exchange& x, const Attempt& attempt, std::stri
   return call;
 }
 
-// prefill_too: a 502 or 503 may be the prefill side's failure shining through, so the next try uses another one where there is
-// one.
-void Worker::give_up_on(Exchange& x, const Attempt& attempt, std::string_view reason, bool prefill_too) {
+// 503 is the decode side's "not ready", 502 may be the prefill side's failure shining through (--on-prefill-failure error): then
+// the next try uses another prefill worker where there is one. Either way forward() may end with a try without hand-over.
+void Worker::give_up_on(Exchange& x, const Attempt& attempt, std::string_view reason) {
   x.excluded.set(attempt.decision.decode);
-  if (prefill_too && attempt.decision.prefill >= 0) {
-    x.excluded.set(attempt.decision.prefill);
+  if (attempt.decision.prefill >= 0 && (reason == "502" || reason == "503")) {
     x.remote_prefill_blamed = true;
+    if (reason == "502") x.excluded.set(attempt.decision.prefill);
   }
   x.note = reason;
   shared_.metrics.retried(reason);
@@ -297,7 +297,7 @@ net::Task<Worker::Tried> Worker::attempt_once(Exchange& x, Attempt& attempt, std
   if (!opened) {
     // Refused or closed: it is gone until the Prober says otherwise.
     if (opened.error().code == Code::kUnavailable) x.pool->states[attempt.decision.decode]->healthy = false;
-    give_up_on(x, attempt, code_name(opened.error().code), false);
+    give_up_on(x, attempt, code_name(opened.error().code));
     co_return Tried::kNext;
   }
   net::ResponseStream& upstream = **opened;
@@ -316,7 +316,7 @@ net::Task<Worker::Tried> Worker::attempt_once(Exchange& x, Attempt& attempt, std
   }
   if (!failure.headers.get("retry-after")) failure.headers.set("Retry-After", "1");
   x.last_failure = std::move(failure);
-  give_up_on(x, attempt, upstream.status() == 502 ? "502" : "503", true);
+  give_up_on(x, attempt, upstream.status() == 502 ? "502" : "503");
   co_return Tried::kNext;
 }
 

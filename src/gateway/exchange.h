@@ -79,7 +79,7 @@ class Worker {
   net::Task<> send(Exchange& x, net::Response response);
   net::Task<> send_error(Exchange& x, int status, std::string_view message, std::string_view param = "");
   void finish(Exchange& x);
-  void give_up_on(Exchange& x, const Attempt& attempt, std::string_view reason, bool prefill_too);
+  void give_up_on(Exchange& x, const Attempt& attempt, std::string_view reason);
 
   Shared& shared_;
   bool probes_only_;

@@ -72,8 +72,14 @@ bool meets(const Outcome& o, const std::map<std::string, double>& slo_ms) {
   });
 }
 
-// "queue=0.4,prefill=12.3" added up per name.
-void add_stages(std::string_view text, std::map<std::string, std::pair<double, int>>& sums) {
+struct Stage {
+  std::string name;
+  double sum_ms = 0;
+  int n = 0;
+};
+
+// "queue=0.4,prefill=12.3" added up per name, names in the order they first come.
+void add_stages(std::string_view text, std::vector<Stage>& stages) {
   while (!text.empty()) {
     const size_t comma = std::min(text.find(','), text.size());
     std::string_view item = text.substr(0, comma);
@@ -84,8 +90,10 @@ void add_stages(std::string_view text, std::map<std::string, std::pair<double, i
     if (equals == std::string_view::npos || equals == 0) continue;
     if (std::from_chars(item.data() + equals + 1, item.data() + item.size(), ms).ec != std::errc() || !std::isfinite(ms))
       continue;
-    auto& [sum, n] = sums[std::string(item.substr(0, equals))];
-    sum += ms, n += 1;
+    auto stage = std::ranges::find(stages, item.substr(0, equals), &Stage::name);
+    if (stage == stages.end()) stage = stages.insert(stage, {std::string(item.substr(0, equals))});
+    stage->sum_ms += ms;
+    ++stage->n;
   }
 }
 
@@ -140,7 +148,7 @@ BenchReport make_report(std::vector<Outcome> outcomes, double duration_s, const 
   r.outcomes = std::move(outcomes);
   r.duration_s = duration_s;
   std::map<std::string, std::vector<double>> samples;
-  std::map<std::string, std::pair<double, int>> stages;
+  std::vector<Stage> stages;
   int good = 0;
   int64_t begin_ns = INT64_MAX;
   for (const Outcome& o : r.outcomes) {
@@ -163,7 +171,7 @@ BenchReport make_report(std::vector<Outcome> outcomes, double duration_s, const 
     add_stages(o.ttft_stages, stages);
   }
   for (const auto& metric : kMetrics) r.metrics[metric.key] = summarize(std::move(samples[metric.key]), plan.percentiles);
-  for (const auto& [name, sum] : stages) r.ttft_stages_ms[name] = sum.first / sum.second;
+  for (const Stage& stage : stages) r.ttft_stages_ms.emplace_back(stage.name, stage.sum_ms / stage.n);
   const double seconds = duration_s > 0 ? duration_s : 1;
   r.request_throughput = r.completed / seconds;
   if (!plan.goodput_ms.empty()) r.request_goodput = good / seconds;

@@ -28,8 +28,8 @@ struct BenchReport {
   std::optional<double> request_goodput;
   double max_output_tokens_per_s = 0;
   int max_concurrent_requests = 0;
-  std::map<std::string, Summary> metrics;        // "ttft", ... in seconds
-  std::map<std::string, double> ttft_stages_ms;  // mean of each stage the servers reported
+  std::map<std::string, Summary> metrics;                      // "ttft", ... in seconds
+  std::vector<std::pair<std::string, double>> ttft_stages_ms;  // mean of each stage the servers reported, in their order
   int prefilled_remotely = 0;
   double client_cpu_share = 0;    // of one core
   std::vector<Outcome> outcomes;  // in the order of the prompts
