@@ -140,6 +140,12 @@ std::string tensor_bytes(const TinySpec& spec, const Plan& p, Dtype dtype, bool 
   return out;
 }
 
+std::string to_f32(const std::string& bytes, Dtype dtype) {
+  std::vector<float> values(bytes.size() / dtype_block_bytes(dtype) * static_cast<size_t>(dtype_block(dtype)));
+  dequantize(dtype, std::as_bytes(std::span(bytes)), values);
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
+}
+
 uint32_t ggml_type(Dtype d) {
   switch (d) {
     case Dtype::kF32:
@@ -318,7 +324,9 @@ Result<std::string> tiny_gguf(const TinySpec& s) {
     const Dtype dtype = p.vector ? Dtype::kF32 : s.dtype;
     std::vector<uint64_t> dimensions{static_cast<uint64_t>(p.cols)};
     if (!p.vector) dimensions.push_back(static_cast<uint64_t>(p.rows));
-    w.tensor(p.gguf, ggml_type(dtype), dimensions, tensor_bytes(s, p, dtype, s.family == "llama"));
+    std::string bytes = tensor_bytes(s, p, dtype, s.family == "llama");
+    if (s.expand) bytes = to_f32(bytes, dtype);
+    w.tensor(p.gguf, ggml_type(s.expand ? Dtype::kF32 : dtype), dimensions, bytes);
   }
   return w.image();
 }

@@ -23,6 +23,7 @@ struct TinySpec {
   int32_t padded_rows = 0;  // rows of the embedding beyond them
   int32_t context = 2048;
   Dtype dtype = Dtype::kF32;     // of matrices and embedding; norms and biases are F32 in GGUF, dtype in Hugging Face form
+  bool expand = false;           // GGUF: quantised matrices are written out in F32: the same model without quantised arithmetic
   std::string family = "llama";  // or "qwen2", which has Q, K and V biases
   uint64_t seed = 1;
   bool tied = true;
