@@ -249,9 +249,13 @@ void Core::remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional
 bool Core::step() {
   bool worked = poll_transfers();
   sched::StepPlan plan = scheduler_.plan();
+  for (const sched::RequestId id : plan.exhausted) end_exhausted(id);
   for (sched::RemoteFetch& fetch : plan.fetches) start_fetch(std::move(fetch));
-  if (!plan.seqs.empty()) run(plan);
-  worked |= !plan.seqs.empty() || !plan.fetches.empty();
+  if (!plan.seqs.empty()) {
+    update_gauges();  // a long prefill is one step: who scrapes meanwhile must see it running
+    run(plan);
+  }
+  worked |= !plan.seqs.empty() || !plan.fetches.empty() || !plan.exhausted.empty();
   update_gauges();
   return worked;
 }

@@ -72,6 +72,7 @@ class Core {
   void on_token(Sequence& seq, int32_t token, LogprobTable table);
   void note_first_token(Sequence& seq, TokenEvent& event, int64_t now);
   void end(Sequence& seq, Finish finish, TokenEvent event);
+  void end_exhausted(sched::RequestId id);
   void end_with_error(Sequence& seq, Error error);
   void offer(Sequence& seq, TokenEvent& event);
   void observe_end(const Sequence& seq, Finish finish);

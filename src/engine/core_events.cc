@@ -128,6 +128,15 @@ void Core::end(Sequence& seq, Finish finish, TokenEvent event) {
   drop(id);
 }
 
+// The request alone outgrew the whole pool: what it has is its answer.
+void Core::end_exhausted(sched::RequestId id) {
+  Sequence* seq = find(id);
+  if (!seq) return scheduler_.finish(id);
+  if (seq->n_output == 0)
+    return end_with_error(*seq, Error{Code::kResourceExhausted, "the KV pool is too small for this prompt"});
+  end(*seq, Finish::kLength, TokenEvent{.choice = seq->group->submission.first_choice + seq->index});
+}
+
 // Prefill leg: the prompt's blocks stay, a grant says who may read them.
 void Core::offer(Sequence& seq, TokenEvent& event) {
   const Submission& s = seq.group->submission;

@@ -1,10 +1,11 @@
 """kill -9 of any one worker at any moment: the client gets the right answer, and nothing leaks."""
-import concurrent.futures, threading, time, unittest
+import concurrent.futures, time, unittest
 
-from harness import Stack, complete, get, metrics, post, total, wait_for
+from harness import Stack, complete, post, total, wait_for
 from prompts import prompts
 
-LONG = prompts()[49]
+LONG = prompts()[46]
+PLAIN = ["--no-enable-prefix-caching", "--kv-lease=3"]  # no cache: every run computes; a short lease: leaks show soon
 
 
 def nothing_leaks(test, ports):
@@ -32,7 +33,7 @@ class Failures(unittest.TestCase):
 
     def test_prefill_killed_during_transfer(self):
         for transport in ("shm", "tcp"):
-            with self.subTest(transport=transport), Stack(args=["--kv-transport", transport], engine_args=["--no-enable-prefix-caching"]) as s:
+            with self.subTest(transport=transport), Stack(args=["--kv-transport", transport], engine_args=PLAIN) as s:
                 decode = s.engine_port("decode-0")
                 for delay_ms in (0, 1, 2, 4, 8, 16):
                     params = self.prefill_leg(s)
@@ -45,7 +46,7 @@ class Failures(unittest.TestCase):
                 nothing_leaks(self, [decode, s.endpoints["prefill-0"]["port"]])
 
     def test_prefill_killed_during_prefill(self):
-        with Stack(engine_args=["--no-enable-prefix-caching"]) as s:
+        with Stack(engine_args=PLAIN) as s:
             prefill = s.endpoints["prefill-0"]["port"]
             for fraction in range(4):
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -55,11 +56,10 @@ class Failures(unittest.TestCase):
                     s.kill("prefill-0")
                     self.assertEqual(answer.result(), self.want)
                 s.wait_ready("prefill-0")
-                wait_for(lambda: b'role="prefill"' in b'role="prefill"', 1, "router")
             nothing_leaks(self, [prefill, s.engine_port("decode-0")])
 
     def test_decode_killed_before_its_first_byte(self):
-        with Stack(prefill=1, decode=2, engine_args=["--no-enable-prefix-caching"]) as s:
+        with Stack(prefill=1, decode=2, engine_args=PLAIN) as s:
             prefill = s.endpoints["prefill-0"]["port"]
             for _ in range(3):
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -83,7 +83,7 @@ class Failures(unittest.TestCase):
         return found[0]
 
     def test_forged_and_stale_params_recompute(self):
-        with Stack(engine_args=["--no-enable-prefix-caching"]) as s:
+        with Stack(engine_args=PLAIN) as s:
             decode = s.engine_port("decode-0")
             params = self.prefill_leg(s)
             self.assertEqual(complete(decode, LONG, 24, ignore_eos=True, kv_transfer_params=params), self.want)
@@ -96,7 +96,7 @@ class Failures(unittest.TestCase):
             nothing_leaks(self, [decode, s.endpoints["prefill-0"]["port"]])
 
     def test_client_gone_between_the_legs_frees_prefill(self):
-        with Stack(engine_args=["--no-enable-prefix-caching"]) as s:
+        with Stack(engine_args=PLAIN) as s:
             prefill = s.endpoints["prefill-0"]["port"]
             self.prefill_leg(s)  # nobody fetches it: the lease must end it
             self.assertGreater(total(prefill, "kv_grants"), 0)

@@ -1,7 +1,7 @@
 """Greedy tokens are the same however a prompt travels: alone, batched, chunked, from a warm prefix cache, through P/D over shm and tcp."""
 import concurrent.futures, unittest
 
-from harness import Stack, complete, metrics, total
+from harness import Stack, complete, post, total
 from prompts import prompts
 
 PROMPTS = prompts()
@@ -25,7 +25,6 @@ class Identity(unittest.TestCase):
 
     def test_prompts_span_8_to_1500_tokens(self):
         with Stack(prefill=0, decode=1) as s:
-            from harness import post
             counts = [post(s.engine_port("engine-0"), "/tokenize", {"prompt": p})[2]["count"] for p in PROMPTS]
         self.assertEqual(len(counts), 50)
         self.assertLessEqual(min(counts), 12)

@@ -3,7 +3,7 @@ import json, unittest
 
 import openai
 
-from harness import Stack, get, metrics, post, request, total, wait_for
+from harness import Stack, request, total, wait_for
 
 
 class OpenAiClient(unittest.TestCase):
@@ -16,31 +16,35 @@ class OpenAiClient(unittest.TestCase):
     def tearDownClass(cls):
         cls.stack.__exit__(None, None, None)
 
-    def each(self):
+    def each(self, check):
         for name, port in self.doors.items():
             with self.subTest(door=name):
-                yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+                check(openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60))
 
     def test_models(self):
-        for c in self.each():
+        def check(c):
             models = c.models.list().data
-            self.assertEqual(len(models), 1)
+            self.assertEqual([m.root for m in models], [models[0].root] * 2, "the file's name and its path")
             self.assertEqual(models[0].owned_by, "vllm")
             self.assertEqual(c.models.retrieve(models[0].id).id, models[0].id)
 
+        self.each(check)
+
     def test_chat(self):
         answers = set()
-        for c in self.each():
+        def check(c):
             r = c.chat.completions.create(model=c.models.list().data[0].id, messages=[{"role": "user", "content": "Name three colours."}],
                                           max_tokens=20, temperature=0)
             self.assertEqual(r.choices[0].message.role, "assistant")
             self.assertIn(r.choices[0].finish_reason, ("stop", "length"))
             self.assertGreater(r.usage.completion_tokens, 0)
             answers.add(r.choices[0].message.content)
+
+        self.each(check)
         self.assertEqual(len(answers), 1, answers)
 
     def test_chat_stream(self):
-        for c in self.each():
+        def check(c):
             model = c.models.list().data[0].id
             ask = dict(model=model, messages=[{"role": "user", "content": "Count from one to five."}], max_tokens=24, temperature=0)
             whole = c.chat.completions.create(**ask).choices[0].message.content
@@ -50,8 +54,10 @@ class OpenAiClient(unittest.TestCase):
             self.assertGreater(chunks[-1].usage.total_tokens, 10)
             self.assertGreater(len(chunks), 5)
 
+        self.each(check)
+
     def test_completion_logprobs_n_and_stop(self):
-        for c in self.each():
+        def check(c):
             model = c.models.list().data[0].id
             r = c.completions.create(model=model, prompt="The capital of France is", max_tokens=8, temperature=0, logprobs=2)
             lp = r.choices[0].logprobs
@@ -64,8 +70,10 @@ class OpenAiClient(unittest.TestCase):
             r = c.completions.create(model=model, prompt="1, 2, 3, 4,", max_tokens=30, temperature=0, stop=["7"])
             self.assertNotIn("7", r.choices[0].text)
 
+        self.each(check)
+
     def test_errors(self):
-        for c in self.each():
+        def check(c):
             model = c.models.list().data[0].id
             with self.assertRaises(openai.NotFoundError) as e:
                 c.chat.completions.create(model="no-such-model", messages=[{"role": "user", "content": "x"}])
@@ -76,17 +84,21 @@ class OpenAiClient(unittest.TestCase):
                 c.completions.create(model=model, prompt="x " * 9000, max_tokens=5)
             self.assertIn("maximum context length is 8192 tokens", str(e.exception))
 
+        self.each(check)
+
     def test_cancel_frees_the_engine(self):
-        for c in self.each():
+        def check(c):
             model = c.models.list().data[0].id
             stream = c.chat.completions.create(model=model, messages=[{"role": "user", "content": "Write a very long story."}], max_tokens=4000,
                                                stream=True, temperature=0, extra_body={"ignore_eos": True})
             next(iter(stream))
             port = self.doors["engine"]
-            self.assertEqual(total(port, "vllm:num_requests_running"), 1)
+            wait_for(lambda: total(port, "vllm:num_requests_running") == 1, 5, "the request to run")
             stream.close()
             wait_for(lambda: total(port, "vllm:num_requests_running") == 0 and total(port, "vllm:kv_cache_usage_perc") == 0, 10,
                      "the cancelled request to leave the engine")
+
+        self.each(check)
 
     def test_key_order_of_the_guides(self):
         _, _, body = request(self.stack.port, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2})
