@@ -23,14 +23,14 @@ constexpr size_t kWordCacheSlots = 16384;
 // Chat templates. The largest real template is 18 KB and takes 2,000 steps for a message.
 constexpr size_t kTemplateBytesMax = 1 << 20;
 constexpr size_t kTemplateNodesMax = 200'000;
-constexpr int kTemplateDepthMax = 100;         // nesting of statements and expressions in the source
-constexpr int kRenderDepthMax = 600;           // nested evaluations (macro calls included), 1 KB of stack each
-constexpr int kValueDepthMax = 100;            // nesting of lists and objects, in variables and in what a template builds
-constexpr int64_t kRenderStepsMax = 20'000'000;
-constexpr size_t kRenderBytesMax = size_t{64} << 20;   // the output; also the written-out size of any one value
-constexpr size_t kRenderWorkMax = size_t{512} << 20;   // bytes that all operations of a render read or build, together
-constexpr int64_t kRangeMax = 100'000;         // range(n), as Jinja's sandbox
-constexpr int64_t kJsonIndentMax = 64;         // tojson(indent=n)
+constexpr int kTemplateDepthMax = 100;                // nesting of statements and expressions in the source
+constexpr int kRenderDepthMax = 600;                  // nested evaluations (macro calls included), 1 KB of stack each
+constexpr int kValueDepthMax = 100;                   // nesting of lists and objects, in variables and in what a template builds
+constexpr int64_t kRenderStepsMax = 5'000'000;        // half a second; 50,000 messages of a real template
+constexpr size_t kRenderBytesMax = size_t{64} << 20;  // the output; also the written-out size of any one value
+constexpr size_t kRenderWorkMax = size_t{512} << 20;  // bytes that all operations of a render read or build, together
+constexpr int64_t kRangeMax = 100'000;                // range(n), as Jinja's sandbox
+constexpr int64_t kJsonIndentMax = 64;                // tojson(indent=n)
 
 // Stop strings: vLLM has no bound; ours keeps the search and the held-back tail small.
 constexpr size_t kStopStringBytesMax = 4096;

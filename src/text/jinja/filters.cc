@@ -419,7 +419,10 @@ Result<Value> same_filter(Budget&, std::string_view name, const Value& v, const 
 
 Result<Value> attr_filter(Budget&, std::string_view name, const Value& v, const Args& args) {
   BATON_TRY(Bound b, Bound::bind(name, args, {"name"}, 1));
-  return get_attribute(v, to_text(b[0]));
+  std::string attribute = to_text(b[0]);
+  if (v.dict() != nullptr && !has_method(v, attribute))
+    return Value::undefined(cat("'dict object' has no attribute '", attribute, "'"));
+  return get_attribute(v, attribute);  // never an item of a dict
 }
 
 struct Row {

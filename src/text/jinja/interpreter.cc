@@ -141,7 +141,6 @@ Result<Interpreter::Flow> Interpreter::run_for(const Stmt& s) {
     BATON_TRY(Value list, Value::list(std::move(items)));
     auto loop = std::make_shared<Loop>();
     loop->items = *list.as<std::shared_ptr<const List>>();
-    loop->depth = loops_ + 1;
     for (const Value& item : loop->items->items) {
       BATON_OK(budget_.step());
       inner->variables.clear();
@@ -156,9 +155,7 @@ Result<Interpreter::Flow> Interpreter::run_for(const Stmt& s) {
     BATON_TRY(end, run(s.otherwise));  // a break in here belongs to the loop outside
     return {};
   };
-  ++loops_;
   auto done = body();
-  --loops_;
   scope_ = outer;
   if (!done) return std::unexpected(done.error());
   return end;

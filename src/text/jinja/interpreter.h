@@ -73,7 +73,6 @@ class Interpreter {
   std::string* out_ = nullptr;
   Budget budget_;
   int depth_ = 0;
-  int loops_ = 0;
   bool raised_ = false;  // the error is the template's own words
 };
 

@@ -123,7 +123,7 @@ class Lexer {
     bool strip = s_.substr(i).starts_with("-%}");
     if (!strip && !s_.substr(i).starts_with("%}")) return false;
     i_ = i + (strip ? 3 : 2);
-    after_close(strip, true);
+    after_close(strip, false);
     return true;
   }
 

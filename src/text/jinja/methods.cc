@@ -25,7 +25,7 @@ void split_words(std::string_view s, int64_t count_max, std::vector<Value>& out)
     size_t end = 0;
     while (end < s.size() && code_class(code_point_at(s, end).value) != kSpace) end += code_point_at(s, end).length;
     if (count_max >= 0 && static_cast<int64_t>(out.size()) >= count_max) {
-      out.push_back(Value::string(std::string(strip(s, nullptr, false, true))));
+      out.push_back(Value::string(std::string(s)));
       return;
     }
     out.push_back(Value::string(std::string(s.substr(0, end))));

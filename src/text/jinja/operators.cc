@@ -108,8 +108,8 @@ Result<Value> loop_attribute(const Loop& loop, std::string_view name) {
   if (name == "first") return Value::boolean(i == 0);
   if (name == "last") return Value::boolean(i + 1 == n);
   if (name == "length") return Value::integer(n);
-  if (name == "depth") return Value::integer(loop.depth);
-  if (name == "depth0") return Value::integer(loop.depth - 1);
+  if (name == "depth") return Value::integer(1);  // loops are not recursive
+  if (name == "depth0") return Value::integer(0);
   if (name == "previtem") return i > 0 ? items[loop.index0 - 1] : Value::undefined("there is no previous item");
   if (name == "nextitem") return i + 1 < n ? items[loop.index0 + 1] : Value::undefined("there is no next item");
   return Value::undefined(cat("'loop' has no attribute '", name, "'"));

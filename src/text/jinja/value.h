@@ -44,7 +44,6 @@ struct Callable {
 struct Loop {  // the `loop` variable
   std::shared_ptr<const List> items;
   size_t index0 = 0;
-  int depth = 0;
 };
 
 struct Namespace {

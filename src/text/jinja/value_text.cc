@@ -144,7 +144,7 @@ class JsonText {
       } else if (c.value < 0x20) {
         out += "\\u";
         append_hex(out, c.value, 4);
-      } else if (c.value >= 0x80 && style_.ascii) {
+      } else if (c.value >= 0x7f && style_.ascii) {
         char32_t high = c.value > 0xffff ? 0xd800 + ((c.value - 0x10000) >> 10) : 0;
         if (high != 0) out += "\\u", append_hex(out, high, 4);
         out += "\\u";
