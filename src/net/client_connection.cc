@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "net/limits.h"
+#include "net/tune.h"
 
 namespace baton::net {
 
@@ -51,8 +52,7 @@ Task<Result<>> ClientConnection::connect(const std::string& host, int port, Mill
   deadline(Millis(0), "");
   deadline_code_ = Code::kDeadlineExceeded;
   if (ec || aborted_) co_return failed(Code::kUnavailable, where, ec);
-  socket_.set_option(tcp::no_delay(true), ec);
-  socket_.non_blocking(true, ec);
+  tune(socket_);
   co_return Result<>();
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "net/limits.h"
 #include "net/responder.h"
+#include "net/tune.h"
 #include "wire/errors.h"
 
 namespace baton::net {
@@ -40,9 +41,7 @@ Connection::Connection(ServerThread& thread, tcp::socket socket)
       decoder_(thread.options.header_bytes_max, thread.options.body_bytes_max),
       cancel_(std::make_unique<Cancel>()) {
   at_ = thread_.connections.insert(thread_.connections.end(), this);
-  ErrorCode ec;
-  socket_.set_option(tcp::no_delay(true), ec);
-  socket_.non_blocking(true, ec);
+  tune(socket_);
 }
 
 Connection::~Connection() = default;

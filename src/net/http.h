@@ -129,10 +129,10 @@ struct Call {
   Headers headers;        // Host and Content-Length are filled in
   std::string_view body;  // must live until the call ends
   Millis connect_timeout{2'000};
-  Millis first_byte_timeout{0};  // until the response head; 0 = no limit
-  Millis idle_timeout{0};        // between body bytes; 0 = no limit
-  size_t body_bytes_max = 256u << 20;
-  Cancel* cancel = nullptr;  // firing it ends the call with kCancelled and closes the connection
+  Millis first_byte_timeout{0};        // until the response head; 0 = no limit
+  Millis idle_timeout{0};              // between body bytes; 0 = no limit
+  size_t body_bytes_max = 256u << 20;  // of fetch(); a stream's reader bounds itself
+  Cancel* cancel = nullptr;            // firing it ends the call with kCancelled and closes the connection
 };
 
 // The response body as it arrives. Dropping it unread closes the connection.

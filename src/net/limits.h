@@ -17,6 +17,8 @@ inline constexpr size_t kResponseHeaderBytesMax = 256 << 10;  // of an upstream:
 inline constexpr size_t kLingerBytesMax =
     8u << 20;  // read and dropped after an early answer, so that a reset does not eat the answer
 inline constexpr std::chrono::milliseconds kLingerTimeout{2'000};
+// A peer whose machine vanished sends no FIN: probe after 30 s of silence, give up after three unanswered probes.
+inline constexpr int kKeepAliveIdleS = 30, kKeepAliveIntervalS = 10, kKeepAliveProbes = 3;
 inline constexpr std::chrono::milliseconds kAcceptPause{50};  // after EMFILE and the like: let connections end
 inline constexpr std::chrono::seconds kPooledIdleMax{90};     // a pooled upstream connection older than this is not used again
 inline constexpr size_t kSseEventBytesMax = 16u << 20;        // one server-sent event: kResourceExhausted

@@ -18,13 +18,20 @@ namespace baton::net {
 
 class TestSocket {
  public:
-  explicit TestSocket(int port, int receive_buffer = 0) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  static constexpr int kNoWait = -1;  // as receive_buffer: start to connect, do not wait for it
+  struct Accepted {
+    int fd;
+  };
+  explicit TestSocket(Accepted accepted) : fd_(accepted.fd) {}
+  explicit TestSocket(int port, int receive_buffer = 0)
+      : fd_(::socket(AF_INET, SOCK_STREAM | (receive_buffer == kNoWait ? SOCK_NONBLOCK : 0), 0)) {
     if (receive_buffer > 0) ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    BATON_CHECK(::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    int connected = ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    BATON_CHECK(connected == 0 || receive_buffer == kNoWait);
     int on = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
@@ -90,6 +97,33 @@ class TestSocket {
  private:
   int fd_;
   std::string held_;
+};
+
+// TestListener: accepts on a free loopback port.
+class TestListener {
+ public:
+  explicit TestListener(int backlog = 16) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    BATON_CHECK(::bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && ::listen(fd_, backlog) == 0);
+  }
+  ~TestListener() { ::close(fd_); }
+  TestListener(const TestListener&) = delete;
+  int port() const {
+    sockaddr_in address{};
+    socklen_t size = sizeof address;
+    ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size);
+    return ntohs(address.sin_port);
+  }
+  int accept() const {  // blocks, at most 10 s
+    pollfd p{fd_, POLLIN, 0};
+    BATON_CHECK(::poll(&p, 1, 10'000) == 1);
+    return ::accept(fd_, nullptr, nullptr);
+  }
+
+ private:
+  int fd_;
 };
 
 }  // namespace baton::net
