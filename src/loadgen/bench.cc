@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "loadgen/arrivals.h"
 #include "loadgen/limits.h"
 #include "loadgen/runner.h"
@@ -25,7 +25,7 @@ double cpu_seconds() {
 }
 
 std::string date_text() {
-  const std::time_t now = std::time(nullptr);
+  const std::time_t now = unix_seconds();
   std::tm local{};
   localtime_r(&now, &local);
   char text[32];

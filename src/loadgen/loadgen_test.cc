@@ -165,13 +165,14 @@ TEST(AnswerReader, ReadsChatAndCountsEventsWithoutUsage) {
   EXPECT_EQ(out.text, "x");
 }
 
+Result<> result(std::string_view bytes) {
+  Outcome out;
+  AnswerReader reader(out);
+  BATON_OK(reader.feed(bytes, 1));
+  return reader.finish();
+}
+
 TEST(AnswerReader, FailsOnBrokenAnswers) {
-  auto result = [](std::string_view bytes) {
-    Outcome out;
-    AnswerReader reader(out);
-    Result<> r = reader.feed(bytes, 1);
-    return r ? reader.finish() : r;
-  };
   EXPECT_THAT(result("").error().message, HasSubstr("no token"));
   EXPECT_THAT(result("data: [DONE]\n\n").error().message, HasSubstr("no token"));
   EXPECT_EQ(result("data: {\"choices\":[{\"text\":\"a\"}]}\n\n").error().code, Code::kDataLoss);
