@@ -1,6 +1,4 @@
 // baton: the person's tool. Each command is a library's function; this file only finds it.
-#include <cstring>
-
 #include "apps/main.h"
 #include "loadgen/bench.h"
 #include "stack/chat.h"
@@ -22,7 +20,6 @@ constexpr const char* kUsage =
     "Programs of their own: baton-engine (model server), baton-sidecar (beside a decode worker), baton-router (picker and "
     "gateway).\n";
 
-// Parses args into config with table(config), then runs it.
 template <class Config>
 int command(Options (*table)(Config&), const std::vector<std::string>& args, Result<> (*go)(Config&, const ParsedArgs&)) {
   Config config;
@@ -30,8 +27,8 @@ int command(Options (*table)(Config&), const std::vector<std::string>& args, Res
   ParsedArgs parsed;
   int code = 0;
   if (!parse_or_exit(options, args, parsed, &code)) return code;
-  auto r = go(config, parsed);
-  return r ? 0 : report(options.program(), r.error());
+  auto done = go(config, parsed);
+  return done ? 0 : report(options.program(), done.error());
 }
 
 Result<> run_pull(stack::PullConfig& c, const ParsedArgs& p) {

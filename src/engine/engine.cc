@@ -98,11 +98,11 @@ Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(do
 
 struct Engine::Impl {
   EngineConfig config;
-  EngineParts parts;
   SteadyClock clock;
   Metrics metrics;
   std::optional<EngineMetrics> engine_metrics;
-  std::optional<transfer::PoolMemory> pool;
+  std::optional<transfer::PoolMemory> pool;  // outlives model and node
+  EngineParts parts;
   std::unique_ptr<transfer::TransferNode> node;
   std::unique_ptr<StepLoop> loop;
   Serving serving;
@@ -186,7 +186,9 @@ void Engine::Impl::stop() {
   if (node) node->drain();
   if (server) server->stop(net::Millis(int64_t{config.drain_s} * 1000));
   // Answers are out; decode workers may still be reading what they were promised.
-  while (node && node->grants_live() > 0 && clock.now_ms() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  while (node && node->grants_live() > 0 && clock.now_ms() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));  // tidy: the last grant ends on the step thread, which has no event for us
+  }
   if (loop) loop->stop();
   if (node) node->set_wakeup({});
 }

@@ -39,87 +39,119 @@ std::string_view role_name(Role role) {
   return kNames[static_cast<size_t>(role)];
 }
 
+// Every engine has an HTTP and a KV port, a decode engine one for its sidecar too; the router's comes first.
+int ports_needed(const StackConfig& c) { return 1 + 2 * (c.prefill + c.decode) + (c.prefill > 0 ? c.decode : 0); }
+
 namespace {
+
 struct EnginePorts {
   int http = 0, kv = 0, sidecar = 0;
 };
-}  // namespace
 
-// Every engine has an HTTP and a KV port, a decode engine one for its sidecar too; the router's comes first.
-int ports_needed(const StackConfig& c) { return 1 + 2 * (c.prefill + c.decode) + (c.prefill > 0 ? c.decode : 0); }
+// Builds the plan worker by worker; `split` is P/D, otherwise every engine does both.
+class Builder {
+ public:
+  Builder(const StackConfig& config, int threads) : c_(config), threads_(threads), split_(config.prefill > 0) {
+    // What clients call the model: its file's name; the path works too, as it does with vLLM.
+    served_ = c_.model.substr(c_.model.rfind('/') + 1);
+    if (served_.ends_with(".gguf")) served_.resize(served_.size() - 5);
+  }
+
+  void engine(Role role, size_t i, const EnginePorts& at, const std::vector<std::string>& peers) {
+    WorkerSpec& w = worker(cat(role_name(role), "-", i), role, at.http, "/baton-engine");
+    push(w, {"serve", c_.model, "--served-model-name", served_, c_.model});
+    push(w, {"--host", c_.host, "--port", std::to_string(at.http), "--threads", std::to_string(threads_), "--log-level",
+             c_.log_level});
+    if (split_) {
+      push(w, {"--kv-transfer-host", c_.host, "--kv-transfer-port", std::to_string(at.kv), "--kv-transport", c_.kv_transport});
+    }
+    if (!peers.empty()) push(w, {"--kv-peers"}), push(w, peers);
+    push(w, c_.engine_args);
+  }
+
+  void sidecar(size_t i, const EnginePorts& at) {
+    WorkerSpec& w = worker(cat("sidecar-", i), Role::kSidecar, at.sidecar, "/baton-sidecar");
+    push(w, {"--port", std::to_string(at.sidecar), "--model-server-port", std::to_string(at.http)});
+    push(w, {"--on-prefill-failure", c_.on_prefill_failure, "--secure-proxy=false"});
+  }
+
+  void router(int port, const std::string& endpoints_file) {
+    WorkerSpec& w = worker("router", Role::kRouter, port, "/baton-router");
+    push(w, {"--http-port", std::to_string(port), "--endpoints", endpoints_file});
+    plan_.router_port = port;
+  }
+
+  void endpoint(Role role, size_t i, int port) {
+    endpoints_.push_back({cat(role_name(role), "-", i), port, role == Role::kBoth ? "both" : std::string(role_name(role))});
+  }
+
+  StackPlan take() {
+    JsonWriter w;
+    w.object().key("endpoints").array();
+    for (const auto& [name, port, role] : endpoints_) {
+      w.object().field("name", name).field("address", c_.host).field("port", port).field("role", role).end();
+    }
+    plan_.endpoints = w.end().end().take() + "\n";
+    return std::move(plan_);
+  }
+
+ private:
+  struct Endpoint {
+    std::string name;
+    int port;
+    std::string role;
+  };
+  WorkerSpec& worker(std::string name, Role role, int port, std::string_view program) {
+    plan_.workers.push_back({.name = std::move(name), .role = role, .port = port, .argv = {cat(c_.bin_dir, program)}});
+    WorkerSpec& w = plan_.workers.back();
+    if (program == "/baton-engine") return w;  // its first word is the command
+    push(w, {"--host", c_.host, "--log-level", c_.log_level});
+    return w;
+  }
+  static void push(WorkerSpec& w, const std::vector<std::string>& words) {
+    w.argv.insert(w.argv.end(), words.begin(), words.end());
+  }
+
+  const StackConfig& c_;
+  int threads_;
+  bool split_;
+  std::string served_;
+  StackPlan plan_;
+  std::vector<Endpoint> endpoints_;
+};
+
+}  // namespace
 
 Result<StackPlan> make_plan(const StackConfig& c, const std::vector<int>& ports, const std::string& endpoints_file, int cores) {
   if (c.prefill + c.decode > kWorkersMax) {
     return fail(Code::kInvalidArgument, c.prefill, " + ", c.decode, " workers: at most ", kWorkersMax, " on one machine");
   }
   BATON_CHECK(static_cast<int>(ports.size()) == ports_needed(c));
-  size_t next = 0;
-  StackPlan plan;
-  plan.router_port = ports[next++];
-  bool split = c.prefill > 0;
+  const bool split = c.prefill > 0;
+  size_t next = 1;
   std::vector<EnginePorts> prefill(static_cast<size_t>(c.prefill)), decode(static_cast<size_t>(c.decode));
-  for (auto& p : prefill) p.http = ports[next++], p.kv = ports[next++];
+  std::vector<std::string> peers;  // decode engines fetch, so they connect
+  for (auto& p : prefill) {
+    p.http = ports[next++], p.kv = ports[next++];
+    peers.push_back(cat(c.host, ":", p.kv));
+  }
   for (auto& p : decode) {
     p.http = ports[next++], p.kv = ports[next++];
     if (split) p.sidecar = ports[next++];
   }
-  int threads = c.threads > 0 ? c.threads : std::max(1, cores / (c.prefill + c.decode));
-  // What clients call the model: its file's name; the path works too, as it does with vLLM.
-  std::string served = c.model.substr(c.model.rfind('/') + 1);
-  if (served.ends_with(".gguf")) served.resize(served.size() - 5);
-  auto engine = [&](Role role, size_t i, const EnginePorts& at) {
-    WorkerSpec w{.name = cat(role_name(role), "-", i), .role = role, .port = at.http, .argv = {}};
-    w.argv = {c.bin_dir + "/baton-engine",
-              "serve",
-              c.model,
-              "--served-model-name",
-              served,
-              c.model,
-              "--host",
-              c.host,
-              "--port",
-              std::to_string(at.http),
-              "--threads",
-              std::to_string(threads),
-              "--log-level",
-              c.log_level};
-    if (split) {
-      w.argv.insert(w.argv.end(), {"--kv-transfer-host", c.host, "--kv-transfer-port", std::to_string(at.kv), "--kv-transport",
-                                   c.kv_transport});
-    }
-    if (role == Role::kDecode) {
-      w.argv.push_back("--kv-peers");
-      for (const auto& p : prefill) w.argv.push_back(cat(c.host, ":", p.kv));
-    }
-    w.argv.insert(w.argv.end(), c.engine_args.begin(), c.engine_args.end());
-    plan.workers.push_back(std::move(w));
-  };
-  for (size_t i = 0; i < prefill.size(); ++i) engine(Role::kPrefill, i, prefill[i]);
-  for (size_t i = 0; i < decode.size(); ++i) engine(split ? Role::kDecode : Role::kBoth, i, decode[i]);
-  JsonWriter endpoints;
-  endpoints.object().key("endpoints").array();
-  auto endpoint = [&](std::string_view name, int port, std::string_view role) {
-    endpoints.object().field("name", name).field("address", c.host).field("port", port).field("role", role).end();
-  };
-  for (size_t i = 0; i < prefill.size(); ++i) endpoint(cat("prefill-", i), prefill[i].http, "prefill");
-  for (size_t i = 0; i < decode.size(); ++i) {
-    endpoint(cat(role_name(split ? Role::kDecode : Role::kBoth), "-", i), split ? decode[i].sidecar : decode[i].http,
-             split ? "decode" : "both");
-    if (!split) continue;
-    plan.workers.push_back({.name = cat("sidecar-", i),
-                            .role = Role::kSidecar,
-                            .port = decode[i].sidecar,
-                            .argv = {c.bin_dir + "/baton-sidecar", "--host", c.host, "--port", std::to_string(decode[i].sidecar),
-                                     "--model-server-port", std::to_string(decode[i].http), "--on-prefill-failure",
-                                     c.on_prefill_failure, "--secure-proxy=false", "--log-level", c.log_level}});
+  Builder builder(c, c.threads > 0 ? c.threads : std::max(1, cores / (c.prefill + c.decode)));
+  const Role decoder = split ? Role::kDecode : Role::kBoth;
+  for (size_t i = 0; i < prefill.size(); ++i) {
+    builder.engine(Role::kPrefill, i, prefill[i], {});
+    builder.endpoint(Role::kPrefill, i, prefill[i].http);
   }
-  plan.endpoints = endpoints.end().end().take() + "\n";
-  plan.workers.push_back({.name = "router",
-                          .role = Role::kRouter,
-                          .port = plan.router_port,
-                          .argv = {c.bin_dir + "/baton-router", "--host", c.host, "--http-port", std::to_string(plan.router_port),
-                                   "--endpoints", endpoints_file, "--log-level", c.log_level}});
-  return plan;
+  for (size_t i = 0; i < decode.size(); ++i) {
+    builder.engine(decoder, i, decode[i], peers);
+    builder.endpoint(decoder, i, split ? decode[i].sidecar : decode[i].http);
+  }
+  for (size_t i = 0; split && i < decode.size(); ++i) builder.sidecar(i, decode[i]);
+  builder.router(ports[0], endpoints_file);
+  return builder.take();
 }
 
 Result<std::vector<int>> free_ports(int n) {
