@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "model/model.h"
 #include "model/testing/tiny_model.h"
+#include "tensor/ops.h"
 
 namespace baton::model {
 namespace {
@@ -205,7 +206,8 @@ void judge_tiny(const Json& golden, const std::vector<std::string>& fields, cons
 
 TEST(GoldenTiny, EveryVariantInBothForms) {
   const Json golden = read_golden("logits_tiny.json");
-  for (const std::string isa : {"plain", "auto"}) {
+  for (const std::string isa : {"plain", "avx2", "avx512"}) {
+    if (!tensor::find_ops(isa)) continue;  // this CPU lacks it
     for (const Json& c : golden.find("cases")->items) {
       std::vector<std::string> fields;
       for (const Json& f : c.find("spec")->items) fields.push_back(f.text);
@@ -240,7 +242,6 @@ TEST(GoldenTiny, EveryQuantisedTypeEqualsItsFloatForm) {
       }
     }
     EXPECT_LT(d.rms() / size.rms(), 0.04) << dtype_name(spec.dtype);
-    EXPECT_LT(d.rms() / size.rms(), 0.05) << dtype_name(spec.dtype);
     EXPECT_GT(d.rms(), 0) << dtype_name(spec.dtype) << ": the quantised kernels did not run";
   }
 }
