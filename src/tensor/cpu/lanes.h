@@ -24,6 +24,16 @@ using Vf = float __attribute__((vector_size(kLanes * 4)));
 using Vi = int32_t __attribute__((vector_size(kLanes * 4)));
 using Vu16 = uint16_t __attribute__((vector_size(kLanes * 2)));
 
+template <int... Lane>
+struct Order {};
+#if defined(__AVX512F__)
+inline constexpr Order<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15> kOrder;
+#elif defined(__AVX2__)
+inline constexpr Order<0, 1, 2, 3, 4, 5, 6, 7> kOrder;
+#else
+inline constexpr Order<0, 1, 2, 3> kOrder;
+#endif
+
 inline Vf load(const float* p) {
   Vf v;
   __builtin_memcpy(&v, p, sizeof v);
@@ -50,15 +60,28 @@ inline Vf load_some(const float* p, int64_t n) {
 }
 inline void store_some(float* p, Vf v, int64_t n) { __builtin_memcpy(p, &v, static_cast<size_t>(n) * 4); }
 
-inline float sum(Vf v) {  // a tree: halves are added until one is left
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) v[i] += v[i + width];
-  return v[0];
+// Lane i of the result is lane (i + Shift) % kLanes of v.
+template <int Shift, class V, int... Lane>
+inline V rotated(V v, Order<Lane...>) {
+  return __builtin_shufflevector(v, v, ((Lane + Shift) % kLanes)...);
+}
+// Every lane joined with f, as a tree: halves, then their halves.
+template <int Width = kLanes / 2, class V, class F>
+inline auto joined(V v, F f) {
+  const V half = f(v, rotated<Width>(v, kOrder));
+  if constexpr (Width > 1)
+    return joined<Width / 2>(half, f);
+  else
+    return half[0];
+}
+inline float sum(Vf v) {
+  return joined(v, [](Vf a, Vf b) { return a + b; });
+}
+inline int32_t sum(Vi v) {
+  return joined(v, [](Vi a, Vi b) { return a + b; });
 }
 inline float max_of(Vf v) {
-  float m = v[0];
-  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
-  return m;
+  return joined(v, [](Vf a, Vf b) { return max(a, b); });
 }
 
 inline Vf from_bf16(const uint16_t* p) {
@@ -160,11 +183,7 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
     const Vi8 bytes = __builtin_convertvector(integer, Vi8);
     __builtin_memcpy(q + i * kLanes, &bytes, sizeof bytes);
   }
-  int32_t total = 0, first = 0;
-  for (int i = 0; i < kLanes; ++i) {
-    total += all[i];
-    first += low[i];
-  }
+  const int32_t total = sum(all), first = sum(low);
   block = {.d = d, .ds = d * static_cast<float>(total), .nsum = -total, .nsum_low = -first};
 }
 
