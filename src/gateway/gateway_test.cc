@@ -219,10 +219,11 @@ TEST_F(GatewayTest, NoWorkerAtAll) {
 
 // --on-prefill-failure error: the decode worker's sidecar answers 502 while a prefill worker is named.
 TEST_F(GatewayTest, FailingPrefillIsLeftOut) {
-  FakeWorker decode([](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
+  const FakeWorker::Script script = [](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
     const bool remote = request.headers.get("x-prefiller-host-port").has_value();
     (void)co_await writer.send(net::Response::json(remote ? 502 : 200, remote ? "prefill failed" : "local"));
-  });
+  };
+  FakeWorker decode(script);
   FakeWorker prefill(always(500, ""));
   config.prefill_may_decode = false;
   start({decode.member("decode"), prefill.member("prefill")});
@@ -234,11 +235,12 @@ TEST_F(GatewayTest, FailingPrefillIsLeftOut) {
 
 // The default policy: the sidecar falls back by itself and says so.
 TEST_F(GatewayTest, HeaderTellsWhoReallyPrefilled) {
-  FakeWorker decode([](net::Request&, net::ResponseWriter& writer) -> net::Task<> {
+  const FakeWorker::Script script = [](net::Request&, net::ResponseWriter& writer) -> net::Task<> {
     net::Response response = net::Response::json(200, "{}");
     response.headers.set("x-baton-ttft", "prefill_failed=3.00,queue=0.1");
     (void)co_await writer.send(std::move(response));
-  });
+  };
+  FakeWorker decode(script);
   FakeWorker prefill(always(500, ""));
   start({decode.member("decode"), prefill.member("prefill")});
   const auto response = post();
