@@ -179,4 +179,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     make_tiny(sys.argv[2])
-    make_demo(sys.argv[1]) if sys.argv[1] != "-" else None
+    if sys.argv[1] != "-":  # the tiny models alone
+        make_demo(sys.argv[1])
