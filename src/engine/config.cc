@@ -1,6 +1,7 @@
 #include "engine/config.h"
 
 #include "base/json.h"
+#include "engine/limits.h"
 
 namespace baton::engine {
 namespace {
@@ -144,7 +145,7 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
   require(c.max_num_batched_tokens >= c.max_num_seqs || c.chunked_prefill,
           "max_num_batched_tokens must be at least max_num_seqs");
   require((c.block_size & (c.block_size - 1)) == 0 && c.block_size >= 2, "--block-size wants a power of two from 2 to 1024");
-  require(c.kv_peers.size() <= 4096, "--kv-peers takes at most 4096 peers");
+  require(c.kv_peers.size() <= kKvPeersMax, cat("--kv-peers takes at most ", kKvPeersMax, " peers"));
   if (!c.kv_transfer_config.empty()) {
     auto read = read_transfer_config(c);
     require(read.has_value(), read ? "" : read.error().message);

@@ -38,6 +38,9 @@ Core::Sequence* Core::find(sched::RequestId id) {
 // What can be refused before the scheduler sees it.
 Result<> Core::admit(const Submission& s) {
   if (refusal_) return std::unexpected(*refusal_);
+  if (sequences_.size() + static_cast<size_t>(s.n) > kSequencesMax) {
+    return fail(Code::kResourceExhausted, "too many sequences wait: the limit is ", kSequencesMax);
+  }
   if (s.prefill_leg) {
     const int64_t held = prefill_blocks_ + scheduler_.num_retained_blocks();
     const int64_t wanted = blocks_of(static_cast<int32_t>(s.prompt.size()), options_.scheduler.block_tokens);

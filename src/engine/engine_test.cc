@@ -156,7 +156,8 @@ TEST(Engine, SmallEndpoints) {
   EXPECT_EQ(models.find("data")->items[1].find("id")->text, "alias");
   EXPECT_EQ(models.find("data")->items[0].find("root")->text, "/models/tiny");
   EXPECT_EQ(e.get("/v1/models/alias").json().find("id")->text, "alias");
-  EXPECT_EQ(e.get("/v1/models/none").status, 404);
+  EXPECT_EQ(e.get("/v1/models/%61lias").json().find("id")->text, "alias");
+  EXPECT_EQ(e.get("/v1/models/none%2").status, 404);
   EXPECT_EQ(e.complete(cat(kGreedy, R"(,"model":"alias")")).json().find("model")->text, "tiny");
   const Json tokens = e.post("/tokenize", R"({"prompt":"hello world","return_token_strs":true})").json();
   EXPECT_EQ(tokens.find("count")->as_int(), static_cast<int64_t>(tokens.find("tokens")->items.size()));

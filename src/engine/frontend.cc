@@ -1,7 +1,6 @@
 #include "engine/frontend.h"
 
-#include <algorithm>
-#include <span>
+#include <charconv>
 
 #include "base/prng.h"
 #include "engine/generate.h"
@@ -40,9 +39,25 @@ Task<> models(const Serving& s, Request&, ResponseWriter& out) {
   co_await out.send(Response::json(200, wire::model_list(cards)));
 }
 
-Task<> one_model(const Serving& s, std::string_view name, ResponseWriter& out) {
+// "%2F" and the like; what is no escape stays as it is.
+std::string percent_decoded(std::string_view path) {
+  std::string out;
+  for (size_t i = 0; i < path.size(); ++i) {
+    int byte = 0;
+    const char* digits = path.data() + i + 1;
+    if (path[i] == '%' && i + 2 < path.size() && std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      out += static_cast<char>(byte);
+      i += 2;
+    } else {
+      out += path[i];
+    }
+  }
+  return out;
+}
+
+Task<> one_model(const Serving& s, std::string name, ResponseWriter& out) {
   if (auto known = check_model_name(s, name); !known) co_return co_await send_error(out, known.error());
-  co_await out.send(Response::json(200, wire::model_card(card(s, std::string(name)))));
+  co_await out.send(Response::json(200, wire::model_card(card(s, name))));
 }
 
 Task<> health(const Serving& s, Request&, ResponseWriter& out) {
@@ -166,7 +181,7 @@ Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
   }
   constexpr std::string_view kModel = "/v1/models/";
   if (request.method == "GET" && request.path.starts_with(kModel)) {
-    co_return co_await one_model(s, std::string_view(request.path).substr(kModel.size()), out);
+    co_return co_await one_model(s, percent_decoded(std::string_view(request.path).substr(kModel.size())), out);
   }
   co_await framework_error(out, path_known ? 405 : 404);
 }

@@ -61,7 +61,7 @@ class Generation {
   std::string request_id_;
   wire::GenerateFields fields_;
   wire::Head head_;
-  bool echo_ = false, echo_only_ = false;
+  bool echo_ = false, echo_only_ = false, prefill_leg_ = false;
   int32_t n_ = 1;
   std::vector<Submission> submissions_;
   std::vector<PromptState> prompts_;
@@ -108,7 +108,7 @@ Result<> Generation::prepare(const Json& body) {
 }
 
 Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
-  const bool prefill_leg = hand_over.prefill_leg() && only_prompt;
+  const bool prefill_leg = prefill_leg_ = hand_over.prefill_leg() && only_prompt;
   BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
   const bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !echo_ && fields_.n == 1;
   submission.send_first_token = prefill_leg && plain;
@@ -140,7 +140,11 @@ void Generation::submit() {
 
 void Generation::abort() {
   for (const PromptState& prompt : prompts_) {
-    s_.loop->post([first = prompt.first_id, n = n_](Core& core) { core.abort(first, n); });
+    // A prefill leg may have finished a moment ago: then its KV is kept for an answer that nobody will read.
+    s_.loop->post([first = prompt.first_id, n = n_, leg = prefill_leg_](Core& core) {
+      core.abort(first, n);
+      if (leg) core.release_grant(first);
+    });
   }
 }
 
@@ -249,7 +253,7 @@ Task<> Generation::answer_whole(net::ResponseWriter& out) {
       200, chat() ? wire::chat_response(head_, choices, usage(), kv) : wire::completion_response(head_, choices, usage(), kv));
   for (const auto& [name, value] : head_fields().fields()) response.headers.set(name, value);
   auto sent = co_await out.send(std::move(response));
-  if (!sent && hand_over_) s_.loop->post([id = prompts_[0].first_id](Core& core) { core.release_grant(id); });
+  if (!sent) abort();
 }
 
 // All the server-sent events of one token event.

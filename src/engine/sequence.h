@@ -1,12 +1,9 @@
 #pragma once
 // Core's own state of one sequence and of the submission (group) it belongs to. Step thread only; included by core*.cc alone.
 #include "engine/core.h"
+#include "engine/limits.h"
 
 namespace baton::engine {
-
-// Logits of a whole chunk can take hundreds of megabytes (2048 rows of a 150,000 word vocabulary: 1.2 GB), so a scored prompt is
-// run in slices of this many tokens. The cut changes no result: the model is invariant to it.
-constexpr int32_t kScoredRowsMax = 128;
 
 // A peer's grant that nobody has fetched yet: tells the producer when it goes out of use.
 struct HeldGrant {

@@ -1,0 +1,113 @@
+#include "engine/config.h"
+
+#include <gtest/gtest.h>
+
+namespace baton::engine {
+namespace {
+
+struct Parsed {
+  EngineConfig config;
+  std::vector<std::string> warnings;
+  std::string error;
+};
+
+Parsed parse(const std::vector<std::string>& args) {
+  Parsed out;
+  Options options = engine_options(out.config);
+  auto parsed = options.parse(args);
+  if (!parsed) return out.error = parsed.error().message, std::move(out);
+  out.warnings = parsed->warnings;
+  if (auto ok = finish_config(out.config, parsed->positional); !ok) out.error = ok.error().message;
+  return out;
+}
+
+TEST(EngineConfig, ReadsAnLlmDCommandLine) {
+  const Parsed p = parse({"serve",
+                          "meta-llama/Llama-3.2-3B-Instruct",
+                          "--host",
+                          "0.0.0.0",
+                          "--port=8200",
+                          "--served-model-name",
+                          "a",
+                          "b",
+                          "--max-model-len",
+                          "16k",
+                          "--max_num_seqs=8",
+                          "--block-size",
+                          "128",
+                          "--no-enable-prefix-caching",
+                          "--disable-log-requests",
+                          "--disable-uvicorn-access-log",
+                          "--enforce-eager",
+                          "--scheduling-policy",
+                          "priority",
+                          "--kv-transfer-config",
+                          R"({"kv_connector":"NixlConnector", "kv_role":"kv_both"})"});
+  ASSERT_EQ(p.error, "");
+  EXPECT_TRUE(p.warnings.empty()) << p.warnings[0];
+  EXPECT_EQ(p.config.model, "meta-llama/Llama-3.2-3B-Instruct");
+  EXPECT_EQ(p.config.served_model_names, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(p.config.port, 8200);
+  EXPECT_EQ(p.config.max_model_len, 16000);
+  EXPECT_EQ(p.config.max_num_seqs, 8);
+  EXPECT_FALSE(p.config.prefix_caching);
+  EXPECT_TRUE(p.config.kv_transfer);
+  EXPECT_EQ(p.config.kv_port, 5600);  // vLLM's side channel
+  EXPECT_EQ(p.config.kv_load_failure_policy, "recompute");
+}
+
+TEST(EngineConfig, Defaults) {
+  const Parsed p = parse({"serve", "m.gguf"});
+  EXPECT_EQ(p.error, "");
+  EXPECT_EQ(p.config.served_model_names, std::vector<std::string>{"m.gguf"});
+  EXPECT_FALSE(p.config.kv_transfer);
+  EXPECT_EQ(p.config.port, 8000);
+  EXPECT_TRUE(p.config.prefix_caching);
+}
+
+TEST(EngineConfig, UnknownVllmFlagsWarnByName) {
+  const Parsed p = parse({"serve", "m", "--tensor-parallel-size", "2", "--enable-lora"});
+  EXPECT_EQ(p.error, "");
+  ASSERT_EQ(p.warnings.size(), 2u);
+  EXPECT_NE(p.warnings[0].find("--tensor-parallel-size"), std::string::npos);
+  EXPECT_NE(p.warnings[1].find("--enable-lora"), std::string::npos);
+}
+
+TEST(EngineConfig, WrongValuesAreErrors) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"serve"}, "no model given"},
+      {{"serve", "a", "b"}, "unexpected argument 'b'"},
+      {{"serve", "m", "--port", "70000"}, "--port"},
+      {{"serve", "m", "--max-num-seqs", "many"}, "--max-num-seqs"},
+      {{"serve", "m", "--block-size", "24"}, "power of two"},
+      {{"serve", "m", "--scheduling-policy", "random"}, "fcfs"},
+      {{"serve", "m", "--kv-transport", "rdma"}, "--kv-transport"},
+      {{"serve", "m", "--kv-transfer-config", "{"}, "JSON object"},
+      {{"serve", "m", "--kv-transfer-config", R"({"kv_role":"both"})"}, "kv_role"},
+      {{"serve", "m", "--kv-transfer-config", R"({"kv_load_failure_policy":"retry"})"}, "kv_load_failure_policy"},
+      {{"serve", "m", "--kv-transfer-config", R"({"kv_connector_extra_config":{"kv_lease_duration":0}})"}, "kv_lease_duration"},
+      {{"serve", "m", "--dtype", "int3"}, "--dtype"},
+  };
+  for (const auto& [args, message] : cases)
+    EXPECT_NE(parse(args).error.find(message), std::string::npos) << message << ": " << parse(args).error;
+}
+
+TEST(EngineConfig, TransferSettings) {
+  Parsed p = parse({"serve", "m", "--kv-peers", "10.0.0.1:5600", "10.0.0.2:5600"});
+  EXPECT_TRUE(p.config.kv_transfer);
+  EXPECT_EQ(p.config.kv_peers.size(), 2u);
+  p = parse({"serve", "m", "--kv-transfer-port", "0"});
+  EXPECT_TRUE(p.config.kv_transfer);
+  EXPECT_EQ(p.config.kv_port, 0);
+  p = parse({"serve", "m", "--kv-transfer-config",
+             R"({"kv_load_failure_policy":"fail","engine_id":"e1","kv_connector_extra_config":{"kv_lease_duration":7}})"});
+  EXPECT_EQ(p.config.kv_load_failure_policy, "fail");
+  EXPECT_EQ(p.config.kv_engine_id, "e1");
+  EXPECT_EQ(p.config.kv_lease_s, 7);
+  p = parse(
+      {"serve", "m", "--kv-load-failure-policy", "recompute", "--kv-transfer-config", R"({"kv_load_failure_policy":"fail"})"});
+  EXPECT_EQ(p.config.kv_load_failure_policy, "recompute");  // the flag wins
+}
+
+}  // namespace
+}  // namespace baton::engine
