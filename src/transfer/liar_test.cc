@@ -411,7 +411,7 @@ TEST_F(LyingProducer, SharedMemoryIsCheckedBeforeItIsReadFrom) {
                {-1, 1 << 20, false},
                {sealed.fd(), 1 << 20, true}};
   for (auto& pool : pools) {
-    auto name = cat("baton-test-", random_hex(16));
+    auto name = cat(kShmNamePrefix, random_hex(16));
     auto handout = *unix_listen(name);
     auto raw = shake();
     Ready offer{name, {7}, pool.pool_bytes};

@@ -3,6 +3,7 @@
 // after.
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace baton::transfer {
 
@@ -14,6 +15,9 @@ constexpr size_t kStringMax = 1024;              // ids, fingerprints, error tex
 constexpr size_t kGrantsPerHeartbeatMax = 2048;  // 32 KiB of tokens; more grants go into several frames
 
 constexpr size_t kControlQueueBytes = 4u << 20;  // our own frames waiting for a peer that asks and asks but does not read
+
+// Abstract unix sockets that a consumer may be told to ask: no other program's can be named.
+constexpr std::string_view kShmNamePrefix = "baton-kv-";
 
 // Producer.
 constexpr size_t kSessionsMax = 1024;         // further connections are closed at accept

@@ -12,6 +12,7 @@
 namespace baton::transfer {
 
 constexpr int kEchoes = 8;               // the best of so many round trips
+constexpr int kFailuresLogged = 5;       // engines that start together miss each other a few times, which nobody needs to read
 constexpr int kFlappingFailuresMax = 3;  // a peer that answers is tried again within 0.6 s
 
 Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<void()> changed)
@@ -131,6 +132,7 @@ Result<> Link::on_ready(const Ready& ready) {
 // Asks the peer's unix socket for its pool.
 void Link::map_pool(const Ready& ready) {
   state_ = State::kMapping;
+  if (!ready.shm_name.starts_with(kShmNamePrefix)) return no_shm({Code::kPermissionDenied, "not a KV pool's socket"});
   auto fd = unix_connect(ready.shm_name);
   if (!fd) return no_shm(fd.error());
   unix_ = *std::move(fd);
@@ -223,11 +225,9 @@ void Link::enter_connected() {
   status_.transport = path_name(fetches_->path());
   context_.stats.path(status_.address, fetches_->path(), status_.gigabytes_per_s * 1e9);
   bool slow = status_.gigabytes_per_s < kSlowGigabytesPerS;
-  (slow ? log_warn<std::string&, std::string&, std::string&, double&, double&, const char*>
-        : log_info<std::string&, std::string&, std::string&, double&, double&,
-                   const char*>)("kv peer connected", "peer={} engine={} transport={} gb_per_s={:.2f} rtt_us={:.0f} verdict={}",
-                                 status_.address, status_.engine_id, status_.transport, status_.gigabytes_per_s, status_.rtt_us,
-                                 slow ? "slow" : "ok");
+  log_line(slow ? LogLevel::kWarn : LogLevel::kInfo, "kv peer connected",
+           fmt::format("peer={} engine={} transport={} gb_per_s={:.2f} rtt_us={:.0f} verdict={}", status_.address,
+                       status_.engine_id, status_.transport, status_.gigabytes_per_s, status_.rtt_us, slow ? "slow" : "ok"));
   set_status("connected", slow ? "slow path" : "");
   for (const auto& token : std::exchange(declines_, {})) conn_->send(encode(Decline{token}));
   beat();
@@ -248,10 +248,16 @@ void Link::decline(const Token& token) {
   }
 }
 
+// The producer's lease is what must not run out; ours decides only how soon we miss it.
+int Link::heartbeat_ms() const {
+  auto theirs = static_cast<int>(std::clamp<uint32_t>(accept_.lease_ms, kLeaseMinMs, kLeaseMaxMs));
+  return std::min(theirs, context_.options.lease_ms) / kHeartbeatsPerLease;
+}
+
 // Renews all grants that are held or being read. Also the liveness check of the pair: echoes must come back.
 void Link::beat() {
   auto now = context_.loop.now_ms();
-  timer_ = context_.loop.after(context_.heartbeat_ms(), [this] { beat(); });
+  timer_ = context_.loop.after(heartbeat_ms(), [this] { beat(); });
   if (now - conn_->heard_ms() > context_.silence_ms())
     return conn_->close({Code::kUnavailable, cat("the peer was silent for ", now - conn_->heard_ms(), " ms")});
   std::vector<Token> tokens(held_.begin(), held_.end());
@@ -304,6 +310,7 @@ void Link::lost(const Error& why) {
   if (was_connected || (refused_ && status_.state != "refused"))
     log_warn(refused_ ? "kv peer refused" : "kv peer lost", "peer={} engine={} why=\"{}\"", status_.address, status_.engine_id,
              why.message);
+  if (failures_ + 1 == kFailuresLogged) log_warn("kv peer unreachable", "peer={} why=\"{}\"", status_.address, why.message);
   failures_ = stable ? 0 : was_connected ? std::min(failures_ + 1, kFlappingFailuresMax) : failures_ + 1;
   auto wait = backoff_ms();
   state_ = State::kWaiting;

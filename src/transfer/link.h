@@ -62,6 +62,7 @@ class Link final : public FrameHandler {
   void tear_down();
   void set_status(std::string state, std::string detail);
   int64_t backoff_ms();
+  int heartbeat_ms() const;
 
   Context& context_;
   Resolver& resolver_;

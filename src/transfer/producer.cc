@@ -33,7 +33,7 @@ Result<> Producer::listen() {
   BATON_TRY(port_, local_port(tcp_));
   tcp_watch_ = context_.loop.watch(tcp_.get(), EPOLLIN, [this](uint32_t) { accept_sessions(); });
   if (context_.options.transport == "tcp" || context_.boot_id.empty()) return {};
-  auto name = cat("baton-kv-", random_hex(32));
+  auto name = cat(kShmNamePrefix, random_hex(32));
   auto fd = unix_listen(name);
   if (!fd) {
     log_warn("kv shared memory unavailable, peers use tcp", "error=\"{}\"", fd.error().message);

@@ -228,7 +228,8 @@ TEST_P(Transfer, DeclineEndsAGrantAndIsIdempotent) {
 TEST_P(Transfer, LeaseEndsUnlessHeldAndDrainStopsRenewals) {
   Cluster cluster({.transport = transport(), .lease_ms = 400});
   auto& p = cluster.add();
-  auto& d = cluster.add({&p});
+  auto& d = cluster.add(NodeSetup{.transport = transport()}, {p.address()});  // whose own lease is far longer
+  ASSERT_TRUE(d.wait_peer(p.address(), "connected"));
   auto held = p.offer_random(prng, 1);
   d.node->hold(held.grant);
   // Three leases in a row that nobody holds are the clock of this test.
