@@ -122,7 +122,8 @@ Options gateway_options(GatewayConfig& c) {
       .add("non-cached-tokens", &c.non_cached_tokens, "tokens",
            "prefix-based-pd-decider: hand over from this many uncached tokens on")
       .add("prompt-tokens", &c.prompt_tokens, "tokens", "prefix-based-pd-decider: and from this prompt length on")
-      .add("prefill-candidates", &c.prefill_candidates, "workers", "prefill workers named to the sidecar, best first", 1,
+      .add("prefill-candidates", &c.prefill_candidates, "workers",
+           "prefill workers named to the sidecar, best first; more than 1 needs a sidecar that takes a list", 1,
            route::kRankedMax)
       .add("prefill-may-decode", &c.prefill_may_decode, "without any decode worker let a prefill worker serve whole requests")
       .add("seed", &c.seed, "", "seed of the picker's ties; 0 = random");

@@ -25,7 +25,7 @@ struct GatewayConfig {
   std::string picker = "max-score-picker";
   std::string pd_decider = "always-disagg-pd-decider";
   int64_t non_cached_tokens = 0, prompt_tokens = 0;
-  int prefill_candidates = 3;
+  int prefill_candidates = 1;  // llm-d's sidecar v0.3.0 takes one; ours tries the next with --on-prefill-failure next
   bool prefill_may_decode = true;
   int64_t seed = 0;  // of the picker's ties; 0 = random
 
