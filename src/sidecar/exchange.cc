@@ -21,7 +21,9 @@ bool is_type(const net::Headers& headers, std::string_view type) {
 }  // namespace
 
 Exchange::Exchange(Shared& shared, net::Client& client, net::Request& request, net::ResponseWriter& writer)
-    : shared_(shared), client_(client), request_(request), writer_(writer), id_(uuid4()) {}
+    : shared_(shared), client_(client), request_(request), writer_(writer), id_(uuid4()) {
+  log_id_ = request.headers.get(wire::kRequestId).value_or(id_).substr(0, kLoggedIdBytesMax);
+}
 
 net::Task<> Exchange::run() {
   auto api = intercepted(request_.method, request_.path);
@@ -86,7 +88,7 @@ net::Task<Exchange::Prefill> Exchange::prefill(const std::string& body, const st
     last = co_await prefill_with_retries(body, host);
     if (last.reply || cancelled()) co_return last;
   }
-  log_warn("prefill failed", "id={} prefiller={} status={} why={}", id_, prefiller_, last.status, last.why);
+  log_warn("prefill failed", "id={} prefiller={} status={} why={}", log_id_, prefiller_, last.status, last.why);
   note_ = cat("prefill ", last.status);
   co_return last;
 }
@@ -124,7 +126,7 @@ net::Task<Exchange::Prefill> Exchange::prefill_once(const std::string& body, con
     auto reply = read_prefill_reply(response->body);
     if (reply) {
       if (reply->kv_params == "null") {
-        log_warn("prefill gave no kv_transfer_params, the engine will read the prompt itself", "id={} prefiller={}", id_,
+        log_warn("prefill gave no kv_transfer_params, the engine will read the prompt itself", "id={} prefiller={}", log_id_,
                  host.text());
       }
       done.reply = std::move(*reply);
@@ -245,7 +247,7 @@ net::Task<Result<>> Exchange::answer(int status, std::string body) {
 
 void Exchange::log_done() const {
   if (!intercepted_) return;  // probes, scrapes and model lists are no news
-  log_info("request", "id={} path={} status={} prefiller={} prefill_ms={:.2f} first_byte_ms={:.2f} total_ms={:.2f}{}{}", id_,
+  log_info("request", "id={} path={} status={} prefiller={} prefill_ms={:.2f} first_byte_ms={:.2f} total_ms={:.2f}{}{}", log_id_,
            request_.path, cancelled() ? 499 : status_, prefiller_, prefill_ms_, first_byte_ms_, ms_since(request_.arrived_ns),
            note_.empty() ? "" : " note=", note_);
 }

@@ -60,7 +60,8 @@ class Exchange {
   net::Request& request_;
   net::ResponseWriter& writer_;
   SteadyClock clock_;
-  std::string id_;  // x-request-id of both legs
+  std::string id_;      // x-request-id of both legs
+  std::string log_id_;  // the client's if it sent one: what a person greps for
   bool intercepted_ = false;
   int status_ = 0;  // what the client got
   std::string prefiller_ = "-", note_;

@@ -21,6 +21,22 @@ std::string_view trimmed(std::string_view s) {
   return s;
 }
 
+// "/v1/%63ompletions" is "/v1/completions" to an engine that decodes paths (uvicorn does), so it must be to us.
+std::string percent_decoded(std::string_view path) {
+  std::string out;
+  for (size_t i = 0; i < path.size(); ++i) {
+    int byte = 0;
+    if (path[i] == '%' && i + 2 < path.size() &&
+        std::from_chars(path.data() + i + 1, path.data() + i + 3, byte, 16).ptr == path.data() + i + 3) {
+      out += static_cast<char>(byte);
+      i += 2;
+    } else {
+      out += path[i];
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::optional<Api> intercepted(std::string_view method, std::string_view path) {
@@ -30,8 +46,9 @@ std::optional<Api> intercepted(std::string_view method, std::string_view path) {
                                                                 {"/v1/responses", Api::kResponses},
                                                                 {"/inference/v1/generate", Api::kGenerate}};
   if (method != "POST") return std::nullopt;
+  std::string decoded = percent_decoded(path);
   for (const auto& [known, api] : kPaths) {
-    if (path == known) return api;
+    if (decoded == known) return api;
   }
   return std::nullopt;
 }

@@ -88,6 +88,14 @@ TEST(SidecarLegs, HostPorts) {
             kPrefillHostsMax);
 }
 
+TEST(SidecarLegs, InterceptedPaths) {
+  EXPECT_EQ(intercepted("POST", "/v1/chat/completions"), Api::kChat);
+  EXPECT_EQ(intercepted("POST", "/v1/%63ompletions"), Api::kCompletions);
+  EXPECT_EQ(intercepted("POST", "/v1/%zzompletions%"), std::nullopt);
+  EXPECT_EQ(intercepted("GET", "/v1/completions"), std::nullopt);
+  EXPECT_EQ(intercepted("POST", "/v1/completions/render"), std::nullopt);
+}
+
 TEST(SidecarLegs, HiddenKvParamsAreFound) {
   EXPECT_EQ(*without_kv_params(R"({"a":1, "kv_transfer_params":{}})"), R"({"a":1})");
   EXPECT_EQ(*without_kv_params(R"({"\u006bv_transfer_params":{},"a":1})"), R"({"a":1})");
