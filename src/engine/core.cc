@@ -222,6 +222,8 @@ void Core::on_fetched(const transfer::Event& event) {
     return;
   }
   seq->external_tokens = valid;
+  seq->external_bytes = static_cast<int64_t>(event.bytes);
+  seq->transport = event.transport;
   remote_ready(*seq, fetch.first_token + valid, event.error);
 }
 

@@ -55,6 +55,7 @@ void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
     w.queue_us += s.remote->queue_us;
     w.prefill_us = s.remote->prefill_us;
     w.transfer_us = micros(seq.fetch_ns, seq.fetched_ns);
+    w.kv_bytes = seq.external_bytes, w.kv_tokens = seq.external_tokens, w.kv_transport = seq.transport;
     (seq.remote_used ? w.first_step_us : w.prefill_us) += micros(seq.fetched_ns, now);
   } else {
     w.prefill_us = micros(seq.scheduled_ns, now);

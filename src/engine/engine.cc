@@ -187,7 +187,8 @@ void Engine::Impl::stop() {
   if (server) server->stop(net::Millis(int64_t{config.drain_s} * 1000));
   // Answers are out; decode workers may still be reading what they were promised.
   while (node && node->grants_live() > 0 && clock.now_ms() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));  // tidy: the last grant ends on the step thread, which has no event for us
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(10));  // tidy: the last grant ends on the step thread, which has no event for us
   }
   if (loop) loop->stop();
   if (node) node->set_wakeup({});

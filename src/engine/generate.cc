@@ -205,6 +205,10 @@ net::Headers Generation::head_fields() const {
     headers.set(wire::kTtft,
                 fmt::format("queue={:.2f},prefill={:.2f},transfer={:.2f},first_step={:.2f}", ms(waterfall_->queue_us),
                             ms(waterfall_->prefill_us), ms(waterfall_->transfer_us), ms(waterfall_->first_step_us)));
+    if (waterfall_->kv_bytes > 0) {
+      headers.set(wire::kKv, fmt::format("bytes={},tokens={},transport={}", waterfall_->kv_bytes, waterfall_->kv_tokens,
+                                         waterfall_->kv_transport));
+    }
   }
   return headers;
 }

@@ -21,6 +21,9 @@ enum class Finish : uint8_t { kNone, kStop, kLength, kAbort, kError, kCacheThres
 // Where the time to the first token went, in microseconds; the prefill leg's share is included on the decode leg.
 struct Waterfall {
   int64_t queue_us = 0, prefill_us = 0, transfer_us = 0, first_step_us = 0;
+  int64_t kv_bytes = 0;  // handed over by a peer, 0 = none
+  int32_t kv_tokens = 0;
+  std::string kv_transport;  // "shm", "tcp"
 };
 
 struct FirstToken {  // comes with a sequence's first event

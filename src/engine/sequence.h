@@ -47,6 +47,8 @@ struct Core::Sequence {
   int32_t n_output = 0;
   int32_t reserved_blocks = 0;
   int32_t external_tokens = 0;
+  int64_t external_bytes = 0;
+  std::string transport;
   bool remote_used = false;
   int64_t queued_ns = 0, scheduled_ns = 0, fetch_ns = 0, fetched_ns = 0, first_token_ns = 0, last_token_ns = 0;
   std::vector<LogprobTable> prompt_rows;

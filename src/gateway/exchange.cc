@@ -12,8 +12,6 @@
 namespace baton::gateway {
 namespace {
 
-constexpr std::string_view kWorkerHeader = "x-baton-worker";
-
 // What is forwarded. Administration (/sleep, /reset_prefix_cache, ...) is not: it is between an operator and one engine.
 struct Forwarded {
   std::string_view path;
@@ -330,7 +328,7 @@ net::Task<> Worker::relay(Exchange& x, Attempt& attempt, net::ResponseStream& up
     shared_.metrics.retried("prefill_failed");
     x.prefill.clear();
   }
-  headers.set(kWorkerHeader, x.prefill.empty() ? cat("decode=", x.decode) : cat("decode=", x.decode, ",prefill=", x.prefill));
+  headers.set(wire::kWorker, x.prefill.empty() ? cat("decode=", x.decode) : cat("decode=", x.decode, ",prefill=", x.prefill));
   const bool sse = headers.get("content-type").value_or("").starts_with("text/event-stream");
   x.status = upstream.status();
   x.note.clear();

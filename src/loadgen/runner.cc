@@ -149,7 +149,7 @@ net::Task<Result<>> Runner::exchange(const Prompt& prompt, const std::string& id
   request.body = body;
   out.sent_ns = clock_.now_ns();
   BATON_CO_TRY(auto stream, co_await client_.open(std::move(request)));
-  out.worker = stream->headers().get("x-baton-worker").value_or("");
+  out.worker = stream->headers().get(wire::kWorker).value_or("");
   out.ttft_stages = stream->headers().get(wire::kTtft).value_or("");
   AnswerReader reader(out);
   std::string failure;

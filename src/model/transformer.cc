@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace baton::model {
 
@@ -43,6 +44,8 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
              .block_tokens = options.block_tokens,
              .dtype = kv::KvDtype::kBf16,
              .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
+  tokens_ = static_cast<size_t>(c.vocab);
+  if (const WeightFile::Vocab* vocab = file_->gguf_vocab()) tokens_ = std::min(tokens_, vocab->tokens.size());
   members_.resize(static_cast<size_t>(pool_.size()));
   for (Member& m : members_) {
     m.attend_scratch.resize(tensor::attend_scratch_bytes());
@@ -118,6 +121,8 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
     }
   }
   if (!slice_.rows.empty()) run_slice();
+  for (size_t r = 0; r < rows; ++r)  // rows of the embedding that are no token
+    std::fill(logits + r * vocab + tokens_, logits + (r + 1) * vocab, -std::numeric_limits<float>::infinity());
   return std::span<const float>(logits, rows * vocab);
 }
 

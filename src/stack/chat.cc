@@ -57,7 +57,7 @@ struct Answer {
   std::string text;
   double ttft_s = 0, total_s = 0;
   int64_t prompt_tokens = 0, output_tokens = 0;
-  std::string worker, waterfall;
+  std::string worker, waterfall, kv;
 };
 
 class Session {
@@ -122,14 +122,33 @@ Result<> Session::take_event(std::string_view data, Answer& answer) const {
   return {};
 }
 
+// Value of name in "a=1,b=2", "" if it is not there.
+std::string field_of(std::string_view list, std::string_view name) {
+  for (size_t at = 0; at < list.size();) {
+    std::string_view item = list.substr(at, list.find(',', at) - at);
+    if (item.starts_with(name) && item.size() > name.size() && item[name.size()] == '=')
+      return std::string(item.substr(name.size() + 1));
+    at += item.size() + 1;
+  }
+  return "";
+}
+
 void Session::show_cost(const Answer& a) const {
   double decode_s = a.total_s - a.ttft_s;
   std::string line =
       fmt::format("{} prompt tokens, {} written, {:.0f} ms to the first", a.prompt_tokens, a.output_tokens, a.ttft_s * 1e3);
   if (a.output_tokens > 1 && decode_s > 0)
     line += fmt::format(", then {:.0f} tokens/s", static_cast<double>(a.output_tokens - 1) / decode_s);
-  if (!a.worker.empty()) line += cat("\nworkers   ", a.worker);
-  if (!a.waterfall.empty()) line += cat("\nTTFT, ms  ", a.waterfall);
+  if (auto prefill = field_of(a.worker, "prefill"); !prefill.empty()) line += cat("\nread by     ", prefill);
+  if (auto decode = field_of(a.worker, "decode"); !decode.empty()) line += cat("\nwritten by  ", decode);
+  if (double bytes = std::atof(field_of(a.kv, "bytes").c_str()); bytes > 0) {
+    line += fmt::format("\nhand-over   {:.2f} MiB of KV, {} tokens, {} ms over {}", bytes / 1048576, field_of(a.kv, "tokens"),
+                        field_of(a.waterfall, "transfer"), field_of(a.kv, "transport"));
+  }
+  if (auto queue = field_of(a.waterfall, "queue"); !queue.empty()) {
+    line += cat("\nfirst token queue ", queue, " + prefill ", field_of(a.waterfall, "prefill"), " + transfer ",
+                field_of(a.waterfall, "transfer"), " + first step ", field_of(a.waterfall, "first_step"), " ms");
+  }
   fmt::print("{}{}{}\n", color_ ? "\033[2m" : "", line, color_ ? "\033[0m" : "");
 }
 
@@ -139,8 +158,9 @@ net::Task<Result<>> Session::ask(std::string question) {
   Answer answer;
   double began = clock_.now_s();
   BATON_CO_TRY(auto stream, co_await client_.open(call(text)));
-  if (auto h = stream->headers().get("x-baton-worker")) answer.worker = *h;
+  if (auto h = stream->headers().get(wire::kWorker)) answer.worker = *h;
   if (auto h = stream->headers().get(wire::kTtft)) answer.waterfall = *h;
+  if (auto h = stream->headers().get(wire::kKv)) answer.kv = *h;
   net::SseParser parser;
   std::vector<net::SseEvent> events;
   std::string refused;

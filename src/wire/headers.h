@@ -16,6 +16,10 @@ inline constexpr std::string_view kRequestId = "x-request-id";
 
 // Where the time to the first token went: comma list of name=milliseconds, each hop adds its own ("queue=0.4,prefill_leg=12.3").
 inline constexpr std::string_view kTtft = "x-baton-ttft";
+// What was handed over for this answer: "bytes=917504,tokens=40,transport=shm".
+inline constexpr std::string_view kKv = "x-baton-kv";
+// Who did it: "decode=host:port,prefill=host:port".
+inline constexpr std::string_view kWorker = "x-baton-worker";
 
 // What only our own hops may say.
 inline constexpr std::string_view kRoutingHeaders[] = {kPrefillerHostPort,    kPrefillerUrl,          kEncoderHostsPorts,
