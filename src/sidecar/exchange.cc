@@ -76,7 +76,7 @@ net::Task<> Exchange::disaggregate(Api api, std::vector<HostPort> hosts) {
 
 // One prefiller, or with policy "next" one after the other.
 net::Task<Exchange::Prefill> Exchange::prefill(const std::string& body, const std::vector<HostPort>& hosts) {
-  Prefill last{.reply = {}, .status = 502, .why = "no usable host in x-prefiller-host-port", .response = {}};
+  Prefill last{.reply = {}, .status = 502, .unreadable = false, .why = "no usable host in x-prefiller-host-port", .response = {}};
   if (hosts.empty()) shared_.metrics.prefill_status(last.status);
   bool first = true;
   for (const HostPort& host : hosts) {
@@ -133,6 +133,7 @@ net::Task<Exchange::Prefill> Exchange::prefill_once(const std::string& body, con
       co_return done;
     }
     done.status = 502;
+    done.unreadable = true;
     done.why = reply.error().message;
     co_return done;
   }
@@ -144,7 +145,8 @@ net::Task<Exchange::Prefill> Exchange::prefill_once(const std::string& body, con
 // The client sees what the prefiller said, or that it said nothing.
 net::Task<> Exchange::show_failure(Prefill failed) {
   if (!failed.response) {
-    (void)co_await answer(failed.status, error_body(failed.status, cat("prefill failed: ", failed.why)));
+    int status = failed.unreadable ? 400 : failed.status;  // llm-d's choice, and this is its mode
+    (void)co_await answer(status, error_body(status, cat("prefill failed: ", failed.why)));
     co_return;
   }
   status_ = failed.status;

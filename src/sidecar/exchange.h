@@ -37,6 +37,7 @@ class Exchange {
   struct Prefill {
     std::optional<PrefillReply> reply;
     int status = 502;
+    bool unreadable = false;  // 2xx, but no JSON object
     std::string why;
     std::optional<net::Response> response;  // its answer, if it gave one that we do not understand or like
   };
