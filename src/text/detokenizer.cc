@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/limits.h"
 #include "text/unicode.h"
 
 namespace baton::text {
@@ -22,6 +23,16 @@ std::string take_characters(std::string& bytes) {
 }
 
 }  // namespace
+
+Result<> Detokenizer::check(const DetokenizerOptions& options) {
+  for (const std::string& s : options.stop) {
+    if (s.empty()) return fail(Code::kInvalidArgument, "stop cannot contain an empty string.");
+    if (s.size() > kStopStringBytesMax) {
+      return fail(Code::kInvalidArgument, "a stop string of ", s.size(), " bytes is over the limit of ", kStopStringBytesMax);
+    }
+  }
+  return {};
+}
 
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options)
     : tokenizer_(tokenizer), options_(std::move(options)), strip_space_(tokenizer.strips_first_space()) {

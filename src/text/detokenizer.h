@@ -18,6 +18,8 @@ struct DetokenizerOptions {
 
 class Detokenizer {
  public:
+  // What a request asked for: no stop string is empty or longer than kStopStringBytesMax.
+  static Result<> check(const DetokenizerOptions& options);
   Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options);
   // Adds one token; returns text that is now safe to send (maybe ""). When a stop string completes, stopped() names it and the
   // text ends before it (or after it with include_stop).

@@ -31,13 +31,13 @@ class Loader {
     if (!root.is_object()) return fail(Code::kInvalidArgument, "tokenizer.json must be an object");
     const Json* model = root.find("model");
     if (model == nullptr || !model->is_object()) return fail(Code::kInvalidArgument, "tokenizer.json has no \"model\"");
+    BATON_OK(check_model(*model));
     static const Json kNull;
     auto part = [&](std::string_view key) -> const Json& { return root.find(key) != nullptr ? *root.find(key) : kNull; };
     BATON_TRY(p_.normalizer, Normalizer::from_json(part("normalizer")));
     BATON_TRY(p_.pre_tokenizer, PreTokenizer::from_json(part("pre_tokenizer")));
     p_.bpe.byte_level = p_.pre_tokenizer.byte_level();
     BATON_OK(check_decoder(part("decoder")));
-    BATON_OK(check_model(*model));
     BATON_OK(read_vocabulary(*model));
     BATON_OK(read_merges(*model));
     BATON_OK(read_added(part("added_tokens")));
