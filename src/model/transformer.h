@@ -107,6 +107,7 @@ class Transformer final : public Model {
   Rope rope_;
   kv::KvLayout layout_;
   TransformerWeights weights_;
+  size_t tokens_ = 0;  // of the vocabulary; the rest of its rows is padding
   std::string fingerprint_;
   std::span<std::byte> kv_;
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <functional>
 
 #include "base/prng.h"
 #include "model/testing/tiny_model.h"
@@ -255,6 +255,185 @@ TEST(Transformer, LogitsDoNotDependOnChunksBatchOrThreads) {
       }
     }
   }
+}
+
+TEST(Transformer, EveryQuantisationRunsAlikeInOneChunkAndInMany) {
+  for (const Dtype dtype : {Dtype::kQ4_0, Dtype::kQ5_0, Dtype::kQ5_1, Dtype::kQ4_K, Dtype::kQ5_K, Dtype::kQ6_K}) {
+    const TinySpec spec{
+        .layers = 1, .hidden = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .ffn = 512, .dtype = dtype, .seed = 31};
+    const TinyFile file(spec);
+    auto weights = WeightFile::open(file.path);
+    ASSERT_TRUE(weights) << weights.error().message;
+    Prng prng(9);
+    const std::vector<int32_t> tokens = random_tokens(prng, 40, spec.vocab), blocks = {2, 1, 0};
+    const Doubles want = Reference(**weights).logits(tokens);
+    for (const std::string& isa : isas()) {
+      const std::vector<float> whole = Engine(file.path, isa, 2).step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
+      EXPECT_LT(relative_error(whole, want), 0.03) << isa << " " << dtype_name(dtype);
+      Engine engine(file.path, isa, 1);
+      std::vector<float> pieces;
+      for (int at = 0; at < 40; at += 10) {
+        const auto out = engine.step(
+            {{.tokens = std::span(tokens).subspan(at, 10), .first_position = at, .blocks = blocks, .all_logits = true}});
+        pieces.insert(pieces.end(), out.begin(), out.end());
+      }
+      EXPECT_EQ(std::memcmp(whole.data(), pieces.data(), whole.size() * 4), 0) << isa << " " << dtype_name(dtype);
+    }
+  }
+}
+
+// A file with some of its configuration changed.
+struct Changed final : WeightFile {
+  Changed(std::unique_ptr<WeightFile> f, const std::function<void(ModelConfig&)>& change)
+      : file(std::move(f)), c(file->config()) {
+    change(c);
+  }
+  const ModelConfig& config() const override { return c; }
+  const TensorRef* find(std::string_view name) const override { return file->find(name); }
+  std::vector<std::string_view> names() const override { return file->names(); }
+  bool rope_interleaved() const override { return file->rope_interleaved(); }
+  std::string hf_tokenizer_json() const override { return {}; }
+  std::string hf_tokenizer_config_json() const override { return {}; }
+  const Vocab* gguf_vocab() const override { return file->gguf_vocab(); }
+  std::string chat_template() const override { return {}; }
+  std::unique_ptr<WeightFile> file;
+  ModelConfig c;
+};
+
+TEST(Transformer, SlidingWindowHidesOldTokensAndBlocksMayBeLarge) {
+  const TinySpec spec{
+      .layers = 2, .hidden = 96, .heads = 6, .kv_heads = 2, .head_dim = 32, .ffn = 96, .dtype = Dtype::kQ8_0, .seed = 41};
+  const TinyFile file(spec);
+  Prng prng(10);
+  const std::vector<int32_t> tokens = random_tokens(prng, 290, spec.vocab), blocks = {1, 0, 4, 3, 2};
+  const auto open = [&] {
+    return std::make_unique<Changed>(*WeightFile::open(file.path), [](ModelConfig& c) { c.sliding_window = 100; });
+  };
+  const auto reference = open();
+  const Doubles want = Reference(*reference).logits(tokens);
+  for (const std::string& isa : isas()) {
+    std::vector<float> first;
+    for (const int threads : {1, 2}) {
+      auto model = Transformer::make(open(), {.threads = threads, .isa = isa, .block_tokens = 64, .progress = {}});
+      ASSERT_TRUE(model) << model.error().message;
+      Buffer<std::byte> pool;
+      const size_t bytes = 5 * (*model)->kv_layout().block_bytes();
+      std::memset(pool.resize(bytes), 0xff, bytes);
+      ASSERT_TRUE((*model)->bind_kv({pool.get(), bytes}));
+      std::vector<float> got;
+      for (int at = 0; at < 290;) {
+        const int n = threads == 1 ? 290 : std::min(290 - at, 1 + static_cast<int>(prng.below(60)));
+        const SeqInput seq{
+            .tokens = std::span(tokens).subspan(at, n), .first_position = at, .blocks = blocks, .all_logits = true};
+        auto out = (*model)->step({&seq, 1});
+        ASSERT_TRUE(out) << out.error().message;
+        got.insert(got.end(), out->begin(), out->end());
+        at += n;
+      }
+      EXPECT_LT(relative_error(got, want), 0.03) << isa;
+      if (first.empty()) first = got;
+      EXPECT_EQ(std::memcmp(got.data(), first.data(), got.size() * 4), 0) << isa;
+    }
+  }
+}
+
+TEST(Transformer, RefusesWhatItCannotRun) {
+  const TinySpec spec{.seed = 51};
+  const TinyFile file(spec);
+  const auto refused = [&](const std::function<void(ModelConfig&)>& change, const LoadOptions& options, const char* says) {
+    const auto model = Transformer::make(std::make_unique<Changed>(*WeightFile::open(file.path), change), options);
+    ASSERT_FALSE(model);
+    EXPECT_NE(model.error().message.find(says), std::string::npos) << model.error().message;
+  };
+  refused([](ModelConfig& c) { c.family = "mamba"; }, {.progress = {}}, "mamba");
+  refused([](ModelConfig& c) { c.head_dim = 24; }, {.progress = {}}, "head_dim");
+  refused([](ModelConfig& c) { c.layers = 3; }, {.progress = {}}, "layers.2.");
+  refused([](ModelConfig& c) { c.ffn = 64; }, {.progress = {}}, "gate_proj");
+  refused([](ModelConfig&) {}, {.block_tokens = 8, .progress = {}}, "block size 8");
+  refused([](ModelConfig&) {}, {.isa = "mmx", .progress = {}}, "mmx");
+  EXPECT_FALSE(Model::load(file.path + ".absent", {.progress = {}}));
+}
+
+TEST(Transformer, ChecksEveryStep) {
+  const TinySpec spec{.seed = 52};
+  const TinyFile file(spec);
+  Engine engine(file.path, "auto", 1, 4);
+  const std::vector<int32_t> tokens(20, 5), bad_token = {-1}, past_vocab = {spec.vocab}, blocks = {0, 1}, one = {0},
+                                            outside = {0, 4};
+  const auto code = [&](const SeqInput& seq) {
+    const auto out = engine.model->step({&seq, 1});
+    return out ? Code::kOk : out.error().code;
+  };
+  EXPECT_EQ(code({.tokens = tokens, .blocks = blocks}), Code::kOk);
+  EXPECT_EQ(code({.tokens = tokens, .blocks = one}), Code::kInvalidArgument);
+  EXPECT_EQ(code({.tokens = tokens, .first_position = -1, .blocks = blocks}), Code::kInvalidArgument);
+  EXPECT_EQ(code({.tokens = tokens, .blocks = outside}), Code::kInvalidArgument);
+  EXPECT_EQ(code({.tokens = bad_token, .blocks = blocks}), Code::kInvalidArgument);
+  EXPECT_EQ(code({.tokens = past_vocab, .blocks = blocks}), Code::kInvalidArgument);
+  EXPECT_TRUE(engine.step({}).empty());
+  EXPECT_TRUE(engine.step({{.tokens = {}, .blocks = blocks, .last_logits = true}}).empty());
+  Buffer<std::byte> small;
+  EXPECT_FALSE(engine.model->bind_kv({small.resize(64), 64}));
+}
+
+TEST(Transformer, PaddedVocabularyIsNeverLikely) {
+  const TinySpec spec{.padded_rows = 32, .seed = 53};
+  const TinyFile file(spec);
+  Engine engine(file.path, "auto", 2);
+  ASSERT_EQ(engine.model->config().vocab, spec.vocab + 32);
+  const std::vector<int32_t> tokens = {1, 2, 3}, blocks = {0};
+  const auto out = engine.step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
+  ASSERT_EQ(out.size(), 3u * (spec.vocab + 32));
+  for (size_t i = 0; i < out.size(); ++i)
+    EXPECT_EQ(std::isinf(out[i]), static_cast<int32_t>(i % (spec.vocab + 32)) >= spec.vocab);
+}
+
+TEST(Transformer, FingerprintNamesTheWeightsAndProgressReachesOne) {
+  const TinyFile a(TinySpec{.seed = 54}), b(TinySpec{.seed = 55});
+  std::vector<double> seen;
+  const auto of = [&](const TinyFile& f, const char* isa) {
+    return (*Model::load(f.path, {.threads = 1, .isa = isa, .progress = [&](double fraction) { seen.push_back(fraction); }}))
+        ->fingerprint();
+  };
+  EXPECT_EQ(of(a, "auto"), of(a, "plain"));
+  EXPECT_NE(of(a, "auto"), of(b, "auto"));
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.begin() + static_cast<long>(seen.size() / 4)));
+  EXPECT_EQ(seen.back(), 1.0);
+}
+
+TEST(Rope, ScalingsFollowTheirFormulas) {
+  ModelConfig c;
+  c.head_dim = 64;
+  c.rope_theta = 500000;
+  const Rope plain = make_rope(c);
+  ASSERT_EQ(plain.frequencies.size(), 32u);
+  EXPECT_EQ(plain.frequencies[0], 1);
+  EXPECT_NEAR(plain.frequencies[16], std::pow(500000, -0.5), 1e-9);
+  c.rope_scaling = RopeScaling::kLinear;
+  c.rope_factor = 4;
+  for (size_t i = 0; i < 32; ++i) EXPECT_FLOAT_EQ(make_rope(c).frequencies[i], plain.frequencies[i] / 4);
+  c.rope_scaling = RopeScaling::kLlama3;
+  c.rope_factor = 8;
+  const Rope llama3 = make_rope(c);
+  EXPECT_EQ(llama3.frequencies[0], plain.frequencies[0]);              // short wavelength: kept
+  EXPECT_FLOAT_EQ(llama3.frequencies[31], plain.frequencies[31] / 8);  // long: divided
+  for (size_t i = 0; i < 32; ++i) {
+    EXPECT_LE(llama3.frequencies[i], plain.frequencies[i]);
+    EXPECT_GE(llama3.frequencies[i], plain.frequencies[i] / 8.0001f);
+  }
+  c.rope_scaling = RopeScaling::kYarn;
+  c.rope_original_context = 4096;
+  const Rope yarn = make_rope(c);
+  EXPECT_EQ(yarn.frequencies[0], 1);
+  EXPECT_FLOAT_EQ(yarn.frequencies[31], plain.frequencies[31] / 8);
+  EXPECT_NEAR(yarn.magnitude, 0.1 * std::log(8.0) + 1, 1e-6);
+  c.rope_scaling = RopeScaling::kNone;
+  c.rope_divisors.assign(32, 2);
+  EXPECT_FLOAT_EQ(make_rope(c).frequencies[5], plain.frequencies[5] / 2);
+  std::vector<float> cosine(32), sine(32);
+  rope_row(plain, 7, cosine.data(), sine.data());
+  for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(cosine[i] * cosine[i] + sine[i] * sine[i], 1, 1e-6);
+  EXPECT_FLOAT_EQ(cosine[0], std::cos(7.f));
 }
 
 }  // namespace

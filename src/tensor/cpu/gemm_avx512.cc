@@ -59,7 +59,8 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
   const std::byte* rec = panel;
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind)) {
-    for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
+    if (row == 0)  // later tiles find the panel in cache
+      for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
     const auto block = [&](int m) -> const Block32& { return group[m / kGroupOfRows]->block[m % kGroupOfRows]; };
     const auto inputs = [&](int m, int quad_index) {
       return quad(group[m / kGroupOfRows]->q[m % kGroupOfRows] + quad_index * 4);

@@ -40,7 +40,12 @@ inline Vf load(const float* p) {
   return v;
 }
 inline void store(float* p, Vf v) { __builtin_memcpy(p, &v, sizeof v); }
-inline Vf splat(float f) { return Vf{} + f; }
+template <int... Lane>
+inline Vf splat(float f, Order<Lane...>) {
+  const Vf v{f};
+  return __builtin_shufflevector(v, v, (Lane * 0)...);
+}
+inline Vf splat(float f) { return splat(f, kOrder); }  // not Vf{} + f, which would add
 inline Vf fma(Vf a, Vf b, Vf c) {
 #if defined(__FMA__)
   return __builtin_elementwise_fma(a, b, c);
@@ -251,20 +256,23 @@ inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t 
     for (int i = 0; i < n; ++i) out[r * stride + i] = add ? out[r * stride + i] + tile[r][i] : tile[r][i];
 }
 
+// The last rows, fewer than a tile.
+template <PanelKind kind, int MT>
+inline void float_rest(int64_t rows, const std::byte* panel, const Activations& x, int64_t row, float (*tile)[16]) {
+  if (rows == MT) return float_tile<kind, MT>(panel, x, row, tile);
+  if constexpr (MT > 1) float_rest<kind, MT - 1>(rows, panel, x, row, tile);
+}
+
 template <PanelKind kind, int MT>
 inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
                        bool add) {
   for (int64_t p = begin; p < end; ++p) {
-    const int n = static_cast<int>(min_i(16, w.rows - p * 16));
-    int64_t r = 0;
-    float tile[MT][16];
-    for (; r + MT <= m; r += MT) {
-      float_tile<kind, MT>(w.panel(p), x, r, tile);
-      put_tile(tile, MT, n, out + r * stride + p * 16, stride, add);
-    }
-    for (; r < m; ++r) {
-      float_tile<kind, 1>(w.panel(p), x, r, tile);
-      put_tile(tile, 1, n, out + r * stride + p * 16, stride, add);
+    for (int64_t r = 0; r < m; r += MT) {
+      float tile[MT][16];
+      const int64_t rows = min_i(MT, m - r);
+      float_rest<kind, MT>(rows, w.panel(p), x, r, tile);
+      put_tile(tile, static_cast<int>(rows), static_cast<int>(min_i(16, w.rows - p * 16)), out + r * stride + p * 16, stride,
+               add);
     }
   }
 }
@@ -281,7 +289,8 @@ inline void merge(Partial& into, const Partial& next, int head_dim) {
     return;
   }
   const float top = into.max > next.max ? into.max : next.max;
-  const float a = exp1(into.max - top), b = exp1(next.max - top);
+  const float a = into.max == top ? 1.f : exp1(into.max - top);  // exp(0) is 1 exactly, so skipping it changes nothing
+  const float b = next.max == top ? 1.f : exp1(next.max - top);
   into.max = top;
   into.sum = into.sum * a + next.sum * b;
   for (int i = 0; i < head_dim; i += kLanes) {
