@@ -153,7 +153,7 @@ Options sidecar_options(SidecarConfig& c) {
            "whose kv_transfer_params reach the engine in a request without a prefiller: none = nobody's, any = the client's",
            {"none", "any"})
       .add("rewrite-cached-tokens", &c.rewrite_cached_tokens,
-           "report the prefiller's usage.prompt_tokens_details.cached_tokens, as llm-d does");
+           "report the prefiller's usage.prompt_tokens_details.cached_tokens, as llm-d does, where the prefiller reports them");
   add_compatibility(o, c);
   o.group("Log").add("log-level", &c.log_level, "least severe line written", {"debug", "info", "warn", "error", "off"});
   return o;

@@ -61,7 +61,7 @@ net::Task<> Exchange::disaggregate(Api api, std::vector<HostPort> hosts) {
   shared_.metrics.seconds("prefill").observe(prefill_ms_ * 1e-3);
   ttft_ = fmt::format("{}={:.2f}", done.reply ? "prefill_leg" : "prefill_failed", prefill_ms_);
   if (done.reply) {
-    auto cached = shared_.config.rewrite_cached_tokens ? std::optional(done.reply->cached_tokens) : std::nullopt;
+    auto cached = shared_.config.rewrite_cached_tokens ? done.reply->cached_tokens : std::nullopt;
     co_return co_await decode(decode_body(request_.body, *root, done.reply->kv_params), true, cached);
   }
   if (client_mistake(done.status) || shared_.config.on_prefill_failure == "error") {

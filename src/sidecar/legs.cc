@@ -133,8 +133,9 @@ Result<PrefillReply> read_prefill_reply(std::string_view body) {
   if (!root->is_object()) return fail(Code::kInvalidArgument, "prefill response is no JSON object");
   PrefillReply reply;
   if (const Json* params = root->find(kKvParams)) reply.kv_params = params->raw(body);
-  if (const Json* cached = root->find_path({"usage", "prompt_tokens_details", "cached_tokens"})) {
-    reply.cached_tokens = cached->as_int().value_or(0);
+  if (const Json* details = root->find_path({"usage", "prompt_tokens_details"}); details && details->is_object()) {
+    const Json* cached = details->find("cached_tokens");
+    reply.cached_tokens = cached ? cached->as_int().value_or(0) : 0;
   }
   return reply;
 }

@@ -37,7 +37,9 @@ Result<std::string> without_kv_params(std::string body);
 
 struct PrefillReply {
   std::string kv_params = "null";  // the object's own bytes
-  int64_t cached_tokens = 0;
+  // Of usage.prompt_tokens_details, nullopt if the prefiller reports no such details: then the engine's own usage stands, null as
+  // the guides show it, where llm-d would write a 0 nobody measured.
+  std::optional<int64_t> cached_tokens;
 };
 Result<PrefillReply> read_prefill_reply(std::string_view body);
 
