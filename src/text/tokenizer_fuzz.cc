@@ -1,4 +1,5 @@
-// Input: a tokenizer.json, a zero byte, a text. With no zero byte the whole input is text for built-in tokenizers.
+// Input: a text for built-in tokenizers; or a tokenizer.json, a zero byte and a text; or, parted by zero bytes, a normalizer, a
+// pre-tokenizer and a text, which reaches deeper.
 // Properties: byte-level tokens of a text decode to that text; ids lie inside the vocabulary; text that is not UTF-8 is refused.
 #include <cstdint>
 #include <cstdlib>
@@ -39,7 +40,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const auto* t : {&llama, &smollm, &deepseek}) check(**t, input, true);
     return 0;
   }
-  auto loaded = Tokenizer::from_hf(input.substr(0, cut), "");
-  if (loaded) check(**loaded, input.substr(cut + 1), false);
+  std::string_view first = input.substr(0, cut), text = input.substr(cut + 1);
+  std::string json(first);
+  if (size_t second = text.find('\0'); second != std::string_view::npos) {
+    json = text::testing::tiny_json({.normalizer = json, .pre_tokenizer = std::string(text.substr(0, second))});
+    text.remove_prefix(second + 1);
+  }
+  auto loaded = Tokenizer::from_hf(json, "");
+  if (loaded) check(**loaded, text, false);
   return 0;
 }

@@ -33,7 +33,7 @@ class Cases {
   }
   std::vector<TokenId> ids() {
     std::vector<TokenId> out(number());
-    std::memcpy(out.data(), bytes_.data() + at_, out.size() * 4);
+    if (!out.empty()) std::memcpy(out.data(), bytes_.data() + at_, out.size() * 4);
     at_ += out.size() * 4;
     return out;
   }
