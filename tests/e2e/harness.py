@@ -87,7 +87,9 @@ class Stack:
         os.kill(self.children()[name][0], number)
 
     def wait_ready(self, name, timeout=30):
-        wait_for(lambda: name in self.children() and get(self.engine_port(name), "/health")[0] == 200, timeout, f"{name} to be ready")
+        """The engine answers and the gateway knows it."""
+        up = lambda: total(self.port, "baton_gateway_endpoint_up", f':{self.endpoints[name]["port"]}"') == 1
+        wait_for(lambda: name in self.children() and get(self.engine_port(name), "/health")[0] == 200 and up(), timeout, f"{name} to be ready")
 
 
 def flag_of(argv, flag):

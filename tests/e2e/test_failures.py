@@ -76,7 +76,7 @@ class Failures(unittest.TestCase):
         found = []
         def look():
             for name in ("decode-0", "decode-1"):
-                if total(s.port, "baton_gateway_inflight_requests", f':{s.endpoints[name]["port"]}"') > 0:
+                if total(s.port, "baton_gateway_endpoint_inflight_requests", f':{s.endpoints[name]["port"]}"') > 0:
                     found.append(name)
             return found
         wait_for(look, 10, "the gateway to say where the request is")
