@@ -44,6 +44,7 @@ class Harness : public FrameHandler {
   static constexpr int kUntouched = 0xEE, kAfter = 0x11, kGood = 0x77;
   struct State {
     int32_t first_block = 0;
+    uint32_t next = 0;  // block that an honest producer would send now
     int events = 0;
     bool filled = false;  // overwritten by us after the event: no byte may change any more
   };
@@ -87,7 +88,9 @@ class Harness : public FrameHandler {
     std::string payload(std::min<uint32_t>(n, 8) * pool_.block_bytes, static_cast<char>(kGood));
     auto sum = input_.number<uint64_t>(checksum(std::as_bytes(std::span(payload))));
     if (sum != checksum(std::as_bytes(std::span(payload)))) payload[input_.byte() % std::max<size_t>(1, payload.size())] ^= 1;
-    ChunkHead head{op(), input_.number<uint32_t>(input_.byte() % kBlocksPerFetch), n, sum, 0};
+    ChunkHead head{op(), 0, n, sum, 0};
+    auto it = all_.find(head.op);
+    head.first_block = input_.number<uint32_t>(it == all_.end() ? 0 : std::exchange(it->second.next, it->second.next + n));
     auto wire = encode_chunk(head, payload.size()) + payload;
     auto cut = std::min<size_t>(wire.size(), input_.byte() * size_t{16});
     far_.send(std::string_view(wire).substr(0, cut));

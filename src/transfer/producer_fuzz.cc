@@ -2,6 +2,7 @@
 // grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to; nothing is left when the
 // connection is gone.
 #include <map>
+#include <set>
 
 #include "base/log.h"
 #include "transfer/auth.h"
@@ -95,24 +96,29 @@ class Harness : public FrameHandler {
     ended_[request] = 0;
     producer_->offer(Token{static_cast<uint8_t>(request)}, o);
   }
-  Token token() { return {static_cast<uint8_t>(input_.byte() % 18)}; }
+  Token token() { return {static_cast<uint8_t>(1 + input_.byte() % (offers_.size() + 1))}; }  // the last is of no offer
   uint64_t op() { return input_.number<uint64_t>(next_op_ == 1 ? 1 : 1 + input_.byte() % (next_op_ - 1)); }
   void fetch() {
     auto t = token();
     auto* o = t[0] >= 1 && t[0] <= offers_.size() ? &offers_[t[0] - 1u] : nullptr;
-    auto first = input_.number<int32_t>(0);
-    auto id = input_.byte() < 240 ? next_op_++ : op();
-    FetchMsg m{.op = id, .token = t, .incarnation = input_.number<uint64_t>(0), .digest = {t[0]}, .first_token = first};
-    m.n_tokens = input_.number<int32_t>(o ? o->n_tokens : 16);
+    auto first = o ? 16 * (input_.byte() % static_cast<int32_t>(o->blocks.size())) : 0;
+    auto id = input_.byte() < 240 ? next_op_++ : 0;  // 0 is no operation
+    FetchMsg m{.op = id, .token = t, .incarnation = input_.number<uint64_t>(0), .digest = {t[0]}};
+    m.first_token = input_.number<int32_t>(first);
+    m.n_tokens = input_.number<int32_t>(o ? o->n_tokens - first : 16);
     m.path = static_cast<Path>(input_.number<uint8_t>(0));
     m.chunk_bytes = input_.number<uint32_t>(4096);
     m.credit = input_.number<uint64_t>(8192);
-    if (o != nullptr) fetched_.insert_or_assign(id, std::pair{o, first});
+    if (o != nullptr) fetched_.try_emplace(id, o, m.first_token);
     far_.send(encode(m));
   }
 
   Result<> on_frame(FrameType type, std::span<const std::byte> body) override {
     if (type == FrameType::kAccept) accept_ = *decode<Accept>(body);
+    if (type == FrameType::kOpened) {
+      auto it = fetched_.find(decode<Opened>(body)->op);
+      BATON_CHECK(it != fetched_.end() && opened_.insert(it->second.first->request).second);  // one-shot
+    }
     return {};
   }
   Result<Landing> on_chunk(const ChunkHead& head, size_t payload) override {
@@ -145,6 +151,7 @@ class Harness : public FrameHandler {
   Stats stats_{metrics_, {}};
   std::deque<Offer> offers_;
   std::map<uint64_t, int> ended_;
+  std::set<uint64_t> opened_;
   std::map<uint64_t, std::pair<const Offer*, int32_t>> fetched_;
   Context context_{.loop = loop_,
                    .options = {},

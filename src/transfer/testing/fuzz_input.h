@@ -1,6 +1,6 @@
 #pragma once
-// What the protocol fuzzers need: choices taken from the input, and the far end of a socket pair that is read and written without
-// waiting.
+// What the protocol fuzzers need: choices taken from the input (a generator seeded by it goes on behind its end, so that short
+// inputs make long conversations too), and the far end of a socket pair that is read and written without waiting.
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "base/prng.h"
+#include "transfer/checksum.h"
 #include "transfer/conn.h"
 
 namespace baton::transfer::testing {
@@ -15,9 +17,9 @@ namespace baton::transfer::testing {
 class FuzzInput {
  public:
   FuzzInput(const uint8_t* data, size_t size) : rest_(data, size) {}
-  bool done() const { return rest_.empty(); }
+  bool done() { return rest_.empty() && steps_left_-- == 0; }
   uint8_t byte() {
-    if (rest_.empty()) return 0;
+    if (rest_.empty()) return static_cast<uint8_t>(tail_.next());
     auto b = rest_[0];
     rest_ = rest_.subspan(1);
     return b;
@@ -28,11 +30,13 @@ class FuzzInput {
   T number(T sensible) {
     static constexpr int64_t kOdd[] = {0, -1, 1, 15, 16, 17, 255, 256, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN};
     auto b = byte();
-    return b < 200 ? sensible : static_cast<T>(kOdd[b % std::size(kOdd)]);
+    return b < 230 ? sensible : static_cast<T>(kOdd[b % std::size(kOdd)]);
   }
 
  private:
   std::span<const uint8_t> rest_;
+  Prng tail_{checksum(std::as_bytes(rest_))};
+  int steps_left_ = 60;
 };
 
 class FarEnd {
