@@ -181,6 +181,7 @@ bool Core::poll_transfers() {
       log_warn("kv grant expired before a decode worker took it", "request={}", event.request);
     scheduler_.release_retained(event.request);
   }
+  if (!events.empty() && options_.on_transfer_events) options_.on_transfer_events();
   return !events.empty();
 }
 

@@ -5,6 +5,7 @@
 // that came in with a submission is fetched or declined, never forgotten; blocks with a transfer in flight go back to the pool
 // only after its event. Owner and only caller: the step thread.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,7 @@ struct CoreOptions {
   bool fail_on_load_error = false;  // kv_load_failure_policy: fail (true) or recompute
   double retained_share_max = 0.4;  // of the pool, for KV that waits for its decode worker
   kv::BlockHash hash_root{};
+  std::function<void()> on_transfer_events{};  // called on the step thread after it handled some
 };
 
 // Digest of token ids as little-endian 32-bit words: what both legs compute of the same prompt.

@@ -3,9 +3,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <fstream>
+#include <mutex>
 #include <sstream>
-#include <thread>
 
 #include "base/log.h"
 #include "base/prng.h"
@@ -107,6 +108,8 @@ struct Engine::Impl {
   std::unique_ptr<StepLoop> loop;
   Serving serving;
   std::unique_ptr<net::Server> server;
+  std::mutex transfer_mutex;
+  std::condition_variable transfer_news;  // maybe a grant ended
   int32_t blocks = 0;
   bool stopped = false;
 
@@ -158,6 +161,13 @@ Result<> Engine::Impl::start() {
       .prefix_caching = config.prefix_caching,
       .fail_on_load_error = config.kv_load_failure_policy == "fail",
       .hash_root = kv::root_hash(random_hex(32)),
+      .on_transfer_events =
+          [this] {
+            {
+              std::lock_guard lock(transfer_mutex);
+            }  // a waiter is before its check or asleep, never between
+            transfer_news.notify_all();
+          },
   };
   auto core = std::make_unique<Core>(options, *parts.model, kv::BlockPool(blocks, config.prefix_caching), node.get(),
                                      *engine_metrics, clock);
@@ -186,9 +196,9 @@ void Engine::Impl::stop() {
   if (node) node->drain();
   if (server) server->stop(net::Millis(int64_t{config.drain_s} * 1000));
   // Answers are out; decode workers may still be reading what they were promised.
-  while (node && node->grants_live() > 0 && clock.now_ms() < deadline) {
-    std::this_thread::sleep_for(
-        std::chrono::milliseconds(10));  // tidy: the last grant ends on the step thread, which has no event for us
+  if (node) {
+    std::unique_lock lock(transfer_mutex);
+    transfer_news.wait_for(lock, std::chrono::milliseconds(deadline - clock.now_ms()), [&] { return node->grants_live() == 0; });
   }
   if (loop) loop->stop();
   if (node) node->set_wakeup({});

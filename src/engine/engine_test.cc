@@ -261,7 +261,8 @@ TEST(Engine, LogprobsAndEcho) {
   const Reply chat =
       e.post("/v1/chat/completions",
              R"({"messages":[{"role":"user","content":"x"}],"max_tokens":3,"temperature":0,"logprobs":true,"top_logprobs":2})");
-  const Json* content = choice(chat.json()).find_path({"logprobs", "content"});
+  const Json scored = chat.json();
+  const Json* content = choice(scored).find_path({"logprobs", "content"});
   ASSERT_EQ(content->items.size(), 3u);
   EXPECT_EQ(content->items[0].find("top_logprobs")->items.size(), 2u);
 }
