@@ -21,7 +21,7 @@ SENTENCES = [
 QUESTIONS = ["What happens next?", "Summarise this in one line.", "Translate the last sentence.", "Why does it matter?", "Continue:"]
 
 # Sentences per prompt: about 8 to 1,500 tokens (a sentence is about 25).
-LENGTHS = [0] * 8 + [1] * 8 + [2] * 8 + [4] * 8 + [8] * 8 + [14] * 4 + [24] * 3 + [36] * 2 + [44]
+LENGTHS = [0] * 8 + [1] * 8 + [2] * 8 + [4] * 8 + [8] * 8 + [14] * 4 + [24] * 3 + [36] * 2 + [41]
 
 
 def prompts():
