@@ -44,12 +44,16 @@ double read_bandwidth(int threads, bool pin, size_t bytes) {
   tensor::ThreadPool pool(threads, pin);
   std::vector<uint64_t> sums(static_cast<size_t>(pool.size()) * 8);
   const double s = best_s(20, [&] {
-    pool.run([&](int member) {
-      const tensor::Share part = tensor::share(static_cast<int64_t>(data.size()), member, pool.size(), 32);
-      Words total[4] = {};
-      for (int64_t i = part.begin; i + 32 <= part.end; i += 32)
-        for (int k = 0; k < 4; ++k) total[k] += *reinterpret_cast<const Words*>(data.data() + i + k * 8);
-      sums[static_cast<size_t>(member) * 8] += (total[0] + total[1] + total[2] + total[3])[0];
+    pool.run([&](tensor::ThreadPool::Member& member) {
+      member.split(
+          static_cast<int64_t>(data.size()),
+          [&](tensor::Share part) {
+            Words total[4] = {};
+            for (int64_t i = part.begin; i + 32 <= part.end; i += 32)
+              for (int k = 0; k < 4; ++k) total[k] += *reinterpret_cast<const Words*>(data.data() + i + k * 8);
+            sums[static_cast<size_t>(member.index()) * 8] += (total[0] + total[1] + total[2] + total[3])[0];
+          },
+          32);
     });
   });
   return static_cast<double>(bytes) / s;

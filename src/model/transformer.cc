@@ -9,7 +9,6 @@ namespace baton::model {
 
 using tensor::Activations;
 using tensor::Share;
-using tensor::share;
 
 namespace {
 
@@ -152,7 +151,6 @@ void Transformer::plan_items() {
   slice_.split =
       slice_.spans_max > 1 && pool_.size() > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
   if (slice_.split) split_items();
-  share_items();
 }
 
 // One item a span, and room for their partial states.
@@ -171,25 +169,6 @@ void Transformer::split_items() {
   partial_o_.resize(states * static_cast<size_t>(config().head_dim));
 }
 
-// Cuts the list of items into parts of equal cost, one a member: an item goes where its middle falls.
-void Transformer::share_items() {
-  const auto cost = [&](const Item& item) {
-    const int64_t tokens =
-        std::min<int64_t>(slice_.rows[item.first_row + item.rows - 1].position + 1, item.span_end * tensor::kSpanTokens);
-    return static_cast<double>(tokens - item.span_begin * tensor::kSpanTokens + 16) * (item.rows + 1);
-  };
-  double total = 0, before = 0;
-  for (const Item& item : slice_.items) total += cost(item);
-  slice_.item_begin.assign(static_cast<size_t>(pool_.size()) + 1, static_cast<int32_t>(slice_.items.size()));
-  size_t next = 0;  // first member whose part has not begun
-  for (size_t i = 0; i < slice_.items.size(); ++i) {
-    const double middle = before + cost(slice_.items[i]) / 2;
-    while (next < static_cast<size_t>(pool_.size()) && middle >= total * static_cast<double>(next) / pool_.size())
-      slice_.item_begin[next++] = static_cast<int32_t>(i);
-    before += cost(slice_.items[i]);
-  }
-}
-
 void Transformer::run_slice() {
   const ModelConfig& c = config();
   const auto n = static_cast<int64_t>(slice_.rows.size());
@@ -203,82 +182,82 @@ void Transformer::run_slice() {
   cosine_.resize(static_cast<size_t>(n * c.head_dim / 2));
   sine_.resize(static_cast<size_t>(n * c.head_dim / 2));
   if (n > kAloneRows) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
-  pool_.run([this](int member) { forward(member); });
+  pool_.run([this](Hand& hand) { forward(hand); });
   slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
   slice_.rows.clear();
   slice_.logit_rows.clear();
 }
 
-// values(r): row r's `cols` floats, possibly in this member's `row` memory.
+// A linear layer's input: a function that gives the prepared activations to a part of the next phase. values(r): row r's `cols`
+// floats, possibly in the member's `row` memory.
 template <class RowValues>
-Activations Transformer::prepare(int member, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
-  if (rows <= kAloneRows || pool_.size() == 1) {
-    ActivationBuffer& mine = rows <= kAloneRows ? members_[static_cast<size_t>(member)].activations : activations_;
-    const Activations view = mine.view(cols);
-    for (int64_t r = 0; r < rows; ++r) ops_.prepare(values(r), cols, forms, view, r);
+auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
+  const bool alone = rows <= kAloneRows;
+  const Activations view = (alone ? members_[static_cast<size_t>(hand.index())].activations : activations_).view(cols);
+  const auto prepare = [=, this](Share part) {
+    for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), cols, forms, view, r);
+  };
+  if (!alone) hand.split(rows, prepare, tensor::kGroupOfRows);
+  return [=, ready = !alone]() mutable {
+    // Only a member that holds a part may read what the phase before wrote: a later phase may be writing it again.
+    if (!ready) prepare(Share{0, rows});
+    ready = true;
     return view;
-  }
-  const Activations view = activations_.view(cols);
-  const Share part = share(rows, member, pool_.size());
-  for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), cols, forms, view, r);
-  pool_.barrier();
-  return view;
+  };
 }
 
-void Transformer::forward(int member) {
+void Transformer::forward(Hand& hand) {
   const ModelConfig& c = config();
-  Member& mine = members_[static_cast<size_t>(member)];
+  Member& mine = members_[static_cast<size_t>(hand.index())];
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t hidden = c.hidden, attended = int64_t{c.heads} * c.head_dim;
-  const auto normed = [&](const std::vector<float>& weight, int64_t row) {
+  const auto normed = [&](const std::vector<float>& weight, int64_t row) -> const float* {
     ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
     return mine.row.get();
   };
-  const auto add_to_x = [&](const tensor::Panels& w, const Activations& in) {
-    const Share part = share(w.panels(), member, pool_.size());
-    ops_.gemm(w, part.begin, part.end, in, n, x_.get(), hidden, true);
-    pool_.barrier();
+  const auto add_to_x = [&](const tensor::Panels& w, auto in) {
+    hand.split(w.panels(), [&](Share part) { ops_.gemm(w, part.begin, part.end, in(), n, x_.get(), hidden, true); });
   };
-  embed(member);
-  pool_.barrier();
+  hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
     const unsigned qkv_forms = form_for(w.q.kind) | form_for(w.k.kind) | form_for(w.v.kind);
-    attention_inputs(w, i, member, prepare(member, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); }));
-    pool_.barrier();
-    attend(i, member);
-    pool_.barrier();
-    add_to_x(w.o, prepare(member, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, mine); }));
-    const unsigned ffn_forms = form_for(w.gate.kind) | form_for(w.up.kind);
-    feed_forward(w, member, prepare(member, n, hidden, ffn_forms, [&](int64_t r) { return normed(w.ffn_norm, r); }));
-    pool_.barrier();
-    add_to_x(w.down, prepare(member, n, c.ffn, form_for(w.down.kind), [&](int64_t r) { return gate_.get() + r * c.ffn; }));
+    auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
+    hand.split(w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); });
+    hand.split(static_cast<int64_t>(slice_.items.size()), [&](Share items) {
+      for (int64_t k = items.begin; k < items.end; ++k) attend_item(slice_.items[static_cast<size_t>(k)], i, mine);
+    });
+    add_to_x(w.o, input(hand, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, mine); }));
+    auto normed_y =
+        input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind), [&](int64_t r) { return normed(w.ffn_norm, r); });
+    hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, panels, normed_y()); });
+    add_to_x(w.down,
+             input(hand, n, c.ffn, form_for(w.down.kind), [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
   }
   const auto wanted = static_cast<int64_t>(slice_.logit_rows.size());
   if (wanted == 0) return;
-  const Activations last = prepare(member, wanted, hidden, form_for(weights_.lm_head.kind),
-                                   [&](int64_t r) { return normed(weights_.norm, slice_.logit_rows[static_cast<size_t>(r)]); });
-  const Share part = share(weights_.lm_head.panels(), member, pool_.size());
-  ops_.gemm(weights_.lm_head, part.begin, part.end, last, wanted, slice_.logits, c.vocab, false);
+  const tensor::Panels& head = weights_.lm_head;
+  auto last = input(hand, wanted, hidden, form_for(head.kind),
+                    [&](int64_t r) { return normed(weights_.norm, slice_.logit_rows[static_cast<size_t>(r)]); });
+  hand.split(head.panels(),
+             [&](Share part) { ops_.gemm(head, part.begin, part.end, last(), wanted, slice_.logits, c.vocab, false); });
 }
 
-void Transformer::embed(int member) {
+void Transformer::embed(Share rows) {
   const ModelConfig& c = config();
-  const Share part = share(static_cast<int64_t>(slice_.rows.size()), member, pool_.size());
-  for (int64_t r = part.begin; r < part.end; ++r) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
     const Row& row = slice_.rows[static_cast<size_t>(r)];
     tensor::decode_row(weights_.embed, row.token, x_.get() + r * c.hidden);
     rope_row(rope_, row.position, cosine_.get() + r * c.head_dim / 2, sine_.get() + r * c.head_dim / 2);
   }
 }
 
-// This member's share of the panels of Q, K and V taken as one list; it finishes what it computed: bias, rotation, store.
-void Transformer::attention_inputs(const LayerWeights& w, int layer, int member, const Activations& x) {
+// A part of the panels of Q, K and V taken as one list, to the end: bias, rotation, store.
+void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part, const Activations& x) {
   const ModelConfig& c = config();
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
   const int64_t q_panels = w.q.panels(), k_panels = w.k.panels();
-  const Share part = share(q_panels + 2 * k_panels, member, pool_.size());
   const auto clip = [&](int64_t first, int64_t count) {
     return Share{std::clamp<int64_t>(part.begin - first, 0, count), std::clamp<int64_t>(part.end - first, 0, count)};
   };
@@ -351,11 +330,6 @@ tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) cons
           .head_dim = layout_.head_dim};
 }
 
-void Transformer::attend(int layer, int member) {
-  const auto m = static_cast<size_t>(member);
-  for (int32_t i = slice_.item_begin[m]; i < slice_.item_begin[m + 1]; ++i) attend_item(slice_.items[i], layer, members_[m]);
-}
-
 void Transformer::attend_item(const Item& item, int layer, Member& mine) {
   const ModelConfig& c = config();
   const int32_t group = c.heads / c.kv_heads;
@@ -403,14 +377,13 @@ const float* Transformer::attended_row(int64_t r, Member& mine) {
   return mine.row.get();
 }
 
-void Transformer::feed_forward(const LayerWeights& w, int member, const Activations& x) {
+void Transformer::feed_forward(const LayerWeights& w, Share part, const Activations& x) {
   const int64_t ffn = config().ffn;
   const auto n = static_cast<int64_t>(slice_.rows.size());
-  const Share part = share(w.gate.panels(), member, pool_.size());
   ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
   ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);
   const int64_t from = part.begin * tensor::kPanelRows, to = std::min(ffn, part.end * tensor::kPanelRows);
-  for (int64_t r = 0; r < n && from < to; ++r) ops_.silu_mul(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
+  for (int64_t r = 0; r < n; ++r) ops_.silu_mul(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
 }
 
 }  // namespace baton::model

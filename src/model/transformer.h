@@ -1,11 +1,11 @@
 #pragma once
 // Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps
-// activations in L2; each slice runs through all layers on the whole thread team, in phases with a barrier between them:
+// activations in L2; each slice runs through all layers on the whole thread team, in phases (tensor/threads.h):
 //   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x | [norm, quantise] gate, up, silu *
 //   | [quantise] down, += x
-// A bracketed part is done by every member for itself when the slice has at most kAloneRows tokens (it is then cheaper than a
-// barrier), else split by rows with a barrier of its own. A slice's rows meet only in attention, whose spans have fixed bounds
-// and order: this is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
+// A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
+// itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
+// is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
 #include <memory>
 #include <vector>
 
@@ -70,7 +70,6 @@ class Transformer final : public Model {
   struct Slice {
     std::vector<Row> rows;
     std::vector<Item> items;
-    std::vector<int32_t> item_begin;  // of each member's part, and their end
     std::vector<int32_t> logit_rows;
     bool split = false;     // items are single spans; partial states lie in partials_
     int64_t spans_max = 0;  // most spans any row sees
@@ -86,19 +85,18 @@ class Transformer final : public Model {
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_items();
   void split_items();
-  void share_items();
   void run_slice();
-  void forward(int member);
-  void embed(int member);
-  void attention_inputs(const LayerWeights& w, int layer, int member, const tensor::Activations& x);
+  using Hand = tensor::ThreadPool::Member;
+  void forward(Hand& hand);
+  void embed(tensor::Share rows);
+  void attention_inputs(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
   void rotate_columns(const LayerWeights& w, int layer, bool is_q, tensor::Share panels);
   void store_values(const LayerWeights& w, int layer, tensor::Share panels);
-  void attend(int layer, int member);
   void attend_item(const Item& item, int layer, Member& mine);
   const float* attended_row(int64_t r, Member& mine);
-  void feed_forward(const LayerWeights& w, int member, const tensor::Activations& x);
+  void feed_forward(const LayerWeights& w, tensor::Share panels, const tensor::Activations& x);
   template <class RowValues>
-  tensor::Activations prepare(int member, int64_t rows, int64_t cols, unsigned forms, RowValues values);
+  auto input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values);
   tensor::KvView kv_view(const Row& row, int layer, int kv_head) const;
 
   std::unique_ptr<WeightFile> file_;

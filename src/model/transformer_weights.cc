@@ -152,9 +152,10 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
   for (Packing& p : packings) {
     std::byte* const base = w.arena.data() + done;
     p.to->data = base;
-    pool.run([&](int member) {  // each member touches first what it will read in a step
-      const tensor::Share part = tensor::share(p.to->panels(), member, pool.size());
-      pack_panels(p.from, p.rows, *p.to, part.begin, part.end, base + static_cast<size_t>(part.begin) * p.to->panel_bytes());
+    pool.run([&](tensor::ThreadPool::Member& member) {
+      member.split(p.to->panels(), [&](tensor::Share part) {
+        pack_panels(p.from, p.rows, *p.to, part.begin, part.end, base + static_cast<size_t>(part.begin) * p.to->panel_bytes());
+      });
     });
     done += (p.to->bytes() + 63) / 64 * 64;
     if (progress) progress(static_cast<double>(done) / static_cast<double>(total));

@@ -411,21 +411,27 @@ TEST(FindOps, NamesWhatItKnows) {
   EXPECT_NE(unknown.error().message.find("avx1024"), std::string::npos);
 }
 
-TEST(ThreadPool, PhasesAreSeparatedAndEveryMemberRuns) {
+TEST(ThreadPool, EveryPartRunsOnceAndPhasesAreSeparated) {
   for (const int threads : {1, 2, 3, 7}) {
     ThreadPool pool(threads, threads == 2);
-    std::vector<int64_t> cells(static_cast<size_t>(threads));
-    for (int round = 0; round < 50; ++round) {
-      std::atomic<int> wrong{0};
-      pool.run([&](int member) {
-        for (int phase = 0; phase < 20; ++phase) {
-          cells[static_cast<size_t>(member)] = round * 100 + phase;  // plain writes: the barrier must order them
-          pool.barrier();
-          for (const int64_t c : cells) wrong += c != round * 100 + phase;
-          pool.barrier();
-        }
-      });
-      ASSERT_EQ(wrong, 0) << threads;
+    for (const int64_t n : {1, 2, 13, 1000}) {
+      std::vector<int64_t> cells(static_cast<size_t>(n));
+      int64_t want = 0;
+      for (int round = 0; round < 40; ++round) {
+        std::atomic<int> wrong{0};
+        pool.run([&](ThreadPool::Member& member) {
+          for (int64_t phase = 0; phase < 10; ++phase) {
+            member.split(n, [&](Share part) {
+              for (int64_t i = part.begin; i < part.end; ++i) cells[i] += i + phase;  // plain writes: phases must order them
+            });
+            member.split(n, [&](Share part) {  // reads what other members wrote
+              for (int64_t i = part.begin; i < part.end; ++i)
+                wrong += cells[n - 1 - i] != want + (n - 1 - i) * (round * 10 + phase + 1) + round * 45 + phase * (phase + 1) / 2;
+            });
+          }
+        });
+        ASSERT_EQ(wrong, 0) << threads << " threads, " << n << " items, round " << round;
+      }
     }
   }
 }

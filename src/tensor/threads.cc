@@ -36,6 +36,8 @@ void await_change(const std::atomic<uint32_t>& a, uint32_t old) {
   while (a.load(std::memory_order_acquire) == old) a.wait(old, std::memory_order_acquire);
 }
 
+constexpr uint32_t kOpen = 1, kInside = 2;
+
 std::vector<int> usable_cpus() {
   std::vector<int> cpus;
 #if defined(__linux__)
@@ -77,35 +79,63 @@ ThreadPool::~ThreadPool() {
   for (std::thread& t : workers_) t.join();
 }
 
-void ThreadPool::run(const std::function<void(int)>& job) {
-  if (size_ == 1) return job(0);
+void ThreadPool::run(const std::function<void(Member&)>& job) {
+  Member self(*this, 0);
+  if (size_ == 1) return job(self);
   job_ = &job;
+  next_.store(0, std::memory_order_relaxed);
+  finished_.store(0, std::memory_order_relaxed);
+  gate_.store(kOpen, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
-  job(0);
-  barrier();
+  job(self);
+  gate_.fetch_sub(kOpen, std::memory_order_acq_rel);
+  for (uint32_t inside; (inside = gate_.load(std::memory_order_acquire)) != 0;) await_change(gate_, inside);
 }
 
-void ThreadPool::work(int member, int cpu) {
+// Into the job, unless it has ended.
+bool ThreadPool::enter() {
+  uint32_t gate = gate_.load(std::memory_order_acquire);
+  while (gate & kOpen)
+    if (gate_.compare_exchange_weak(gate, gate + kInside, std::memory_order_acq_rel)) return true;
+  return false;
+}
+
+void ThreadPool::work(int index, int cpu) {
   pin_self(cpu);
-  for (uint32_t seen = 0;; ++seen) {
+  for (uint32_t seen = 0;;) {
     await_change(epoch_, seen);
+    seen = epoch_.load(std::memory_order_acquire);
     if (stop_) return;
-    (*job_)(member);
-    barrier();
+    if (!enter()) continue;
+    Member self(*this, index);
+    (*job_)(self);
+    if (gate_.fetch_sub(kInside, std::memory_order_acq_rel) == kInside) gate_.notify_all();
   }
 }
 
-void ThreadPool::barrier() {
-  if (size_ == 1) return;
-  const uint32_t generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
-    arrived_.store(0, std::memory_order_relaxed);
-    generation_.store(generation + 1, std::memory_order_release);
-    generation_.notify_all();
-  } else {
-    await_change(generation_, generation);
+bool ThreadPool::take(uint32_t phase, uint32_t parts, uint32_t& part) {
+  uint64_t next = next_.load(std::memory_order_acquire);
+  while (next >> 32 == phase && static_cast<uint32_t>(next) < parts) {
+    if (next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) {
+      part = static_cast<uint32_t>(next);
+      return true;
+    }
   }
+  return false;
+}
+
+// The last part opens the next phase; nobody takes from that before finished_ says so.
+void ThreadPool::done(uint32_t phase, uint32_t parts) {
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < parts) return;
+  done_.store(0, std::memory_order_relaxed);
+  next_.store(uint64_t{phase + 1} << 32, std::memory_order_release);
+  finished_.store(phase + 1, std::memory_order_release);
+  finished_.notify_all();
+}
+
+void ThreadPool::await_end(uint32_t phase) {
+  for (uint32_t finished; (finished = finished_.load(std::memory_order_acquire)) <= phase;) await_change(finished_, finished);
 }
 
 }  // namespace baton::tensor

@@ -1,8 +1,10 @@
 #pragma once
-// ThreadPool: one team of threads per model that runs a step together, phase by phase. The caller of run() is member 0.
-// A member that waits spins for kSpin (a phase is a few to a few hundred microseconds), then sleeps in the kernel, so engines
-// that share cores do not burn each other's time; between steps idle members sleep the same way. Work is split statically: see
-// share(). Owner: one thread calls run(); barrier() is called by every member inside run().
+// ThreadPool: the threads of one model, which run a step together as a sequence of phases. Every member runs the same job; in it,
+// each split() is a phase: its parts go to whichever members come for them, and it returns when all are done. A phase therefore
+// never waits for a member that holds no part: on a machine with more runnable threads than CPUs the members that run do the work
+// of those that do not, and a worker that wakes late skips what is done. The caller of run() is member 0. Waiting spins for kSpin
+// (phases take a few to a few hundred microseconds), then sleeps in the kernel; idle workers sleep the same way. Owner: one
+// thread calls run(). Results must not depend on who does which part; nothing else may be assumed about it.
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -11,9 +13,47 @@
 
 namespace baton::tensor {
 
+// Part [begin, end) of n items in units of `unit`: contiguous, sizes differ by at most one unit.
+struct Share {
+  int64_t begin, end;
+};
+constexpr Share share(int64_t n, int64_t part, int64_t parts, int64_t unit = 1) {
+  const int64_t units = (n + unit - 1) / unit;
+  const int64_t begin = units * part / parts * unit, end = units * (part + 1) / parts * unit;
+  return {begin < n ? begin : n, end < n ? end : n};
+}
+
 class ThreadPool {
  public:
-  // threads 0: as many as the CPUs this process may use. pin: member i stays on the i-th such CPU, if there are enough for all
+  class Member {
+   public:
+    int index() const { return index_; }
+    // Runs f(Share) over parts of n items, on all members that come. Every member calls split() with the same arguments in the
+    // same order.
+    template <class F>
+    void split(int64_t n, F&& f, int64_t unit = 1) {
+      if (n <= 0) return;
+      if (pool_.size_ == 1) return f(Share{0, n});
+      const int64_t units = (n + unit - 1) / unit, most = int64_t{pool_.size_} * kPartsPerMember;
+      const auto parts = static_cast<uint32_t>(units < most ? units : most);
+      const uint32_t phase = phase_++;
+      uint32_t part = 0;
+      while (pool_.take(phase, parts, part)) {
+        f(share(n, part, parts, unit));
+        pool_.done(phase, parts);
+      }
+      pool_.await_end(phase);
+    }
+
+   private:
+    friend class ThreadPool;
+    Member(ThreadPool& pool, int index) : pool_(pool), index_(index) {}
+    ThreadPool& pool_;
+    int index_;
+    uint32_t phase_ = 0;  // the phase that its next split() is
+  };
+
+  // threads 0: as many as the CPUs this process may use. pin: worker i stays on the i-th such CPU, if there are enough for all
   // members.
   ThreadPool(int threads, bool pin);
   ~ThreadPool();
@@ -21,30 +61,27 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const { return size_; }
-  void run(const std::function<void(int member)>& job);  // returns when every member has returned
-  void barrier();
+  void run(const std::function<void(Member&)>& job);  // returns when the job is done and no worker is in it
 
  private:
-  void work(int member, int cpu);
+  // More than one, so that a member whose CPU is slower or shared takes fewer; few, because taking one costs a shared cache line.
+  static constexpr int64_t kPartsPerMember = 2;
+
+  void work(int index, int cpu);
+  bool enter();
+  bool take(uint32_t phase, uint32_t parts, uint32_t& part);
+  void done(uint32_t phase, uint32_t parts);
+  void await_end(uint32_t phase);
 
   int size_;
   std::vector<std::thread> workers_;
-  const std::function<void(int)>* job_ = nullptr;
-  bool stop_ = false;
-  // Apart, because members write arrived_ while others poll the generation.
-  alignas(64) std::atomic<uint32_t> epoch_{0};       // bumped to start a job
-  alignas(64) std::atomic<uint32_t> arrived_{0};     // members at the barrier
-  alignas(64) std::atomic<uint32_t> generation_{0};  // bumped to open the barrier
+  const std::function<void(Member&)>* job_ = nullptr;  // valid while the gate is open or anyone is inside
+  std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<uint32_t> epoch_{0};     // bumped to start a job
+  alignas(64) std::atomic<uint32_t> gate_{0};      // bit 0: open; the rest: 2 * workers inside
+  alignas(64) std::atomic<uint64_t> next_{0};      // running phase << 32 | next part
+  alignas(64) std::atomic<uint32_t> done_{0};      // parts done of the running phase
+  alignas(64) std::atomic<uint32_t> finished_{0};  // phases done of the job
 };
-
-// Member's part [begin, end) of n items in units of `unit`: contiguous, sizes differ by at most one unit.
-struct Share {
-  int64_t begin, end;
-};
-constexpr Share share(int64_t n, int member, int members, int64_t unit = 1) {
-  const int64_t units = (n + unit - 1) / unit;
-  const int64_t begin = units * member / members * unit, end = units * (member + 1) / members * unit;
-  return {begin < n ? begin : n, end < n ? end : n};
-}
 
 }  // namespace baton::tensor
