@@ -62,15 +62,16 @@ Result<std::unique_ptr<Bpe>> Bpe::build(BpeConfig config) {
     auto it = bpe->config_.vocabulary.find(s);
     return it == bpe->config_.vocabulary.end() ? -1 : it->second;
   };
-  uint32_t rank = 0;
+  uint32_t at = 0;
   for (auto& [left, right] : bpe->config_.merges) {
     TokenId l = id_of(left), r = id_of(right), merged = id_of(left + right);
     if (l < 0 || r < 0 || merged < 0) {
       const std::string missing = l < 0 ? left : r < 0 ? right : left + right;
-      return fail(Code::kInvalidArgument, "merge ", rank, " needs the token ", json_string(replace_invalid_utf8(missing)),
+      return fail(Code::kInvalidArgument, "merge ", at, " needs the token ", json_string(replace_invalid_utf8(missing)),
                   ", which is not in the vocabulary");
     }
-    bpe->table_.put(l, r, {rank++, merged});
+    bpe->table_.put(l, r, {bpe->config_.ranks.empty() ? at : bpe->config_.ranks[at], merged});
+    ++at;
   }
   bpe->config_.merges = {};  // the table has them
   return bpe;

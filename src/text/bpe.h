@@ -64,6 +64,7 @@ struct BpeConfig {
   TokenId unknown = -1;                                     // -1: an unknown character is dropped, as the reference does
   TokenMap vocabulary;                                      // what a word may be made of
   std::vector<std::pair<std::string, std::string>> merges;  // by rank, in the vocabulary's form
+  std::vector<uint32_t> ranks;                              // of the merges, if several may share one; else their order
 };
 
 class Bpe {

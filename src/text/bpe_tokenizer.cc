@@ -37,6 +37,22 @@ std::string bytes_of_alphabet(std::string_view s, bool* in_alphabet) {
   return all ? out : std::string(s);
 }
 
+std::string bytes_of_piece(std::string_view token) {
+  if (token.size() == 6 && token.starts_with("<0x") && token.ends_with('>')) {
+    auto digit = [&](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+    if (int hi = digit(token[3]), lo = digit(token[4]); hi >= 0 && lo >= 0)
+      return std::string(1, static_cast<char>(hi * 16 + lo));
+  }
+  static constexpr std::string_view kMark = "▁";
+  std::string out;
+  for (size_t i = 0; i < token.size();) {
+    bool mark = token.substr(i).starts_with(kMark);
+    out += mark ? ' ' : token[i];
+    i += mark ? kMark.size() : 1;
+  }
+  return out;
+}
+
 bool ends_turn(std::string_view token) {
   static constexpr std::string_view kNames[] = {
       "<|im_end|>", "<|eot_id|>", "<|eom_id|>",    "<|end_of_text|>", "<|endoftext|>",

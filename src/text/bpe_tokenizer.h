@@ -63,6 +63,8 @@ class BpeTokenizer final : public Tokenizer {
 
 // The byte behind each character of the byte-level alphabet: "Ġhello" -> " hello"; the text itself if a character is not of it.
 std::string bytes_of_alphabet(std::string_view vocabulary_form, bool* in_alphabet = nullptr);
+// The output of a SentencePiece-style token: "▁hello" -> " hello", "<0xC3>" -> that byte.
+std::string bytes_of_piece(std::string_view vocabulary_form);
 // End-of-turn tokens that generation must stop at although they are not the EOS, by the names the supported families give them.
 bool ends_turn(std::string_view token);
 

@@ -108,19 +108,7 @@ class Loader {
     return std::string(token);
   }
   std::string output_bytes(std::string_view token) {
-    if (p_.bpe.byte_level) return bytes_of_alphabet(token);
-    if (token.size() == 6 && token.starts_with("<0x") && token.ends_with('>')) {
-      auto digit = [&](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
-      if (int hi = digit(token[3]), lo = digit(token[4]); hi >= 0 && lo >= 0)
-        return std::string(1, static_cast<char>(hi * 16 + lo));
-    }
-    std::string out;
-    for (size_t i = 0; i < token.size();) {
-      bool mark = token.substr(i).starts_with("▁");
-      out += mark ? ' ' : token[i];
-      i += mark ? std::string_view("▁").size() : 1;
-    }
-    return out;
+    return p_.bpe.byte_level ? bytes_of_alphabet(token) : bytes_of_piece(token);
   }
 
   Result<> read_vocabulary(const Json& model) {

@@ -18,11 +18,13 @@ using TokenId = int32_t;
 
 // What GGUF metadata holds (tokenizer.ggml.*); model/ fills it, so text/ knows no file format of weights.
 struct GgufVocab {
-  std::string model;                // "gpt2"
+  std::string model;                // "gpt2", or "llama" for SentencePiece-style BPE
   std::string pre;                  // "llama-bpe", "qwen2", "smollm", "gpt-2", ...
   std::vector<std::string> tokens;  // byte-level alphabet form
   std::vector<int32_t> token_type;  // 1 normal 2 unknown 3 control 4 user-defined 5 unused 6 byte
-  std::vector<std::string> merges;  // "a b"
+  std::vector<std::string> merges;  // "a b"; gpt2 only
+  std::vector<float> scores = {};   // one a token; llama only
+  bool add_space_prefix = true;     // llama only
   TokenId bos = -1, eos = -1, eot = -1, unknown = -1, padding = -1;
   bool add_bos = false, add_eos = false;
 };

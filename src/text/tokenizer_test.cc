@@ -334,6 +334,61 @@ TEST(Tokenizer, SentencePieceStyleJson) {
   EXPECT_EQ(t->decode(*ids, true), "ab é");
 }
 
+// SentencePiece's definition: join the neighbours whose concatenation scores best, leftmost first.
+TEST(Tokenizer, SentencePieceGgufMergesByScore) {
+  const uint64_t seed = 9;
+  Prng prng(seed);
+  for (int round = 0; round < 60; ++round) {
+    GgufVocab v;
+    v.model = "llama";
+    v.unknown = 0;
+    v.add_space_prefix = round % 2 == 0;
+    std::map<std::string, float> score;
+    auto add = [&](const std::string& text, int type) {
+      v.tokens.push_back(text);
+      v.token_type.push_back(type);
+      v.scores.push_back(-static_cast<float>(prng.below(12)));  // ties are part of it
+      if (type == 1) score[text] = v.scores.back();
+    };
+    add("<unk>", 2);
+    for (size_t b = 0; b < 256; ++b) add(cat("<0x", "0123456789ABCDEF"[b / 16], "0123456789ABCDEF"[b % 16], ">"), 6);
+    for (const char* s : {"▁", "a", "b", "é"}) add(s, 1);
+    for (int i = 0; i < 25; ++i) {
+      std::string both = v.tokens[257 + prng.below(v.tokens.size() - 257)] + v.tokens[257 + prng.below(v.tokens.size() - 257)];
+      if (!score.contains(both) && both.size() < 12) add(both, 1);
+    }
+    auto tokens = v.tokens;
+    bool prefix = v.add_space_prefix;
+    auto t = Tokenizer::from_gguf(std::move(v));
+    ASSERT_TRUE(t) << t.error().message;
+    for (size_t length : {1u, 7u, 60u}) {
+      std::string text;
+      std::vector<std::string> want;
+      if (prefix) want.emplace_back("▁");
+      for (size_t i = 0; i < length; ++i) {
+        std::string piece = std::vector<std::string>{" ", "a", "b", "é"}[prng.below(4)];
+        text += piece;
+        want.push_back(piece == " " ? "▁" : piece);
+      }
+      for (;;) {
+        size_t best = want.size();
+        for (size_t i = 0; i + 1 < want.size(); ++i) {
+          auto it = score.find(want[i] + want[i + 1]);
+          if (it != score.end() && (best == want.size() || it->second > score[want[best] + want[best + 1]])) best = i;
+        }
+        if (best == want.size()) break;
+        want[best] += want[best + 1];
+        want.erase(want.begin() + static_cast<ptrdiff_t>(best) + 1);
+      }
+      auto ids = *(*t)->encode(text, false);
+      std::vector<std::string> got;
+      for (TokenId id : ids) got.push_back(tokens[static_cast<size_t>(id)]);
+      EXPECT_EQ(got, want) << "seed " << seed << " round " << round << " " << json_string(text);
+      EXPECT_EQ((*t)->decode(ids, false), text);
+    }
+  }
+}
+
 TEST(Tokenizer, ManyThreadsGetTheSameIds) {
   auto t = Tokenizer::from_gguf(tiny_gguf("llama-bpe"));
   ASSERT_TRUE(t);
