@@ -168,6 +168,21 @@ TEST(Options, EverySpelling) {
   EXPECT_EQ(p->warnings[0], "vLLM flag --tensor-parallel-size is not implemented here and is ignored");
 }
 
+TEST(Options, Durations) {
+  int64_t ms = 5;
+  auto parse = [&](std::string text) -> Result<int64_t> {
+    Options o("p", "", "");
+    o.add_duration("wait", &ms, "");
+    BATON_OK(o.parse({"--wait", text}));
+    return ms;
+  };
+  EXPECT_EQ(*parse("200ms"), 200);
+  EXPECT_EQ(*parse("1m30s"), 90'000);
+  EXPECT_EQ(*parse("0.5s"), 500);
+  EXPECT_EQ(*parse("250"), 250);
+  for (std::string bad : {"", "s", "-1s", "5 s", "1m30", "1e99h", "10x"}) EXPECT_FALSE(parse(bad)) << bad;
+}
+
 TEST(Options, AllErrorsTogether) {
   TestConfig c;
   auto p = table(c).parse({"--port=70000", "--rate", "fast", "--mode", "x", "--what", "--host"});

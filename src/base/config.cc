@@ -62,6 +62,29 @@ Result<double> parse_number(std::string_view text, double min, double max) {
   return v;
 }
 
+Result<int64_t> parse_duration_ms(std::string_view text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}};
+  double total = 0;
+  bool bare = true;  // nothing but a number so far
+  for (std::string_view rest = text; !rest.empty();) {
+    double v = 0;
+    auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), v, std::chars_format::fixed);
+    if (ec != std::errc() || v < 0) break;
+    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+    double scale = rest.empty() && bare ? 1 : 0;
+    for (auto [unit, ms] : kUnits) {
+      if (scale != 0 || !rest.starts_with(unit)) continue;
+      scale = ms;
+      rest.remove_prefix(unit.size());
+    }
+    if (scale == 0) break;
+    bare = false;
+    total += v * scale;
+    if (rest.empty() && total <= 1e15) return std::llround(total);
+  }
+  return fail(Code::kInvalidArgument, "wants a duration such as 200ms, 2s or 1m30s, not '", text, "'");
+}
+
 std::string join(const std::vector<std::string>& parts, std::string_view with) {
   std::string out;
   for (const auto& part : parts) {
@@ -165,6 +188,18 @@ Options& Options::add(std::string name, std::vector<std::string>* target, std::s
     if (first) target->clear();  // what the user says replaces the default
     first = false;
     target->emplace_back(text);
+    return {};
+  };
+  return add(std::move(o));
+}
+
+Options& Options::add_duration(std::string name, int64_t* target_ms, std::string help) {
+  Option o;
+  o.name = std::move(name), o.unit = "duration", o.help = std::move(help);
+  o.get = [target_ms] { return cat(*target_ms, "ms"); };
+  o.default_text = o.get();
+  o.set = [target_ms](std::string_view text) -> Result<> {
+    BATON_TRY(*target_ms, parse_duration_ms(text));
     return {};
   };
   return add(std::move(o));

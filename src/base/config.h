@@ -50,6 +50,8 @@ class Options {
   Options& add(std::string name, std::string* target, std::string help, std::vector<std::string> choices = {});
   Options& add(std::string name, std::vector<std::string>* target,
                std::string help);  // repeatable, or several values after one flag
+  // Go's durations, as charts write them: "200ms", "1m30s"; a bare number is milliseconds.
+  Options& add_duration(std::string name, int64_t* target_ms, std::string help);
   Options& add(Option option);
   // Refine the row added last.
   Options& alias(std::string name);

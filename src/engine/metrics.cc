@@ -1,5 +1,7 @@
 #include "engine/metrics.h"
 
+#include "engine/answer.h"
+
 namespace baton::engine {
 namespace {
 
@@ -26,24 +28,6 @@ Bounds one_two_five(int32_t max) {
     }
   }
   return out;
-}
-
-std::string_view reason(Finish finish) {
-  switch (finish) {
-    case Finish::kStop:
-      return "stop";
-    case Finish::kLength:
-      return "length";
-    case Finish::kAbort:
-      return "abort";
-    case Finish::kError:
-      return "error";
-    case Finish::kCacheThreshold:
-      return "cache_threshold";
-    case Finish::kNone:
-      break;
-  }
-  return "none";
 }
 
 Labels with(Labels labels, const std::string& key, std::string_view value) {
@@ -117,7 +101,7 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
       metrics_(m),
       labels_(maker(m, c).labels) {
   for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
-    finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", reason(f)));
+    finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", finish_name(f)));
   }
   Labels cache = labels_;
   cache["block_size"] = std::to_string(c.block_tokens);

@@ -1,51 +1,10 @@
 #include "gateway/config.h"
 
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <utility>
 
 namespace baton::gateway {
 namespace {
-
-// Go's durations, as the picker's flags are written in charts ("50ms", "2s", "1m30s"); a bare number is milliseconds.
-Result<int64_t> parse_duration_ms(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 4> kUnits = {
-      {{"ms", 1.0}, {"s", 1'000.0}, {"m", 60'000.0}, {"h", 3'600'000.0}}};
-  double total = 0;
-  std::string_view rest = text;
-  bool any = false;
-  while (!rest.empty()) {
-    double v = 0;
-    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), v, std::chars_format::fixed);
-    if (error != std::errc() || v < 0) break;
-    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
-    double scale = rest.empty() && !any ? 1.0 : 0.0;
-    for (const auto& [unit, ms] : kUnits) {
-      if (scale == 0.0 && rest.starts_with(unit)) {
-        scale = ms;
-        rest.remove_prefix(unit.size());
-      }
-    }
-    if (scale == 0.0) break;
-    total += v * scale;
-    any = true;
-    if (rest.empty() && total <= 1e15) return std::llround(total);
-  }
-  return fail(Code::kInvalidArgument, "wants a duration such as 50ms, 2s or 1m, not '", text, "'");
-}
-
-Option duration(std::string name, int64_t* target, std::string help) {
-  Option option;
-  option.name = std::move(name), option.unit = "duration", option.help = std::move(help);
-  option.get = [target] { return cat(*target, "ms"); };
-  option.default_text = option.get();
-  option.set = [target](std::string_view text) -> Result<> {
-    BATON_TRY(*target, parse_duration_ms(text));
-    return {};
-  };
-  return option;
-}
 
 constexpr std::array<std::pair<std::string_view, route::PickerKind>, 3> kPickers = {
     {{"max-score-picker", route::PickerKind::kMaxScore},
@@ -110,10 +69,9 @@ Options gateway_options(GatewayConfig& c) {
       .add("endpoints", &c.endpoints_file,
            "YAML or JSON file of endpoints (llm-d's file-discovery schema), followed as it changes")
       .add("pool-name", &c.pool_name, "name of the pool in metrics")
-      .add(
-          duration("refresh-metrics-interval", &c.refresh_metrics_interval_ms, "between two looks at a busy endpoint's /metrics"))
-      .add(duration("metrics-staleness-threshold", &c.metrics_staleness_threshold_ms,
-                    "older numbers of an endpoint count against it"));
+      .add_duration("refresh-metrics-interval", &c.refresh_metrics_interval_ms, "between two looks at a busy endpoint's /metrics")
+      .add_duration("metrics-staleness-threshold", &c.metrics_staleness_threshold_ms,
+                    "older numbers of an endpoint count against it");
   o.group("Picking")
       .add("scorers", &c.scorers, "SCORER=WEIGHT,... for decode workers")
       .add("prefill-scorers", &c.prefill_scorers, "the same for prefill workers; empty = as --scorers")
@@ -132,9 +90,9 @@ Options gateway_options(GatewayConfig& c) {
            route::kRankedMax)
       .add("max-concurrent-requests", &c.concurrent_requests_max, "requests", "over it: 429 with Retry-After", 1, 1'000'000)
       .add("max-body-bytes", &c.body_bytes_max, "bytes", "over it: 413", 1, int64_t{1} << 32)
-      .add(duration("connect-timeout", &c.connect_timeout_ms, "to a worker"))
-      .add(duration("first-byte-timeout", &c.first_byte_timeout_ms, "from a worker, queueing and prefill included"))
-      .add(duration("idle-timeout", &c.idle_timeout_ms, "between two pieces of a worker's answer"));
+      .add_duration("connect-timeout", &c.connect_timeout_ms, "to a worker")
+      .add_duration("first-byte-timeout", &c.first_byte_timeout_ms, "from a worker, queueing and prefill included")
+      .add_duration("idle-timeout", &c.idle_timeout_ms, "between two pieces of a worker's answer");
   o.group("Log").add("log-level", &c.log_level, "least severe line written", {"debug", "info", "warn", "error", "off"});
   o.unknown_is_warning("llm-d EPP");
   return o;

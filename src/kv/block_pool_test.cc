@@ -127,6 +127,24 @@ struct NaivePool {
   }
 };
 
+// Looks up a random chain, checks the hit against the plain pool, and takes references on it.
+void prefix_hit(BlockPool& pool, NaivePool& naive, Prng& prng, uint64_t hashes, Blocks& hit) {
+  std::vector<BlockHash> want;
+  for (uint64_t i = prng.below(4); i > 0; --i) want.push_back(hash_of(prng.below(hashes)));
+  hit = pool.lookup(want);
+  size_t expected = 0;
+  while (expected < want.size() && naive.has(want[expected])) ++expected;
+  ASSERT_EQ(hit.size(), expected);
+  for (size_t i = 0; i < hit.size(); ++i) ASSERT_EQ(naive.hash.at(hit[i]), want[i]);
+  std::ranges::sort(hit);
+  hit.erase(std::unique(hit.begin(), hit.end()), hit.end());
+  ASSERT_EQ(pool.free_among(hit), std::ranges::count_if(hit, [&](BlockId b) { return naive.refs[b] == 0; }));
+  pool.ref(hit);
+  for (BlockId b : hit) {
+    if (naive.refs[b]++ == 0) naive.free.remove(b);
+  }
+}
+
 void random_run(uint64_t seed) {
   SCOPED_TRACE(seed);
   Prng prng(seed);
@@ -152,24 +170,10 @@ void random_run(uint64_t seed) {
         held.push_back(*got);
         break;
       }
-      case 1: {  // a prefix hit
-        std::vector<BlockHash> want;
-        for (uint64_t i = prng.below(4); i > 0; --i) want.push_back(hash_of(prng.below(hashes)));
-        Blocks hit = pool.lookup(want);
-        size_t expected = 0;
-        while (expected < want.size() && naive.has(want[expected])) ++expected;
-        ASSERT_EQ(hit.size(), expected);
-        for (size_t i = 0; i < hit.size(); ++i) ASSERT_EQ(naive.hash.at(hit[i]), want[i]);
-        std::ranges::sort(hit);
-        hit.erase(std::unique(hit.begin(), hit.end()), hit.end());
-        ASSERT_EQ(pool.free_among(hit), std::ranges::count_if(hit, [&](BlockId b) { return naive.refs[b] == 0; }));
-        pool.ref(hit);
-        for (BlockId b : hit) {
-          if (naive.refs[b]++ == 0) naive.free.remove(b);
-        }
-        held.push_back(hit);
+      case 1:
+        held.emplace_back();
+        prefix_hit(pool, naive, prng, hashes, held.back());
         break;
-      }
       case 2: {
         if (held.empty()) break;
         size_t i = prng.below(held.size());

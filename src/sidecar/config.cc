@@ -1,42 +1,9 @@
 #include "sidecar/config.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 namespace baton::sidecar {
 namespace {
-
-// Go's durations, as manifests write them: "200ms", "1m30s"; a bare number is milliseconds.
-Result<int64_t> parse_duration_ms(std::string_view text) {
-  static constexpr std::pair<std::string_view, double> kUnits[] = {{"ms", 1.0}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}};
-  double total_ms = 0;
-  for (std::string_view rest = text; !rest.empty();) {
-    double v = 0;
-    auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), v, std::chars_format::fixed);
-    if (ec != std::errc() || v < 0) break;
-    bool bare = rest.data() == text.data() && end == text.data() + text.size();
-    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
-    auto unit = std::ranges::find_if(kUnits, [&](const auto& u) { return rest.starts_with(u.first); });
-    if (unit == std::end(kUnits) && !bare) break;
-    total_ms += bare ? v : v * unit->second;
-    if (!bare) rest.remove_prefix(unit->first.size());
-    if (rest.empty() && total_ms <= 1e12) return std::llround(total_ms);
-  }
-  return fail(Code::kInvalidArgument, "wants a duration such as 200ms, 2s or 1m, not '", text, "'");
-}
-
-Option duration(std::string name, int64_t* target, std::string help) {
-  Option option;
-  option.name = std::move(name), option.unit = "duration", option.help = std::move(help);
-  option.get = [target] { return cat(*target, "ms"); };
-  option.default_text = option.get();
-  option.set = [target](std::string_view text) -> Result<> {
-    BATON_TRY(*target, parse_duration_ms(text));
-    return {};
-  };
-  return option;
-}
 
 // A flag whose only value we can serve is its default here.
 Option only_default(SidecarConfig& c, std::string name, std::string value, std::string instead) {
@@ -128,7 +95,7 @@ Options sidecar_options(SidecarConfig& c) {
       .add("metrics-port", &c.metrics_port, "port", "serve /metrics here; 0 = off", 0, 65535)
       .add("io-threads", &c.io_threads, "threads", "threads that accept and forward", 1, 64)
       .add("max-body-bytes", &c.body_bytes_max, "bytes", "over it: 413", 1, int64_t{1} << 32)
-      .add(duration("drain-timeout", &c.drain_timeout_ms, "wait this long for running requests at the end"));
+      .add_duration("drain-timeout", &c.drain_timeout_ms, "wait this long for running requests at the end");
   o.group("Engine")
       .add("model-server-port", &c.model_server_port, "port", "the local decode engine", 1, 65535)
       .alias("vllm-port")
@@ -143,10 +110,10 @@ Options sidecar_options(SidecarConfig& c) {
            "host "
            "of the header, then local; error = the client gets the failure, as llm-d does",
            {"local", "next", "error"})
-      .add(duration("prefill-timeout", &c.prefill_timeout_ms, "for one prefill, its queueing included; 0 = none"))
+      .add_duration("prefill-timeout", &c.prefill_timeout_ms, "for one prefill, its queueing included; 0 = none")
       .add("prefill-max-retries", &c.prefill_max_retries, "attempts", "further attempts at the same host on 502, 503, 504", 0,
            100)
-      .add(duration("prefill-retry-backoff", &c.prefill_retry_backoff_ms, "before each of them"))
+      .add_duration("prefill-retry-backoff", &c.prefill_retry_backoff_ms, "before each of them")
       .add("enable-prefiller-sampling", &c.prefiller_sampling, "start at a random host of the header instead of the first")
       .env("ENABLE_PREFILLER_SAMPLING")
       .add("kv-params-trust", &c.kv_params_trust,
