@@ -201,7 +201,7 @@ void Engine::Impl::stop() {
     transfer_news.wait_for(lock, std::chrono::milliseconds(deadline - clock.now_ms()), [&] { return node->grants_live() == 0; });
   }
   if (loop) loop->stop();
-  if (node) node->set_wakeup({});
+  node.reset();  // joins the thread that may still be calling loop->wake()
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
