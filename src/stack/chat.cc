@@ -137,7 +137,7 @@ void Session::show_cost(const Answer& a) const {
   double decode_s = a.total_s - a.ttft_s;
   std::string line =
       fmt::format("{} prompt tokens, {} written, {:.0f} ms to the first", a.prompt_tokens, a.output_tokens, a.ttft_s * 1e3);
-  if (a.output_tokens > 1 && decode_s > 0)
+  if (a.output_tokens > 1 && decode_s > 0.01)
     line += fmt::format(", then {:.0f} tokens/s", static_cast<double>(a.output_tokens - 1) / decode_s);
   if (auto prefill = field_of(a.worker, "prefill"); !prefill.empty()) line += cat("\nread by     ", prefill);
   if (auto decode = field_of(a.worker, "decode"); !decode.empty()) line += cat("\nwritten by  ", decode);
