@@ -86,9 +86,10 @@ void check_family(const fs::path& dir) {
     if (*got != want && ++different <= 5) {
       ADD_FAILURE() << "text " << texts << " " << json_string(text.substr(0, 200)) << ' ' << difference(t, *got, want);
     }
+    bool text_right = t.decode(want, false) == decoded && streamed(t, want) == decoded;
     EXPECT_EQ(t.decode(want, false), decoded) << "text " << texts;
     EXPECT_EQ(streamed(t, want), decoded) << "text " << texts;
-    if (::testing::Test::HasNonfatalFailure() && different == 0) return;
+    if (!text_right) return;
   }
   EXPECT_EQ(different, 0u) << "of " << texts << " texts";
   EXPECT_GE(bytes, 1'000'000u);

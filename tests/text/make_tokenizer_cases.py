@@ -106,8 +106,9 @@ FAMILIES = {
             special("<both>", lstrip=True, rstrip=True),
             AddedToken("word", single_word=True, normalized=False),
             AddedToken("<endless>", normalized=False),
-            # ASCII: the reference decodes an added token's é as the byte 0xe9, which we do not imitate
-            AddedToken("Strasse", normalized=True),
+            # ASCII: the reference decodes an added token's é as the byte 0xe9, which we do not imitate; lower case: its newer
+            # versions decode to the normalised form, its older ones to the form as written
+            AddedToken("strasse", normalized=True),
             AddedToken("foo bar", normalized=True, lstrip=True),
         ],
         None,
@@ -118,7 +119,7 @@ ADDED_TEXT = sorted({t.content for family in FAMILIES.values() for t in family[2
 
 PROSE = [
     "The quick brown fox jumps over the lazy dog. It's what they've always done, isn't it? I'll say: WE'RE DONE, y'all'd've.",
-    "Der schnelle braune Fuchs springt über den faulen Hund; Straße, Größe, Öl. L'été, où êtes-vous? ¿Qué pasó mañana?",
+    "Der schnelle braune Fuchs springt über den faulen Hund; Straße, STRASSE, Strassen, Größe, Öl. L'été, où êtes-vous? ¿Qué pasó mañana?",
     "Быстрая коричневая лиса прыгает через ленивую собаку. Γρήγορη καφέ αλεπού. Шәһәр, ғылым.",
     "敏捷的棕色狐狸跳过了懒狗。素早い茶色の狐がのろまな犬を飛び越える。빠른 갈색 여우가 게으른 개를 뛰어넘는다.",
     "الثعلب البني السريع يقفز فوق الكلب الكسول. השועל החום המהיר קופץ מעל הכלב העצלן. روباه قهوه‌ای",
