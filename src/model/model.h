@@ -18,7 +18,7 @@
 namespace baton::model {
 
 struct LoadOptions {
-  int threads = 0;                       // 0 = all cores
+  int threads = 0;                       // 0 = all cores; engines that share a machine should share them out
   std::string isa = "auto";              // auto, avx512, avx2, plain
   bool pin_threads = false;              // keep worker threads on a CPU each; for a machine that runs nothing else
   int block_tokens = 16;

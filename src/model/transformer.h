@@ -1,8 +1,8 @@
 #pragma once
 // Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps
 // activations in L2; each slice runs through all layers on the whole thread team, in phases (tensor/threads.h):
-//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x | [norm, quantise] gate, up, silu *
-//   | [quantise] down, += x
+//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x |
+//   [norm, quantise] gate, up, silu * | [quantise] down, += x
 // A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
 // itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
 // is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.

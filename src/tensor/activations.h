@@ -1,9 +1,8 @@
 #pragma once
 // Activations: the rows that enter a linear layer, in the forms its weights want. Each form is made once, by Ops::prepare, and
 // read by every thread. A row depends on its own values alone, so results cannot depend on the batch.
-//   i8:   x = d * q, q = round(x / d) in -127..127, d = max|x| / 127, for each 32 inputs; four rows lie together, so that a
-//   kernel
-//         reaches the rows of a tile at constant offsets:  q8[row / 4][input / 32].q[row % 4][input % 32]
+//   i8:   for each 32 inputs x = d * q, q = round(x / d), d = max|x| / 127:  q8[row / 4][input / 32].q[row % 4][input % 32]
+//         (four rows lie together, so that a kernel reaches the rows of a tile at constant offsets)
 //   bf16: x rounded to nearest even, [rows][cols]      f32: x, [rows][cols]
 // cols is padded to a multiple of 32 with zeros; the last group of four rows may be partly unset. The view owns nothing.
 #include <cstdint>

@@ -60,8 +60,6 @@ struct Ops {
   void (*prepare)(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   void (*silu_mul)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
-  // Rotates 16 packed outputs (8 first halves, 8 second halves of rotary pairs) in place; cos, sin of those 8 pairs.
-  // Not a table entry: see rotate16() in model/, it is too small to dispatch.
 
   // Stores dims [dim, dim + n) of one token's K (or V) head.
   void (*store_k)(const KvView& kv, int64_t token, int dim, const float* x, int n);
