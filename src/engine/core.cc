@@ -194,9 +194,10 @@ void Core::start_fetch(sched::RemoteFetch fetch) {
   BATON_CHECK(seq && seq->group->submission.remote);
   mark_scheduled(*seq);
   seq->fetch_ns = clock_.now_ns();
-  if (fetch.n_tokens == 0) {  // all of it hit here
+  if (fetch.n_tokens == 0) {  // every full block is here; what is left is an ordinary step of this very plan
     seq->group->grant.decline();
-    remote_ready(*seq, seq->group->submission.remote->n_tokens, std::nullopt);
+    seq->fetched_ns = seq->fetch_ns;
+    seq->remote_used = true;
     return;
   }
   const RemotePrompt& remote = *seq->group->submission.remote;

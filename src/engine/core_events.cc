@@ -125,6 +125,7 @@ void Core::end(Sequence& seq, Finish finish, TokenEvent event) {
   if (seq.group->submission.prefill_leg && node_) offer(seq, event);
   scheduler_.finish(id);
   observe_end(seq, finish);
+  update_gauges();  // who has the answer and then scrapes must find its blocks gone
   seq.group->submission.out->push(std::move(event));
   drop(id);
 }
