@@ -58,12 +58,14 @@ build() {
 # python_peers: a virtual environment with the clients and references that tests talk to; never needed to build or run.
 python_peers() {
   local stamp
-  stamp=$(sha256sum tools/python-peers | cut -d' ' -f1)
+  local data=trl==1.16.0  # installed alone: it brings 72 real chat templates as files, none of its code runs
+  stamp=$(sha256sum tools/python-peers | cut -d' ' -f1)-$data
   if [ "$(cat build/venv/stamp 2>/dev/null)" = "$stamp" ]; then note "Python peers are there"; return; fi
   note "installing Python peers into build/venv: $(grep -v '^#' tools/python-peers | tr '\n' ' ')"
   rm -rf build/venv
   /usr/bin/python3 -m venv build/venv
   build/venv/bin/pip install -q --disable-pip-version-check -r tools/python-peers
+  build/venv/bin/pip install -q --disable-pip-version-check --no-deps $data
   echo "$stamp" >build/venv/stamp
 }
 mkdir -p build
