@@ -183,6 +183,8 @@ Result<> Engine::Impl::start() {
   serving.clock = &clock;
   serving.layout_id = parts.model->kv_layout().id();
   serving.kv_transfer = node != nullptr;
+  serving.node = node.get();
+  serving.started_ms = clock.now_ms();
   loop->start();
   server = std::make_unique<net::Server>(
       net::ServerOptions{.host = config.host, .port = config.port, .threads = config.io_threads, .server_name = {}},

@@ -1,9 +1,11 @@
 #include "engine/frontend.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/prng.h"
 #include "engine/generate.h"
+#include "engine/limits.h"
 #include "engine/prepare.h"
 #include "wire/errors.h"
 #include "wire/openai_response.h"
@@ -60,8 +62,19 @@ Task<> one_model(const Serving& s, std::string name, ResponseWriter& out) {
   co_await out.send(Response::json(200, wire::model_card(card(s, name))));
 }
 
+// Ready once every configured KV peer was reached or refused us, so that no request meets a handshake. A peer that stays away
+// holds readiness up for kPeersWaitMs, and none does later on.
+bool peers_settled(const Serving& s) {
+  if (!s.node || s.peers_settled) return true;
+  const std::vector<transfer::PeerStatus> peers = s.node->peers();
+  const bool all = std::all_of(peers.begin(), peers.end(), [](const auto& p) { return p.state != "connecting"; });
+  if ((all && peers.size() >= s.config->kv_peers.size()) || s.clock->now_ms() > s.started_ms + kPeersWaitMs)
+    s.peers_settled = true;
+  return s.peers_settled;
+}
+
 Task<> health(const Serving& s, Request&, ResponseWriter& out) {
-  co_await out.send(Response{.status = s.loop->alive() ? 200 : 503, .headers = {}, .body = {}});
+  co_await out.send(Response{.status = s.loop->alive() && peers_settled(s) ? 200 : 503, .headers = {}, .body = {}});
 }
 
 Task<> version(const Serving&, Request&, ResponseWriter& out) {

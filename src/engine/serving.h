@@ -11,6 +11,7 @@
 #include "model/config.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
+#include "transfer/transfer.h"
 
 namespace baton::engine {
 
@@ -25,6 +26,9 @@ struct Serving {
   std::string layout_id;
   int32_t max_model_len = 0;
   bool kv_transfer = false;
+  const transfer::TransferNode* node = nullptr;  // nullptr: P/D is off
+  int64_t started_ms = 0;
+  mutable std::atomic<bool> peers_settled{false};
   mutable std::atomic<int> in_flight{0};
 
   const std::string& name() const { return config->served_model_names.front(); }
