@@ -53,13 +53,14 @@ def main():
     p.add_argument("--rounds", type=int, default=15)
     p.add_argument("--transport", default="shm,tcp")
     p.add_argument("--threads", default="2")
+    p.add_argument("--engine-arg", action="append", default=[], help="a further flag of every engine; --num-gpu-blocks-override=400 reuses blocks soon")
     a = p.parse_args()
     harness.BIN, harness.MODEL = os.path.realpath(a.bin), os.path.realpath(a.model)
     copy = memcpy_gb_s()
     print(f"memcpy here: {copy:.1f} GB/s; {a.rounds} interleaved rounds, medians; {a.threads} threads an engine")
     print(f"{'tokens':>6} {'path':>5} {'aggregated':>11} {'P/D':>9} {'hand-over':>10} {'transfer':>9} {'MiB':>6} {'bytes/memcpy':>13}")
     for transport in a.transport.split(","):
-        with Stack(0, 1, args=["--threads", a.threads]) as one, Stack(1, 1, args=["--threads", a.threads, "--kv-transport", transport]) as two:
+        with Stack(0, 1, args=["--threads", a.threads], engine_args=a.engine_arg) as one, Stack(1, 1, args=["--threads", a.threads, "--kv-transport", transport], engine_args=a.engine_arg) as two:
             decode = two.engine_port("decode-0")
             for tokens in map(int, a.tokens.split(",")):
                 alone, split, transfer = [], [], []
