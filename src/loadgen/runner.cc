@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/json.h"
 #include "loadgen/limits.h"
 #include "net/mailbox.h"
 #include "wire/headers.h"
@@ -73,15 +72,20 @@ net::Task<Result<std::string>> Runner::find_model() {
   }
 }
 
+// The answer to a JSON POST; kUnimplemented if the server does not offer the path.
+net::Task<Result<Json>> Runner::post_json(std::string path, const JsonWriter& body) {
+  net::Call request = call("POST", path);
+  request.headers.set("Content-Type", "application/json");
+  request.body = body.text();
+  BATON_CO_TRY(const net::Response response, co_await client_.fetch(std::move(request)));
+  if (response.status != 200) co_return fail(Code::kUnimplemented, path, " answers ", response.status);
+  co_return parse_json(response.body);
+}
+
 net::Task<Result<std::vector<int64_t>>> Runner::tokenize(const std::string& text) {
   JsonWriter w;
   w.object().field("model", model_).field("prompt", text).field("add_special_tokens", false).end();
-  net::Call request = call("POST", "/tokenize");
-  request.headers.set("Content-Type", "application/json");
-  request.body = w.text();
-  BATON_CO_TRY(const net::Response response, co_await client_.fetch(std::move(request)));
-  if (response.status != 200) co_return fail(Code::kUnimplemented, "/tokenize answers ", response.status);
-  BATON_CO_TRY(const Json root, parse_json(response.body));
+  BATON_CO_TRY(const Json root, co_await post_json("/tokenize", w));
   const Json* tokens = root.find("tokens");
   if (tokens == nullptr || !tokens->is_array()) co_return fail(Code::kInternal, "/tokenize gives no tokens");
   std::vector<int64_t> out;
@@ -94,12 +98,7 @@ net::Task<Result<std::string>> Runner::detokenize(std::span<const int64_t> token
   w.object().field("model", model_).key("tokens").array();
   for (int64_t token : tokens) w.value(token);
   w.end().end();
-  net::Call request = call("POST", "/detokenize");
-  request.headers.set("Content-Type", "application/json");
-  request.body = w.text();
-  BATON_CO_TRY(const net::Response response, co_await client_.fetch(std::move(request)));
-  if (response.status != 200) co_return fail(Code::kUnimplemented, "/detokenize answers ", response.status);
-  BATON_CO_TRY(const Json root, parse_json(response.body));
+  BATON_CO_TRY(const Json root, co_await post_json("/detokenize", w));
   const Json* prompt = root.find("prompt");
   if (prompt == nullptr || !prompt->is_string()) co_return fail(Code::kInternal, "/detokenize gives no prompt");
   co_return prompt->text;

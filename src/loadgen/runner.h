@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "loadgen/answer.h"
 #include "loadgen/bench.h"
 #include "loadgen/workload.h"
@@ -26,6 +27,7 @@ class Runner {
 
  private:
   net::Call call(std::string method, std::string path) const;
+  net::Task<Result<Json>> post_json(std::string path, const JsonWriter& body);
   net::Task<Result<std::vector<int64_t>>> tokenize(const std::string& text);
   net::Task<Result<std::string>> detokenize(std::span<const int64_t> tokens);
   net::Task<bool> align_one(Prompt& prompt, Prng prng);

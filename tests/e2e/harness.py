@@ -26,6 +26,8 @@ class Stack:
         self.port = urllib.parse.urlparse(self.url).port
         self.dir = f"{self.state}/{self.port}"
         self.endpoints = {e["name"]: e for e in json.load(open(f"{self.dir}/endpoints.json"))["endpoints"]}
+        # Every worker is healthy; the gateway may learn of the last one a moment later, and would use another until then.
+        wait_for(lambda: total(self.port, "baton_gateway_endpoint_up") == len(self.endpoints), 10, "the gateway to know every worker")
         return self
 
     def __exit__(self, *exc):
