@@ -1,6 +1,8 @@
 #pragma once
 // ClusterState: everything the picker learns from outside about its pool, whole and immutable; each source (file, Kubernetes)
-// publishes a new one per change. Source: facts sheet "epp" 4.1, 6.
+// publishes a new one per change, and none where nothing changed. An error of the source never takes members away: only what the
+// source says does. The age of what is known is the source's business (KubernetesDiscovery::status()).
+// Source: facts sheet "epp" 4.1, 6.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -38,6 +40,7 @@ struct ClusterState {
   uint64_t generation = 0;
   bool synced = false;           // pool and pods were read once; before it the picker is not ready
   std::string pool, pool_namespace;
+  std::string pool_group;        // API group the pool was found in; "" without an InferencePool
   std::string app_protocol;      // "" or "http", "kubernetes.io/h2c"
   std::vector<Member> members;
   std::vector<Objective> objectives;
