@@ -10,6 +10,7 @@ namespace baton::cost {
 
 struct LinearCost {
   double fixed_us = 0, per_token_us = 0, per_ctx_us = 0;
+  bool operator==(const LinearCost&) const = default;
   double step_us(int64_t new_tokens, double mean_context) const {
     return fixed_us + static_cast<double>(new_tokens) * (per_token_us + per_ctx_us * mean_context / 1024.0);
   }
@@ -17,12 +18,14 @@ struct LinearCost {
 
 struct LinkCost {  // KV hand-over between two workers
   double latency_us = 0, bytes_per_us = 1e4;
+  bool operator==(const LinkCost&) const = default;
   double transfer_us(int64_t bytes) const { return latency_us + static_cast<double>(bytes) / bytes_per_us; }
 };
 
 struct WorkerCost {
   LinearCost prefill, decode;
   int64_t kv_bytes_per_token = 0;
+  bool operator==(const WorkerCost&) const = default;
 };
 
 struct WorkerLoad {

@@ -163,6 +163,14 @@ std::string_view why_name(Why why) {
       return "decode-serves-both";
     case Why::kPrefillServesAll:
       return "prefill-serves-all";
+    case Why::kSingle:
+      return "single";
+    case Why::kNotAllowed:
+      return "remote-prefill-not-allowed";
+    case Why::kCheaperLocal:
+      return "cheaper-local";
+    case Why::kSplit:
+      return "split";
   }
   return "";
 }
@@ -182,9 +190,9 @@ Result<Decision> pick(const Snapshot& snapshot, const RouteRequest& request, con
   };
   Decision decision;
 
-  Candidates decoders = filter(snapshot, request, [](Role role) { return role != Role::kPrefill; });
+  Candidates decoders = filter(snapshot, request, decodes);
   const bool prefill_serves_all = decoders.count == 0 && config.prefill_may_decode;
-  if (prefill_serves_all) decoders = filter(snapshot, request, [](Role) { return true; });
+  if (prefill_serves_all) decoders = filter(snapshot, request, [](Role role) { return decodes(role) || prefills(role); });
   if (decoders.count == 0) return nothing_usable(snapshot, request);
   input.candidates = decoders.all();
   const Scored decode = rank(input, config.decode, config.picker, prng);
@@ -198,11 +206,11 @@ Result<Decision> pick(const Snapshot& snapshot, const RouteRequest& request, con
   if (!wants_remote_prefill(config, request.prompt_tokens, decision.decode_cached_tokens)) {
     return decision.why = Why::kCachedOrShort, decision;
   }
-  Candidates prefillers = filter(snapshot, request, [](Role role) { return role == Role::kPrefill; });
+  Candidates prefillers = filter(snapshot, request, [](Role role) { return prefills(role) && !decodes(role); });
   if (prefillers.count == 0) {
     // An aggregated worker prefills for itself; sending its prompt to another aggregated worker would only add a hand-over.
-    if (snapshot.endpoints[decision.decode].role == Role::kBoth) return decision.why = Why::kDecodeServesBoth, decision;
-    prefillers = filter(snapshot, request, [](Role role) { return role == Role::kBoth; });
+    if (prefills(snapshot.endpoints[decision.decode].role)) return decision.why = Why::kDecodeServesBoth, decision;
+    prefillers = filter(snapshot, request, prefills);
   }
   if (prefillers.count == 0) return decision.why = Why::kNoPrefillEndpoint, decision;
   input.candidates = prefillers.all();

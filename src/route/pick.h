@@ -17,6 +17,7 @@
 #include "route/endpoint.h"
 #include "route/prefix_index.h"
 #include "route/scorer.h"
+#include "route/verdict.h"
 
 namespace baton::route {
 
@@ -52,23 +53,6 @@ struct RouteRequest {
   bool subset_given = false;            // then only endpoints whose host is in `subset`; empty = none
   std::span<const std::string> subset;  // hosts, or host:port of which the port is ignored (as llm-d does)
   std::bitset<kEndpointsMax> excluded;  // by index: tried before and failed
-};
-
-// Why there is, or is no, remote prefill.
-enum class Why : uint8_t {
-  kRemotePrefill,  // the decider wants it and a worker is there
-  kDeciderNever,
-  kCachedOrShort,      // too few uncached tokens to pay for a hand-over
-  kNoPrefillEndpoint,  // decode prefills by itself
-  kDecodeServesBoth,   // no dedicated prefill worker, and the decode worker is an aggregated one
-  kPrefillServesAll,   // no decode worker lives: a prefill worker answers whole requests
-};
-std::string_view why_name(Why why);
-
-struct Ranked {
-  std::array<uint16_t, kRankedMax> index{};
-  int count = 0;
-  std::span<const uint16_t> all() const { return {index.data(), static_cast<size_t>(count)}; }
 };
 
 struct Decision {
