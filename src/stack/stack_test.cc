@@ -256,6 +256,15 @@ TEST(Status, ReadsTheSamplesItShows) {
   EXPECT_EQ(w.kv_usage, 0.25);
 }
 
+TEST(Status, CountsTheEndpointsARouterCanUse) {
+  EXPECT_EQ(endpoints_up(""), 0);
+  EXPECT_EQ(
+      endpoints_up("# TYPE baton_gateway_endpoint_up gauge\nbaton_gateway_endpoint_up{endpoint=\"a:1\"} 1\n"
+                   "baton_gateway_endpoint_up{endpoint=\"b:1\",pool=\"p\"} 1.0\nbaton_gateway_endpoint_up{endpoint=\"c:1\"} 0\n"
+                   "baton_gateway_endpoint_inflight_requests{endpoint=\"a:1\"} 1"),
+      2);
+}
+
 TEST(Url, Parses) {
   auto u = parse_url("http://[::1]:81/v1");
   ASSERT_TRUE(u);

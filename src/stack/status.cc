@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 
@@ -31,6 +32,16 @@ void read_metrics(std::string_view text, WorkerStatus& out) {
   out.kv_usage = sample(text, "vllm:kv_cache_usage_perc", out.kv_usage);
   out.prompt_tokens = sample(text, "vllm:prompt_tokens_total", out.prompt_tokens);
   out.generated_tokens = sample(text, "vllm:generation_tokens_total", out.generated_tokens);
+}
+
+int endpoints_up(std::string_view text) {
+  int up = 0;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    up += line.starts_with("baton_gateway_endpoint_up{") && (line.ends_with("} 1") || line.ends_with("} 1.0"));
+  }
+  return up;
 }
 
 void StatusView::erase() {

@@ -16,6 +16,8 @@ struct WorkerStatus {
 
 // Reads the few samples the status shows out of Prometheus text; absent ones stay.
 void read_metrics(std::string_view text, WorkerStatus& out);
+// Endpoints that a router's text says it can send requests to.
+int endpoints_up(std::string_view text);
 
 class StatusView {
  public:

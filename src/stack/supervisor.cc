@@ -66,7 +66,7 @@ class Supervisor {
     url_ = cat("http://", config_.host, ":", plan.router_port);
   }
 
-  // on_ready is called once, when every worker first answered its health check.
+  // on_ready is called once, when every worker answered its health check and the router knows them all.
   Result<> run(const std::function<void()>& on_ready);
 
  private:
@@ -78,6 +78,11 @@ class Supervisor {
   bool all_ready() const {
     return std::all_of(workers_.begin(), workers_.end(), [](const Worker& w) { return w.status.state == "ready"; });
   }
+  int endpoints() const {
+    return static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [this](const Worker& w) {
+      return config_.prefill > 0 ? w.spec.role == Role::kPrefill || w.spec.role == Role::kSidecar : w.status.is_engine;
+    }));
+  }
   void say(const std::string& line) { view_.event(line); }
   void draw();
 
@@ -87,7 +92,7 @@ class Supervisor {
   StatusView view_;
   std::vector<Worker> workers_;
   int signals_ = -1;
-  bool ready_told_ = false;
+  bool ready_told_ = false, router_knows_all_ = false;
   int64_t began_ms_ = 0, health_at_ms_ = 0;
 };
 
@@ -151,10 +156,13 @@ void Supervisor::check_health() {
       } else if (!ok && w.status.state == "ready") {
         w.status.state = "not answering";
       }
-      if (!ok || !w.status.is_engine) continue;
+      const bool ask_router = w.spec.role == Role::kRouter && !ready_told_;
+      if (!ok || !(w.status.is_engine || ask_router)) continue;
       net::Call metrics{.host = config_.host, .port = w.spec.port, .target = "/metrics", .headers = {}, .body = {}};
       metrics.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-      if (auto m = co_await client.fetch(std::move(metrics))) read_metrics(m->body, w.status);
+      auto m = co_await client.fetch(std::move(metrics));
+      if (m && ask_router) router_knows_all_ = endpoints_up(m->body) == endpoints();
+      if (m && w.status.is_engine) read_metrics(m->body, w.status);
     }
   });
 }
@@ -220,10 +228,10 @@ Result<> Supervisor::run(const std::function<void()>& on_ready) {
     }
     if (now >= health_at_ms_ && !stopping) {
       check_health();
-      health_at_ms_ = clock_.now_ms() + (all_ready() ? 1000 : 100);
+      health_at_ms_ = clock_.now_ms() + (ready_told_ && all_ready() ? 1000 : 100);
       draw();
     }
-    if (all_ready() && !ready_told_) {
+    if (all_ready() && router_knows_all_ && !ready_told_) {
       ready_told_ = true;
       say(cat("stack ready: ", url_, "  logs: ", dir_));
       on_ready();

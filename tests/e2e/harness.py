@@ -26,8 +26,6 @@ class Stack:
         self.port = urllib.parse.urlparse(self.url).port
         self.dir = f"{self.state}/{self.port}"
         self.endpoints = {e["name"]: e for e in json.load(open(f"{self.dir}/endpoints.json"))["endpoints"]}
-        # Every worker is healthy; the gateway may learn of the last one a moment later, and would use another until then.
-        wait_for(lambda: total(self.port, "baton_gateway_endpoint_up") == len(self.endpoints), 10, "the gateway to know every worker")
         return self
 
     def __exit__(self, *exc):
@@ -47,7 +45,7 @@ class Stack:
 
     def children(self):
         """{worker name: (pid, argv)} of the processes that run now."""
-        out = {}
+        found = []
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             try:
                 stat = open(f"/proc/{pid}/stat").read()
@@ -55,31 +53,22 @@ class Stack:
             except OSError:
                 continue
             if int(stat.rsplit(")", 1)[1].split()[1]) == self.process.pid and argv[0].startswith(BIN):
-                out[self._name(argv)] = (pid, argv)
+                found.append((pid, argv))
+        # Endpoints have the port of the engine, or of the sidecar before it; the sidecar's flags say which engine is behind.
+        name_of = {str(e["port"]): name for name, e in self.endpoints.items()}
+        program = lambda argv: os.path.basename(argv[0])
+        out = {}
+        for pid, argv in found:
+            if program(argv) == "baton-sidecar":
+                name = name_of[flag_of(argv, "--port")]
+                name_of[flag_of(argv, "--model-server-port")] = name
+                out[name.replace("decode", "sidecar")] = (pid, argv)
+        for pid, argv in found:
+            if program(argv) == "baton-router":
+                out["router"] = (pid, argv)
+            elif program(argv) == "baton-engine" and flag_of(argv, "--port") in name_of:
+                out[name_of[flag_of(argv, "--port")]] = (pid, argv)
         return out
-
-    def _name(self, argv):
-        flag = lambda f: argv[argv.index(f) + 1]
-        program = os.path.basename(argv[0])
-        if program == "baton-router":
-            return "router"
-        port = int(flag("--port"))
-        if program == "baton-sidecar":
-            return next(n for n, e in self.endpoints.items() if e["port"] == port).replace("decode", "sidecar")
-        for name, e in self.endpoints.items():
-            if e["port"] == port:
-                return name
-        sidecars = {int(flag_of(a, "--model-server-port")): flag_of(a, "--port") for _, a in self._sidecars()}
-        return next(n for n, e in self.endpoints.items() if str(e["port"]) == sidecars[port])
-
-    def _sidecars(self):
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                argv = open(f"/proc/{pid}/cmdline").read().split("\0")
-            except OSError:
-                continue
-            if argv[0] == f"{BIN}/baton-sidecar":
-                yield pid, argv
 
     def engine_port(self, name):
         argv = self.children()[name][1]
