@@ -1,0 +1,266 @@
+// Streams that lose their worker, without sockets: what the client has, what the next worker is asked, what it adds.
+#include "gateway/resume.h"
+
+#include "base/prng.h"
+#include "wire/openai_response.h"
+
+namespace baton::gateway {
+namespace {
+
+using Api = Resume::Api;
+using testing::HasSubstr;
+
+const wire::Head kFirst{.id = "cmpl-1", .model = "m", .created = 100}, kSecond{.id = "cmpl-2", .model = "other", .created = 200};
+
+std::string chunk(Api api, const wire::Head& head, std::string text, std::string finish = "",
+                  const wire::Usage* usage = nullptr) {
+  wire::Choice choice{.text = std::move(text), .stop = {.finish_reason = std::move(finish)}};
+  return wire::sse_event(api == Api::kChat ? wire::chat_chunk(head, choice, wire::Delta::kContent, usage)
+                                           : wire::completion_chunk(head, choice, usage));
+}
+std::string role(const wire::Head& head) { return wire::sse_event(wire::chat_chunk(head, {}, wire::Delta::kRole, nullptr)); }
+std::string usage(Api api, const wire::Head& head, int64_t prompt, int64_t completion) {
+  return wire::sse_event(wire::usage_chunk(head, api == Api::kChat, {.prompt_tokens = prompt, .completion_tokens = completion}));
+}
+std::string pass(Resume& resume, std::string_view bytes) { return std::string(resume.pass(bytes)); }
+
+TEST(Resume, AWholeStreamPassesByteForByteHoweverItIsCut) {
+  for (Api api : {Api::kCompletions, Api::kChat}) {
+    const std::string stream =
+        cat(api == Api::kChat ? role(kFirst) : "", ": comment\n\n", chunk(api, kFirst, "a \"b\" \\ \n"),
+            chunk(api, kFirst, "c\xC3\xA9"), chunk(api, kFirst, "", "stop"), usage(api, kFirst, 3, 4), wire::kSseDone);
+    for (size_t piece = 1; piece < stream.size(); ++piece) {
+      Resume resume(api);
+      std::string out;
+      for (size_t at = 0; at < stream.size(); at += piece) out += resume.pass(std::string_view(stream).substr(at, piece));
+      out += resume.flush();
+      ASSERT_EQ(out, stream) << piece;
+      EXPECT_TRUE(resume.complete());
+    }
+  }
+}
+
+TEST(Resume, ClientsNeverSeeHalfAnEvent) {
+  Resume resume(Api::kCompletions);
+  const std::string one = chunk(Api::kCompletions, kFirst, "one");
+  EXPECT_EQ(pass(resume, one + "data: {\"half"), one);
+  EXPECT_EQ(resume.ask(R"({"model":"m","prompt":"p","stream":true})")->with, R"({"model":"m","prompt":"pone"})");
+}
+
+TEST(Resume, CompletionGoesOnWhereItStopped) {
+  const std::string body =
+      R"({ "model":"m", "prompt":"Once upon", "max_tokens":10, "min_tokens":4, "stream":true, "x":18446744073709551615,
+    "stream_options":{"include_usage":true}, "temperature":0 })";
+  Resume resume(Api::kCompletions);
+  pass(resume, chunk(Api::kCompletions, kFirst, " a") + chunk(Api::kCompletions, kFirst, " time\n"));
+  const auto question = resume.ask(body);
+  ASSERT_TRUE(question) << question.error().message;
+  EXPECT_EQ(question->with, R"({"model":"m","prompt":"Once upon a time\n"})");
+  EXPECT_EQ(question->without, R"({"model":"m","prompt":"Once upon"})");
+  const auto next = resume.next(body, Resume::Count{.prompt = 2, .sent = 3});
+  EXPECT_EQ(next.tail, "");
+  const auto sent = parse_json(next.body);
+  EXPECT_EQ(sent->find("prompt")->text, "Once upon a time\n");
+  EXPECT_EQ(sent->find("max_tokens")->as_int(), 7);
+  EXPECT_EQ(sent->find("min_tokens")->as_int(), 1);
+  EXPECT_THAT(next.body, HasSubstr("18446744073709551615"));
+  const std::string more =
+      pass(resume, chunk(Api::kCompletions, kSecond, "there") + chunk(Api::kCompletions, kSecond, " was", "length") +
+                       usage(Api::kCompletions, kSecond, 5, 7) + std::string(wire::kSseDone));
+  EXPECT_EQ(more, chunk(Api::kCompletions, kFirst, "there") + chunk(Api::kCompletions, kFirst, " was", "length") +
+                      usage(Api::kCompletions, kFirst, 2, 10) + std::string(wire::kSseDone));
+  EXPECT_TRUE(resume.complete());
+}
+
+TEST(Resume, ChatGoesOnAsItsOwnFinalMessage) {
+  const std::string body =
+      R"({"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"max_completion_tokens":50,"max_tokens":9,"temperature":0.7})";
+  Resume resume(Api::kChat);
+  pass(resume, role(kFirst) + chunk(Api::kChat, kFirst, "Well") + chunk(Api::kChat, kFirst, ".\n\n"));
+  const auto question = resume.ask(body);
+  ASSERT_TRUE(question) << question.error().message;
+  EXPECT_EQ(
+      question->with,
+      R"({"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"Well."}],"add_generation_prompt":false,"continue_final_message":true})");
+  EXPECT_EQ(question->without, R"({"model":"m","messages":[{"role":"user","content":"hi"}]})");
+  const auto next = resume.next(body, Resume::Count{.prompt = 9, .sent = 2});
+  EXPECT_EQ(
+      next.body,
+      R"({"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"Well."}],"stream":true,"max_completion_tokens":48,"max_tokens":9,"temperature":0.7,"continue_final_message":true,"add_generation_prompt":false})");
+  // The role comes once, the white space that the template cut off is said again and swallowed.
+  EXPECT_EQ(pass(resume, role(kSecond) + chunk(Api::kChat, kSecond, "\n") + chunk(Api::kChat, kSecond, "\nYou") +
+                             chunk(Api::kChat, kSecond, "!", "stop")),
+            chunk(Api::kChat, kFirst, "You") + chunk(Api::kChat, kFirst, "!", "stop"));
+  // Lost again: the whole text counts.
+  const auto again = resume.ask(body);
+  ASSERT_TRUE(again);
+  EXPECT_THAT(again->with, HasSubstr(R"("content":"Well.\n\nYou!")"));
+}
+
+TEST(Resume, AClientsOwnContinuationIsContinued) {
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"We"}],"continue_final_message":true,"add_generation_prompt":false})";
+  Resume resume(Api::kChat);
+  pass(resume, role(kFirst) + chunk(Api::kChat, kFirst, "ll"));
+  ASSERT_TRUE(resume.ask(body));
+  const auto next = resume.next(body, std::nullopt);
+  EXPECT_EQ(parse_json(next.body)->find("messages")->items.size(), 2u);
+  EXPECT_THAT(next.body, HasSubstr(R"({"role":"assistant","content":"Well"})"));
+}
+
+TEST(Resume, NothingSentYetMeansTheSameQuestion) {
+  const std::string body = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":5})";
+  Resume resume(Api::kChat);
+  pass(resume, role(kFirst));
+  EXPECT_EQ(resume.ask(body)->with, "");
+  EXPECT_EQ(resume.next(body, std::nullopt).body, body);
+  EXPECT_EQ(pass(resume, role(kSecond) + chunk(Api::kChat, kSecond, "x")), chunk(Api::kChat, kFirst, "x"));
+}
+
+TEST(Resume, OnlyTheEndIsMissing) {
+  const std::string body = R"({"prompt":"p","max_tokens":2,"stream_options":{"include_usage":true}})";
+  Resume resume(Api::kCompletions);
+  pass(resume, chunk(Api::kCompletions, kFirst, " a") + chunk(Api::kCompletions, kFirst, " b", "length"));
+  const auto next = resume.next(body, Resume::Count{.prompt = 4, .sent = 2});
+  EXPECT_EQ(next.body, "");
+  EXPECT_THAT(next.tail, testing::AllOf(HasSubstr(R"("usage":{"prompt_tokens":4,"total_tokens":6,"completion_tokens":2})"),
+                                        testing::EndsWith("data: [DONE]\n\n")));
+  EXPECT_THAT(next.tail, testing::Not(HasSubstr("finish_reason")));
+  Resume all(Api::kCompletions);  // every token was sent, and no finish_reason
+  pass(all, chunk(Api::kCompletions, kFirst, " a") + chunk(Api::kCompletions, kFirst, " b"));
+  EXPECT_EQ(
+      all.next(body, std::nullopt).tail,
+      R"(data: {"id":"cmpl-1","object":"text_completion","created":100,"model":"m","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"length","stop_reason":null}]})"
+      "\n\ndata: [DONE]\n\n");
+}
+
+TEST(Resume, AWorkersOwnErrorIsHeldBackAndAClientsIsNot) {
+  Resume resume(Api::kCompletions);
+  const std::string one = chunk(Api::kCompletions, kFirst, "one");
+  const std::string error =
+      "data: {\"error\":{\"message\":\"the engine is shutting down\",\"type\":\"x\",\"param\":null,\"code\":503}}\n\n";
+  EXPECT_EQ(pass(resume, one + error + std::string(wire::kSseDone)), one);
+  EXPECT_TRUE(resume.failed());
+  EXPECT_EQ(resume.failure(), error);
+  Resume other(Api::kCompletions);
+  const std::string bad = "data: {\"error\":{\"message\":\"no\",\"code\":400}}\n\n";
+  EXPECT_EQ(pass(other, one + bad), one + bad);
+  EXPECT_FALSE(other.failed());
+}
+
+TEST(Resume, RefusesWhatTextAloneCannotContinue) {
+  const char* const kCompletions[] = {R"("n":2)",
+                                      R"("logprobs":0)",
+                                      R"("logprobs":3)",
+                                      R"("prompt_logprobs":1)",
+                                      R"("echo":true)",
+                                      R"("best_of":2)",
+                                      R"("seed":5)",
+                                      R"("seed":5,"temperature":0.5)",
+                                      R"("frequency_penalty":0.1)",
+                                      R"("presence_penalty":-1)",
+                                      R"("bad_words":["x"])",
+                                      R"("response_format":{"type":"json_object"})",
+                                      R"("guided_regex":"a+")",
+                                      R"("structured_outputs":{"choice":["a"]})",
+                                      R"("suffix":"s")",
+                                      R"("return_token_ids":true)",
+                                      R"("truncate_prompt_tokens":4)"};
+  for (const char* field : kCompletions) {
+    Resume resume(Api::kCompletions);
+    pass(resume, chunk(Api::kCompletions, kFirst, "a"));
+    EXPECT_FALSE(resume.ask(cat(R"({"prompt":"p",)", field, "}"))) << field;
+  }
+  const char* const kFine[] = {R"("n":1)",
+                               R"("logprobs":null)",
+                               R"("echo":false)",
+                               R"("seed":5,"temperature":0)",
+                               R"("frequency_penalty":0.0)",
+                               R"("response_format":{"type":"text"})",
+                               R"("stop":["x"])",
+                               R"("logit_bias":{"5":1})",
+                               R"("repetition_penalty":1.1)"};
+  for (const char* field : kFine) {
+    Resume resume(Api::kCompletions);
+    pass(resume, chunk(Api::kCompletions, kFirst, "a"));
+    EXPECT_TRUE(resume.ask(cat(R"({"prompt":"p",)", field, "}"))) << field;
+  }
+  Resume chat(Api::kChat);
+  pass(chat, role(kFirst) + chunk(Api::kChat, kFirst, "a"));
+  EXPECT_FALSE(chat.ask(R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]})"));
+  EXPECT_FALSE(chat.ask(R"({"messages":[{"role":"user","content":"x"}],"logprobs":true})"));
+  EXPECT_TRUE(chat.ask(R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}],"tool_choice":"none"})"));
+  Resume reasoning(Api::kChat);
+  pass(reasoning, role(kFirst) + "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n");
+  EXPECT_FALSE(reasoning.ask(R"({"messages":[{"role":"user","content":"x"}]})"));
+  Resume ids(Api::kCompletions);
+  EXPECT_FALSE(ids.ask(R"({"prompt":[1,2,3]})"));
+  EXPECT_FALSE(ids.ask(R"({"prompt":["a","b"]})"));
+  EXPECT_FALSE(ids.ask("[]"));
+}
+
+TEST(Resume, UnknownShapesPassUntouched) {
+  for (std::string stream :
+       {"data: 0\n\ndata: 1\n\n", "event: x\ndata: {}\n\n", "not sse at all", "data: {\"choices\":[1,2]}\n\n"}) {
+    Resume resume(Api::kChat);
+    EXPECT_EQ(pass(resume, stream) + std::string(resume.flush()), stream);
+  }
+}
+
+// Any text, cut anywhere into events and legs: the client reads exactly that text, under one id.
+TEST(Resume, PropertyTextSurvivesAnyNumberOfLosses) {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    Prng prng(seed);
+    const Api api = prng.below(2) ? Api::kChat : Api::kCompletions;
+    std::string text;
+    for (int i = 0; i < 40; ++i) text += std::string_view("ab \n\"\\ c\td e.f g ")[prng.below(17)];
+    const std::string body =
+        api == Api::kChat ? R"({"messages":[{"role":"user","content":"q"}]})" : R"({"prompt":"q","max_tokens":1000})";
+    Resume resume(api);
+    std::string client, question = body;
+    size_t at = 0;
+    for (int leg = 0; leg < 5; ++leg) {
+      const wire::Head head{.id = cat("id-", leg), .model = "m", .created = leg};
+      std::string stream = api == Api::kChat ? role(head) : "";
+      const bool last = leg == 4;
+      for (int events = static_cast<int>(prng.below(6)); at < text.size() && (last || events-- > 0);) {
+        const size_t n = std::min<size_t>(1 + prng.below(5), text.size() - at);
+        stream += chunk(api, head, text.substr(at, n));
+        at += n;
+      }
+      if (last) stream += chunk(api, head, "", "stop") + std::string(wire::kSseDone);
+      const size_t cut = prng.below(20);
+      for (size_t from = 0; from < stream.size(); from += cut + 1)
+        client += resume.pass(std::string_view(stream).substr(from, cut + 1));
+      if (last) break;
+      const auto asked = resume.ask(body);
+      ASSERT_TRUE(asked) << asked.error().message;
+      const auto next = resume.next(body, std::nullopt);
+      const auto json = parse_json(next.body);
+      // A worker that follows the rules goes on behind the text it was given.
+      const Json* messages = json->find("messages");
+      const std::string given = api == Api::kChat
+                                    ? (messages->items.size() > 1 ? messages->items.back().find("content")->text : "")
+                                    : json->find("prompt")->text.substr(1);
+      ASSERT_TRUE(text.starts_with(given)) << "seed " << seed;
+      at = given.size();
+    }
+    std::string got;
+    for (size_t from = 0, end; (end = client.find("\n\n", from)) != std::string::npos; from = end + 2) {
+      const std::string data = client.substr(from + 6, end - from - 6);
+      if (data == "[DONE]") continue;
+      const auto event = parse_json(data);
+      ASSERT_TRUE(event) << data;
+      EXPECT_EQ(event->find("id")->text, parse_json(client.substr(6, client.find('\n') - 6))->find("id")->text)
+          << "seed " << seed;
+      const Json& choice = event->find("choices")->items[0];
+      const Json* said = api == Api::kChat ? choice.find_path({"delta", "content"}) : choice.find("text");
+      if (said != nullptr) got += said->text;
+    }
+    ASSERT_EQ(got, text) << "seed " << seed;
+    EXPECT_TRUE(resume.complete());
+  }
+}
+
+}  // namespace
+}  // namespace baton::gateway
