@@ -2,6 +2,7 @@
 // Every maximum of net/ that is not a field of ServerOptions or Call, with what happens beyond it.
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 
 namespace baton::net {
 
@@ -22,5 +23,23 @@ inline constexpr int kKeepAliveIdleS = 30, kKeepAliveIntervalS = 10, kKeepAliveP
 inline constexpr std::chrono::milliseconds kAcceptPause{50};  // after EMFILE and the like: let connections end
 inline constexpr std::chrono::seconds kPooledIdleMax{90};     // a pooled upstream connection older than this is not used again
 inline constexpr size_t kSseEventBytesMax = 16u << 20;        // one server-sent event: kResourceExhausted
+
+// HTTP/2. A peer that breaks one of these gets GOAWAY(ENHANCE_YOUR_CALM) and is closed, unless another answer is named.
+inline constexpr uint32_t kH2WindowStreams = 16;        // a connection's receive window, in windows of one stream
+inline constexpr size_t kH2ReadBytes = 256 << 10;       // one recv(), into a buffer that the connections of a thread share
+inline constexpr size_t kH2SendBytes = 256 << 10;       // one send(): as much as a socket buffer commonly takes
+inline constexpr size_t kH2ReferBytes = 1 << 10;        // a smaller payload is cheaper to copy than to name in an iovec
+inline constexpr size_t kH2KeptBytes = 2 << 10;         // a quiet stream gives back a larger queue; 32,000 of them stay small
+inline constexpr int kH2ControlsBurst = 10'000;         // PING, SETTINGS and empty DATA: clients that measure bandwidth ping
+inline constexpr int kH2ControlsPerS = 10'000;          // once a round trip, thousands a second on loopback
+inline constexpr int kGrpcResetsBurst = 20'000;         // a proxy resets the calls of all clients that left at once
+inline constexpr int kGrpcResetsPerS = 10'000;
+inline constexpr size_t kH2HeaderOverrun = 4;           // times header_bytes_max: up to it 431, beyond it closed
+inline constexpr size_t kH2ContinuationsMax = 8;        // frames of one header block: closed
+inline constexpr std::chrono::milliseconds kH2PrefaceTimeout{10'000};  // TLS handshake included: closed
+inline constexpr std::chrono::milliseconds kH2StallTimeout{60'000};    // a full socket that takes nothing: closed
+inline constexpr size_t kTlsReadBytes = 128 << 10;       // ciphertext of one recv(), a buffer a thread
+inline constexpr size_t kGrpcPartialBytesMax = 256u << 20;  // messages begun and not complete, a connection: RESOURCE_EXHAUSTED
+inline constexpr size_t kGrpcPostedMax = 1u << 20;          // functions posted to a thread and not run: our bug, checked
 
 }  // namespace baton::net
