@@ -45,6 +45,7 @@ struct ClusterState {
   std::vector<Member> members;
   std::vector<Objective> objectives;
   std::vector<Rewrite> rewrites;
+  bool operator==(const ClusterState&) const = default;
 };
 using OnClusterState = std::function<void(std::shared_ptr<const ClusterState>)>;
 

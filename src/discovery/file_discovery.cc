@@ -99,4 +99,17 @@ std::shared_ptr<const Membership> FileDiscovery::current() const {
   return current_;
 }
 
+Result<> start_cluster(FileDiscovery& files, std::string pool, std::string pool_namespace, OnClusterState on_change) {
+  return files.start([pool = std::move(pool), ns = std::move(pool_namespace),
+                      on_change = std::move(on_change)](std::shared_ptr<const Membership> membership) {
+    auto state = std::make_shared<ClusterState>();
+    state->generation = membership->generation;
+    state->synced = true;
+    state->pool = pool;
+    state->pool_namespace = ns;
+    state->members = membership->members;
+    on_change(std::move(state));
+  });
+}
+
 }  // namespace baton::discovery

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "discovery/cluster.h"
 #include "discovery/members.h"
 
 namespace baton::discovery {
@@ -48,5 +49,8 @@ class FileDiscovery {
   int stop_fd_ = -1, inotify_fd_ = -1;
   std::thread thread_;
 };
+
+// The same as ClusterStates: `pool` is what the picker calls its pool. Always synced: start() fails where the file cannot be read.
+Result<> start_cluster(FileDiscovery& files, std::string pool, std::string pool_namespace, OnClusterState on_change);
 
 }  // namespace baton::discovery

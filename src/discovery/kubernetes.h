@@ -4,7 +4,8 @@
 // InferenceObjectives and InferenceModelRewrites of it (llm-d.ai/v1alpha2, else inference.networking.x-k8s.io/v1alpha2).
 // start() fails only on what a person must mend (no credentials, contradicting options); after it an API server that is slow,
 // gone or talks nonsense is retried for ever with backoff while the last state stays in force.
-// Owner: any; on_change runs on the discovery's own thread, first when pool and pods were read; the rest from any thread.
+// Owner: any; on_change runs on the discovery's own thread, first when pool and pods were read, and must not call stop(); the rest
+// from any thread.
 // Source: facts sheet "epp" 2.1, 2.2, 6.
 #include <atomic>
 #include <functional>
@@ -57,9 +58,5 @@ class KubernetesDiscovery {
 
 // "gaie-pd-epp-54444ddc66-qv6ds" -> "gaie-pd-epp": the Deployment a pod belongs to, by its name alone.
 std::optional<std::string> deployment_of_pod(std::string_view pod_name);
-
-// FileDiscovery's memberships as ClusterStates. The state is synced: the file was read.
-class FileDiscovery;
-Result<> start_cluster(FileDiscovery& files, std::string pool, std::string pool_namespace, OnClusterState on_change);
 
 }  // namespace baton::discovery
