@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -265,20 +266,76 @@ class JsonScan {
     if (key_.size() <= kKeyBytesMax) key_.append(piece.substr(0, kKeyBytesMax + 1 - key_.size()));
   }
 
+  // Gathers the short pieces between escapes, so that the handler sees long ones.
+  struct Stage {
+    JsonScan& scan;
+    char* const base;
+    char* at;
+    explicit Stage(JsonScan& s) : scan(s), base(s.stage_.data()), at(base) {}
+    ~Stage() { flush(); }
+    void flush() {
+      scan.emit(base, at);
+      at = base;
+    }
+    void run(const char* p, const char* end) {
+      const auto n = static_cast<size_t>(end - p);
+      if (n >= kStageBytes / 4) {
+        flush();
+        return scan.emit(p, end);
+      }
+      if (at - base > static_cast<ptrdiff_t>(kStageBytes - n)) flush();
+      std::memcpy(at, p, n);
+      at += n;
+    }
+    void code_point(uint32_t cp) {
+      if (at - base > static_cast<ptrdiff_t>(kStageBytes - 4)) flush();
+      at = put_utf8(at, cp);
+    }
+  };
+  static char* put_utf8(char* out, uint32_t cp) {
+    const auto put = [&out](uint32_t byte) { *out++ = static_cast<char>(byte); };
+    if (cp < 0x80) {
+      put(cp);
+    } else if (cp < 0x800) {
+      put(0xc0 | cp >> 6);
+      put(0x80 | (cp & 0x3f));
+    } else if (cp < 0x10000) {
+      put(0xe0 | cp >> 12);
+      put(0x80 | (cp >> 6 & 0x3f));
+      put(0x80 | (cp & 0x3f));
+    } else {
+      put(0xf0 | cp >> 18);
+      put(0x80 | (cp >> 12 & 0x3f));
+      put(0x80 | (cp >> 6 & 0x3f));
+      put(0x80 | (cp & 0x3f));
+    }
+    return out;
+  }
+
   const char* string_bytes(const char* p, const char* end) {
     if (escape_ != 0 || high_ != 0) return escape_byte(p);
+    Stage stage(*this);
     const char* from = p;
     for (;;) {
       if (utf8_need_ == 0) p = find_special(p, end);
-      if (p == end) return emit(from, p), p;
+      if (p == end) return stage.run(from, p), p;
       const auto c = static_cast<unsigned char>(*p);
       if (utf8_need_ > 0 || c >= 0x80) {
         if ((p = utf8(p, end)) == nullptr) return end;
         continue;
       }
-      emit(from, p);
-      if (c == '\\') return escape_ = 1, p + 1;
+      stage.run(from, p);
+      if (c == '\\') {
+        if (const char* after = whole_escape(p, end, stage); after != nullptr) {
+          do {
+            from = p = after;
+          } while (p < end && *p == '\\' && (after = whole_escape(p, end, stage)) != nullptr);
+          continue;
+        }
+        return escape_ = 1, p + 1;
+      }
       if (c != '"') return refuse_at("control character in a string", p);
+      stage.flush();
       if (!is_key_) return ended(p + 1);
       state_ = State::kColon;
       handler_.key(key_);
@@ -286,10 +343,42 @@ class JsonScan {
     }
   }
 
+  static constexpr std::array<int8_t, 256> kHex = [] {
+    std::array<int8_t, 256> t{};
+    t.fill(-1);
+    for (int i = 0; i < 10; ++i) t[static_cast<size_t>('0' + i)] = static_cast<int8_t>(i);
+    for (int i = 0; i < 6; ++i) t[static_cast<size_t>('a' + i)] = t[static_cast<size_t>('A' + i)] = static_cast<int8_t>(10 + i);
+    return t;
+  }();
+  static constexpr std::array<char, 256> kSimple = [] {  // 0 = none
+    std::array<char, 256> t{};
+    constexpr std::string_view kFrom = "\"\\/bfnrt", kTo = "\"\\/\b\f\n\r\t";
+    for (size_t i = 0; i < kFrom.size(); ++i) t[static_cast<unsigned char>(kFrom[i])] = kTo[i];
+    return t;
+  }();
+  // An escape that lies whole in this piece and is no surrogate; nullptr: byte by byte, then.
+  static const char* whole_escape(const char* p, const char* end, Stage& stage) {
+    if (end - p < 6) return nullptr;
+    if (const char simple = kSimple[static_cast<unsigned char>(p[1])]; simple != 0) {
+      stage.code_point(static_cast<unsigned char>(simple));
+      return p + 2;
+    }
+    if (p[1] != 'u') return nullptr;
+    const auto hex = [p](int i) { return static_cast<int>(kHex[static_cast<unsigned char>(p[i])]); };
+    const int v = hex(2) * 4096 | hex(3) * 256 | hex(4) * 16 | hex(5);  // negative if any is
+    if (v < 0 || (v >= 0xd800 && v <= 0xdfff)) return nullptr;
+    stage.code_point(static_cast<uint32_t>(v));
+    return p + 6;
+  }
+
   // RFC 3629: no overlongs, no surrogates, at most U+10FFFF. nullptr: refused.
   const char* utf8(const char* p, const char* end) {
     while (p < end) {
       const auto c = static_cast<unsigned char>(*p);
+      if (utf8_need_ == 0 && c > 0xe0 && c < 0xf0 && c != 0xed && end - p >= 3 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80) {
+        p += 3;  // most of what is not ASCII
+        continue;
+      }
       if (utf8_need_ > 0) {
         if (c < utf8_low_ || c > utf8_high_) return refuse("invalid UTF-8", p), nullptr;
         utf8_low_ = 0x80;
@@ -316,9 +405,8 @@ class JsonScan {
   }
 
   void code_point(uint32_t cp) {
-    std::string utf8_text;
-    append_utf8(utf8_text, cp);
-    emit(utf8_text.data(), utf8_text.data() + utf8_text.size());
+    char text[4];
+    emit(text, put_utf8(text, cp));
   }
 
   // escape_: 1 = behind the backslash, 2..5 = that many - 1 hex digits wanted next; high_: first half of a surrogate pair.
@@ -331,14 +419,13 @@ class JsonScan {
     if (escape_ == 1) {
       if (c == 'u') return escape_ = 2, hex_ = 0, p + 1;
       if (high_ != 0) return refuse_at("lone surrogate", p);
-      static constexpr std::string_view kFrom = "\"\\/bfnrt", kTo = "\"\\/\b\f\n\r\t";
-      const size_t k = kFrom.find(c);
-      if (k == std::string_view::npos) return refuse_at("unknown escape", p);
+      const char simple = kSimple[static_cast<unsigned char>(c)];
+      if (simple == 0) return refuse_at("unknown escape", p);
       escape_ = 0;
-      emit(&kTo[k], &kTo[k] + 1);
+      emit(&simple, &simple + 1);
       return p + 1;
     }
-    const int digit = is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = kHex[static_cast<unsigned char>(c)];
     if (digit < 0) return refuse_at("\\u needs four hex digits", p);
     hex_ = hex_ << 4 | static_cast<uint32_t>(digit);
     if (++escape_ < 6) return p + 1;
@@ -370,6 +457,8 @@ class JsonScan {
   size_t word_at_ = 0;
   std::string_view word_;
   std::string key_, number_;
+  static constexpr size_t kStageBytes = 1024;
+  std::array<char, kStageBytes> stage_;
 };
 
 }  // namespace baton::picker
