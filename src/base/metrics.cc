@@ -17,16 +17,18 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct CounterHandle final : Counter {
-  explicit CounterHandle(prometheus::Counter& c) : counter(c) {}
+  CounterHandle(prometheus::Family<prometheus::Counter>& f, const Labels& labels) : family(f), counter(f.Add(labels)) {}
   void inc(double by) override { counter.Increment(by); }
   double value() const override { return counter.Value(); }
+  prometheus::Family<prometheus::Counter>& family;
   prometheus::Counter& counter;
 };
 struct GaugeHandle final : Gauge {
-  explicit GaugeHandle(prometheus::Gauge& g) : gauge(g) {}
+  GaugeHandle(prometheus::Family<prometheus::Gauge>& f, const Labels& labels) : family(f), gauge(f.Add(labels)) {}
   void set(double v) override { gauge.Set(v); }
   void add(double by) override { gauge.Increment(by); }
   double value() const override { return gauge.Value(); }
+  prometheus::Family<prometheus::Gauge>& family;
   prometheus::Gauge& gauge;
 };
 struct HistogramHandle final : Histogram {
@@ -94,8 +96,8 @@ void append_histogram(std::string& out, std::string_view name, const prometheus:
 struct Metrics::Impl {
   prometheus::Registry registry;
   mutable std::mutex mutex;
-  std::map<std::pair<std::string, Labels>, std::unique_ptr<Counter>> counters;
-  std::map<std::pair<std::string, Labels>, std::unique_ptr<Gauge>> gauges;
+  std::map<std::pair<std::string, Labels>, std::unique_ptr<CounterHandle>> counters;
+  std::map<std::pair<std::string, Labels>, std::unique_ptr<GaugeHandle>> gauges;
   std::map<std::pair<std::string, Labels>, std::unique_ptr<Histogram>> histograms;
   double created = static_cast<double>(unix_seconds());
 };
@@ -108,7 +110,7 @@ Counter& Metrics::counter(std::string_view name, std::string_view help, const La
   auto& slot = impl_->counters[{std::string(name), labels}];
   if (!slot) {
     auto& family = prometheus::BuildCounter().Name(std::string(name)).Help(std::string(help)).Register(impl_->registry);
-    slot = std::make_unique<CounterHandle>(family.Add(labels));
+    slot = std::make_unique<CounterHandle>(family, labels);
   }
   return *slot;
 }
@@ -118,7 +120,7 @@ Gauge& Metrics::gauge(std::string_view name, std::string_view help, const Labels
   auto& slot = impl_->gauges[{std::string(name), labels}];
   if (!slot) {
     auto& family = prometheus::BuildGauge().Name(std::string(name)).Help(std::string(help)).Register(impl_->registry);
-    slot = std::make_unique<GaugeHandle>(family.Add(labels));
+    slot = std::make_unique<GaugeHandle>(family, labels);
   }
   return *slot;
 }
@@ -134,10 +136,27 @@ Histogram& Metrics::histogram(std::string_view name, std::string_view help, cons
   return *slot;
 }
 
+void Metrics::remove_counter(std::string_view name, const Labels& labels) {
+  std::lock_guard lock(impl_->mutex);
+  const auto at = impl_->counters.find({std::string(name), labels});
+  if (at == impl_->counters.end()) return;
+  at->second->family.Remove(&at->second->counter);
+  impl_->counters.erase(at);
+}
+
+void Metrics::remove_gauge(std::string_view name, const Labels& labels) {
+  std::lock_guard lock(impl_->mutex);
+  const auto at = impl_->gauges.find({std::string(name), labels});
+  if (at == impl_->gauges.end()) return;
+  at->second->family.Remove(&at->second->gauge);
+  impl_->gauges.erase(at);
+}
+
 std::string Metrics::text() const {
   std::string out;
   out.reserve(32 << 10);
   for (const auto& family : impl_->registry.Collect()) {
+    if (family.metric.empty()) continue;
     using Type = prometheus::MetricType;
     bool counter = family.type == Type::Counter;
     std::string name = counter ? family.name + "_total" : family.name;

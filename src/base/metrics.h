@@ -42,6 +42,9 @@ class Metrics {
   Gauge& gauge(std::string_view name, std::string_view help, const Labels& labels = {});
   Histogram& histogram(std::string_view name, std::string_view help, const std::vector<double>& bounds,
                        const Labels& labels = {});
+  // Ends a series whose subject is gone (an endpoint); its handle must not be used again.
+  void remove_counter(std::string_view name, const Labels& labels);
+  void remove_gauge(std::string_view name, const Labels& labels);
   std::string text() const;  // text/plain; version=0.0.4
   static constexpr std::string_view kContentType = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -1,0 +1,167 @@
+#include "picker/core.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "picker/limits.h"
+
+namespace baton::picker {
+
+Core::Core(PickerOptions given, std::shared_ptr<const route::Plan> plan, Metrics& m, const Clock& c)
+    : options(std::move(given)),
+      clock(c),
+      metrics(m, options.pool_name),
+      hash_seed(secure_random_u64()),
+      seed_(options.seed != 0 ? options.seed : secure_random_u64()),
+      admission(c, metrics, {.view = [this] { return pool.view(); }, .arm = [this](int64_t at_us) { arm(at_us); }}),
+      prober(pool, c,
+             {.fresh =
+                  [this](const EndpointState& state) {
+                    int32_t none = 0;
+                    if (const int32_t tokens = state.block_tokens; tokens > 0)
+                      tuned_block_tokens_.compare_exchange_strong(none, tokens);
+                    admission.poke();
+                  },
+              .failed = [this](const EndpointState&, ScrapeFault fault) { faults_[static_cast<size_t>(fault)]->inc(); },
+              .changed = [this](EndpointState&) { admission.poke(); }}) {
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    faults_[i] = &m.counter("llm_d_epp_datalayer_scrape_faults", "endpoints' numbers that could not be read, by whose fault",
+                            {{"reason", std::string(scrape_fault_name(static_cast<ScrapeFault>(i)))}});
+  }
+  set_plan(std::move(plan));
+}
+
+Core::~Core() { stop(); }
+
+Result<> Core::start() {
+  std::lock_guard writer(writer_mutex_);
+  const auto now = live();
+  BATON_OK(make_scanners(now->plan->source));  // a bad metric name stops the start; on reload it is logged
+  started_ = true;
+  for (const auto& state : pool.view()->states) prober.follow(state);
+  return {};
+}
+
+void Core::stop() {
+  stopped = true;
+  admission.stop();
+  prober.stop();
+}
+
+std::shared_ptr<const Live> Core::live() const {
+  std::lock_guard lock(mutex_);
+  return live_;
+}
+
+std::shared_ptr<const ProbePlan> Core::probe_plan(const route::Plan& plan) const {
+  auto out = std::make_shared<ProbePlan>();
+  out->health = options.replies_need_health;
+  out->models = options.replies_need_health || plan.needs.models;
+  out->metrics = plan.needs.metrics && plan.scrape;
+  out->lora = plan.needs.lora;
+  out->interval_ms = plan.source.interval_ms > 0 ? plan.source.interval_ms : options.scrape_interval_ms;
+  out->idle_ms = kProbeIdleMs;
+  const int64_t staleness = plan.flow_control.enabled ? plan.detector.staleness_ms : options.staleness_ms;
+  if (out->metrics && staleness < 2 * out->interval_ms)
+    log_warn("metrics count as stale sooner than they are read again", "interval_ms={} staleness_ms={}", out->interval_ms,
+             staleness);
+  // An idle endpoint must not look stale: it would count as full.
+  out->idle_ms = std::clamp(staleness / 2, out->interval_ms, out->idle_ms);
+  out->path = plan.source.path;
+  out->port = static_cast<int>(plan.source.port);
+  out->default_engine = plan.source.default_engine;
+  out->source = plan.source;
+  auto scanners = make_scanners(plan.source);
+  if (!scanners) {
+    log_error("custom metric names are not usable, built-in ones are used", "error=\"{}\"", scanners.error().message);
+    scanners = make_scanners({});
+  }
+  out->scanners = *std::move(scanners);
+  return out;
+}
+
+void Core::set_plan(std::shared_ptr<const route::Plan> plan) {
+  std::lock_guard writer(writer_mutex_);
+  auto next = std::make_shared<Live>();
+  if (const auto old = live()) *next = *old;
+  if (!next->cluster) next->cluster = std::make_shared<const discovery::ClusterState>();
+  next->plan = std::move(plan);
+  predictor.set_prior(next->plan->cost.worker);
+  prober.set_plan(probe_plan(*next->plan));
+  admission.set_plan(next->plan);
+  tuned_block_tokens_ = 0;
+  std::lock_guard lock(mutex_);
+  live_ = std::move(next);
+}
+
+void Core::set_cluster(std::shared_ptr<const discovery::ClusterState> state) {
+  std::lock_guard writer(writer_mutex_);
+  auto next = std::make_shared<Live>(*live());
+  next->cluster = state;
+  next->priorities.clear();
+  for (const auto& objective : state->objectives) next->priorities[objective.name] = objective.priority;
+  next->rewrites = RewriteTable(state->rewrites);
+  const auto before = pool.view();
+  const Pool::Change change = pool.apply(state->members, next->plan->source.engine_label, !options.replies_need_health);
+  for (const int slot : change.gone) {
+    prefix.forget(slot);
+    cold.forget(slot);
+  }
+  for (const auto& old : before->states) {
+    if (old->removed) endpoint_gone(*old);
+  }
+  for (const auto& fresh : change.fresh) {
+    predictor.adopt(*fresh);
+    if (started_) prober.follow(fresh);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    live_ = std::move(next);
+  }
+  admission.poke();
+}
+
+void Core::endpoint_gone(const EndpointState& state) {
+  predictor.forget(state);
+  forget_gauges(state.address);
+}
+
+void Core::report_down(std::string_view address) {
+  for (const auto& state : pool.view()->states) {
+    if (state->address == address && state->healthy.exchange(false))
+      log_warn("endpoint refuses connections", "endpoint={}", address);
+  }
+}
+
+std::unique_ptr<Scratch> Core::borrow() {
+  std::lock_guard lock(scratch_mutex_);
+  if (scratch_.empty()) return std::make_unique<Scratch>();
+  auto scratch = std::move(scratch_.back());
+  scratch_.pop_back();
+  return scratch;
+}
+
+void Core::give_back(std::unique_ptr<Scratch> scratch) {
+  std::lock_guard lock(scratch_mutex_);
+  scratch_.push_back(std::move(scratch));
+}
+
+int Core::prefix_block_tokens(const route::Plan& plan) const {
+  const int32_t tuned = tuned_block_tokens_.load(std::memory_order_relaxed);
+  return plan.prefix.auto_tune && tuned > 0 ? tuned : static_cast<int>(std::max<int64_t>(1, plan.prefix.block_tokens));
+}
+
+namespace {
+net::Task<> expire_at(Admission& admission, const Clock& clock, int64_t at_us) {
+  const int64_t left_us = at_us - clock.now_us();
+  if (left_us > 0) co_await net::sleep_for(net::Millis((left_us + 999) / 1'000));
+  admission.expire();
+}
+}  // namespace
+
+void Core::arm(int64_t at_us) {
+  if (at_us == INT64_MAX || stopped) return;
+  prober.spawn([this, at_us] { return expire_at(admission, clock, at_us); });
+}
+
+}  // namespace baton::picker

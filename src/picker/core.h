@@ -1,0 +1,138 @@
+#pragma once
+// Core: what all Flights of a Picker share. Live is the configuration and cluster state in force, immutable and replaced whole; a
+// Flight keeps the one it started with. Scratch is memory for one decision, borrowed from a free list, so that no request
+// allocates in proportion to the pool. Threads: any. Owner: PickerImpl; Flights do not outlive it.
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/prng.h"
+#include "picker/admission.h"
+#include "picker/decision_log.h"
+#include "picker/picker.h"
+#include "picker/picker_metrics.h"
+#include "picker/pool.h"
+#include "picker/predictor.h"
+#include "picker/prober.h"
+#include "picker/rewrite.h"
+#include "picker/sessions.h"
+#include "route/decide.h"
+
+namespace baton::picker {
+
+struct Live {
+  std::shared_ptr<const route::Plan> plan;
+  std::shared_ptr<const discovery::ClusterState> cluster;
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
+  };
+  std::unordered_map<std::string, int, Hash, std::equal_to<>> priorities;  // by objective
+  RewriteTable rewrites;
+};
+
+// The approximate prefix index and its lock.
+class PrefixStore {
+ public:
+  void match(std::span<const uint64_t> chain, route::PrefixMatch& out) const {
+    std::shared_lock lock(mutex_);
+    out = index_.match(chain);
+  }
+  void record(std::span<const uint64_t> chain, int slot) {
+    std::unique_lock lock(mutex_);
+    index_.record(chain, slot);
+  }
+  void forget(int slot) {
+    std::unique_lock lock(mutex_);
+    index_.forget(slot);
+  }
+  size_t size() const {
+    std::shared_lock lock(mutex_);
+    return index_.size();
+  }
+
+ private:
+  mutable std::shared_mutex mutex_;
+  route::PrefixIndex index_;
+};
+
+struct Scratch {
+  std::vector<route::Load> loads;
+  std::vector<cost::WorkerCost> costs;
+  std::vector<std::shared_ptr<const ScannedLora>> loras;
+  std::vector<float> scores;
+  std::vector<uint32_t> cold;
+  std::unique_ptr<route::PrefixMatch> match = std::make_unique<route::PrefixMatch>();
+};
+
+class Core {
+ public:
+  Core(PickerOptions options, std::shared_ptr<const route::Plan> plan, Metrics& metrics, const Clock& clock);
+  ~Core();
+  Result<> start();
+  void stop();
+  void set_plan(std::shared_ptr<const route::Plan> plan);
+  void set_cluster(std::shared_ptr<const discovery::ClusterState> state);
+  std::shared_ptr<const Live> live() const;
+  void report_down(std::string_view address);
+  void refresh_metrics();
+  std::string debug_json() const;
+
+  std::unique_ptr<Scratch> borrow();
+  void give_back(std::unique_ptr<Scratch> scratch);
+  Prng prng() { return Prng(Prng::at(seed_, draws_.fetch_add(1, std::memory_order_relaxed))); }
+  int prefix_block_tokens(const route::Plan& plan) const;  // the engines' where the plan says so and they agree
+
+  const PickerOptions options;
+  const Clock& clock;
+  PickerMetrics metrics;
+  Pool pool;
+  PrefixStore prefix;
+  Sessions sessions;
+  ColdOrder cold;
+  DecisionLog decisions;
+  Predictor predictor;
+  std::atomic<bool> stopped{false};
+  uint64_t hash_seed;
+
+ private:
+  std::shared_ptr<const ProbePlan> probe_plan(const route::Plan& plan) const;
+  void endpoint_gone(const EndpointState& state);
+  void arm(int64_t at_us);
+  void pool_gauges(const View& view);
+  void endpoint_gauges(const View& view);
+  void forget_gauges(const std::string& address);
+  void set_gauge(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value);
+  void raise_counter(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value);
+  void own(const std::string& address, std::string_view name, Labels labels, bool counter);
+
+  const uint64_t seed_;
+  std::atomic<uint64_t> draws_{0};
+  mutable std::mutex mutex_;  // of live_; one writer at a time holds writer_mutex_
+  std::mutex writer_mutex_;
+  std::shared_ptr<const Live> live_;
+  std::mutex scratch_mutex_;
+  std::vector<std::unique_ptr<Scratch>> scratch_;
+  std::atomic<int32_t> tuned_block_tokens_{0};
+  std::array<Counter*, kScrapeFaults> faults_{};
+  struct OwnedSeries {
+    std::string name;
+    Labels labels;
+    bool counter = false;
+  };
+  std::mutex gauges_mutex_;
+  std::unordered_map<std::string, std::vector<OwnedSeries>> owned_series_;  // by endpoint address: they vanish with it
+  bool started_ = false;
+
+ public:
+  Admission admission;
+  Prober prober;  // last: its tasks use everything above
+};
+
+}  // namespace baton::picker

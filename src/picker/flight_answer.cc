@@ -1,0 +1,94 @@
+// The answer: when its first byte came, what it cost, how it ended; and what the picker learns from that.
+#include <algorithm>
+
+#include "picker/flight.h"
+
+namespace baton::picker {
+
+bool FlightImpl::wants_answer() const { return plan_.needs.answer_usage || rewritten_; }
+
+void FlightImpl::answer_head(int status, std::string_view content_type) {
+  status_ = status;
+  streaming_ = content_type.starts_with("text/event-stream");
+  answered_ = true;
+  answer_ = AnswerReader({.stream = streaming_,
+                          .usage = plan_.needs.answer_usage,
+                          .served = rewritten_ ? target_ : std::string(),
+                          .asked = rewritten_ ? reader_.facts().model : std::string()});
+  if (!wants_answer()) first_byte(core_.clock.now_ns());
+}
+
+// The prompt is computed: its tokens are nobody's work any more, and the prefill worker is done with it.
+void FlightImpl::first_byte(int64_t now_ns) {
+  if (first_ns_ != 0) return;
+  first_ns_ = last_ns_ = now_ns;
+  const EndpointState* computed = on_prefill_.state() != nullptr ? on_prefill_.state() : on_primary_.state();
+  if (computed != nullptr && status_ == 200) {
+    const double us = static_cast<double>(now_ns - decided_ns_ - waited_ns_) * 1e-3;
+    core_.predictor.prefilled(*const_cast<EndpointState*>(computed), queued_tokens_, uncached_tokens_, cached_tokens_, us);
+  }
+  on_prefill_.release();
+  on_primary_.release_tokens();
+  core_.admission.poke();
+  if (status_ == 200 && series_ != nullptr)
+    series_->observe(streaming_ ? PerRequest::kTtftStreaming : PerRequest::kTtft, static_cast<double>(now_ns - start_ns_) * 1e-9);
+}
+
+std::string_view FlightImpl::answer_bytes(std::string_view bytes, bool last) {
+  const int64_t now = core_.clock.now_ns();
+  response_bytes_ += static_cast<int64_t>(bytes.size());
+  const std::string_view out = wants_answer() ? answer_.pass(bytes, last) : bytes;
+  if (first_ns_ == 0) {
+    // Not streamed: the first byte says nothing about when the prompt was computed, but it is the end of that in any case.
+    if (!bytes.empty() || last) first_byte(now);
+  } else if (streaming_ && answer_.events() > 0) {
+    series_->observe(PerRequest::kItl, static_cast<double>(now - last_ns_) * 1e-9);
+    last_ns_ = now;
+  }
+  return out;
+}
+
+void FlightImpl::set_served(std::string_view served) {
+  served_ = served;
+  if (plan_.served_verifier) answer_headers_.emplace_back("x-conformance-test-served-endpoint", served_);
+}
+
+void FlightImpl::learn() {
+  if (status_ != 200 || first_ns_ == 0 || !streaming_) return;
+  const int64_t tokens = std::max(answer_.usage().completion, answer_.events_total());
+  if (tokens < 2 || last_ns_ <= first_ns_) return;
+  const double tpot_us = static_cast<double>(last_ns_ - first_ns_) * 1e-3 / static_cast<double>(tokens - 1);
+  series_->observe(PerRequest::kTpot, tpot_us * 1e-6);
+  if (on_primary_.state() != nullptr) {
+    const int running = std::max(1, (running_then_ + on_primary_.state()->inflight_requests.load(std::memory_order_relaxed)) / 2);
+    const double context = static_cast<double>(prompt_tokens_) + static_cast<double>(tokens) / 2;
+    core_.predictor.decoded(*on_primary_.state(), running, context, tpot_us);
+  }
+}
+
+void FlightImpl::finish(int status) {
+  if (std::exchange(finished_, true) || series_ == nullptr) return;
+  status_ = status;
+  const int64_t now = core_.clock.now_ns();
+  const double seconds = static_cast<double>(now - start_ns_) * 1e-9;
+  series_->count_request();
+  if (counted_running_) series_->running(-1);
+  if (status >= 400)
+    series_->count_error(status == 499 ? "ClientCanceled" : status == 503 ? "ServiceUnavailable" : std::to_string(status));
+  series_->observe(PerRequest::kDuration, seconds);
+  series_->observe(PerRequest::kRequestBytes, static_cast<double>(request_bytes_));
+  if (answered_) series_->observe(PerRequest::kResponseBytes, static_cast<double>(response_bytes_));
+  const Usage& usage = answer_.usage();
+  const int64_t input = usage.prompt > 0 ? usage.prompt : prompt_tokens_;
+  const int64_t output = usage.completion > 0 ? usage.completion : answer_.events_total();
+  series_->observe(PerRequest::kInputTokens, static_cast<double>(input));
+  if (output > 0) {
+    series_->observe(PerRequest::kOutputTokens, static_cast<double>(output));
+    series_->observe(PerRequest::kNtpot, seconds / static_cast<double>(output));
+  }
+  if (usage.cached_seen) series_->observe(PerRequest::kCachedTokens, static_cast<double>(usage.cached));
+  learn();
+  if (waiter_ && answered_) core_.admission.served(*waiter_, input, output);
+}
+
+}  // namespace baton::picker

@@ -1,0 +1,29 @@
+#pragma once
+// Limits of the picker beside those of its options and of route/limits.h, and what happens at each.
+#include <cstddef>
+#include <cstdint>
+
+namespace baton::picker {
+
+// Probes.
+inline constexpr size_t kScrapeBytesMax = 8u << 20;    // one /metrics or /v1/models answer; over it the numbers count as stale
+inline constexpr size_t kModelsPerEndpointMax = 256;   // further ones of that endpoint are not offered
+inline constexpr size_t kLorasPerEndpointMax = 1'024;  // further adapters are not seen
+inline constexpr int kProbeTimeoutMs = 2'000;   // one probe; a busy engine answers /health from its I/O thread in microseconds
+inline constexpr int kScrapeTimeoutMs = 1'000;  // as llm-d's poller
+inline constexpr int kProbeTimeoutsMax = 2;     // probes in a row without an answer until an endpoint counts as down
+inline constexpr int kHealthEveryMs = 1'000;    // /health, while /metrics is asked more often
+inline constexpr int kModelsEveryMs = 30'000;   // /v1/models of a healthy endpoint
+inline constexpr int kProbeIdleMs = 1'000;      // between probes of an endpoint without requests
+inline constexpr int kProbeDownMs = 200;        // of an endpoint that is down: how soon it is used again
+inline constexpr int kIdleLookMs = 200;         // how soon an idle endpoint that got work is scraped
+
+// Requests.
+inline constexpr size_t kHeaderValueBytesMax = 4'096;  // objective, fairness id, session id: longer is taken as absent
+inline constexpr size_t kLabelValuesMax = 1'000;       // distinct values of a label a client controls; then "other", as llm-d
+inline constexpr size_t kLabelBytesMax = 256;          // longer: "other"
+inline constexpr size_t kSeriesMax = 2'000;            // combinations of the default labels (30 KiB each); then all "other"
+inline constexpr size_t kSessionsMax = 100'000;        // remembered sessions; the one not used longest is forgotten
+inline constexpr size_t kDecisionsKept = 64;           // in /debug
+
+}  // namespace baton::picker
