@@ -1,0 +1,27 @@
+#pragma once
+// StreamMetrics: llm_d_epp_extproc_* of the ext_proc server, there only with --enable-grpc-stream-metrics, and what only this
+// door sees: requests it ended by itself. Any thread. Source: facts sheet "epp" 7.
+#include <array>
+#include <cstdint>
+
+#include "base/metrics.h"
+#include "base/result.h"
+
+namespace baton::epp {
+
+class StreamMetrics {
+ public:
+  StreamMetrics(Metrics& metrics, bool per_stream);
+  void opened();
+  void closed(Code code, int64_t nanoseconds);
+  void stalled() { stalled_.inc(); }
+  void malformed() { malformed_.inc(); }
+
+ private:
+  Metrics& metrics_;
+  Gauge* inflight_ = nullptr;
+  Histogram* duration_ = nullptr;
+  Counter &stalled_, &malformed_;
+};
+
+}  // namespace baton::epp
