@@ -18,6 +18,7 @@ Channel::Channel(tcp::socket socket, std::unique_ptr<TlsStream> tls) : socket_(s
 Channel::~Channel() = default;
 Channel::Channel(Channel&&) noexcept = default;
 
+void Channel::secure(std::unique_ptr<TlsStream> tls) { tls_ = std::move(tls); }
 bool Channel::ready() const { return !tls_ || tls_->ready(); }
 std::string_view Channel::alpn() const { return tls_ ? tls_->alpn() : std::string_view(); }
 std::string_view Channel::why() const { return tls_ ? tls_->why() : std::string_view(); }

@@ -22,6 +22,7 @@ class Channel {
   Channel(Channel&&) noexcept;
 
   tcp::socket& socket() { return socket_; }
+  void secure(std::unique_ptr<TlsStream> tls);  // from here on
   bool secure() const { return tls_ != nullptr; }
   bool ready() const;             // the TLS handshake is done, or there is none
   std::string_view alpn() const;  // "" if none was agreed on

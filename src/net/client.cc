@@ -164,13 +164,16 @@ struct Client::Impl {
       co_return fail(Code::kInvalidArgument, "request method or target has a space or control character");
     }
     std::string key = cat(call.host, ' ', call.port);
+    const std::string& name = call.server_name.empty() ? call.host : call.server_name;
+    // The identity of the TlsClient is part of it: another one may trust others.
+    if (call.tls) key += cat(' ', reinterpret_cast<uintptr_t>(call.tls.get()), ' ', name);
     for (bool may_reuse : {true, false}) {
       auto connection = may_reuse ? pool->take(key) : nullptr;
       bool reused = connection != nullptr;
       if (!reused) {
         connection = std::make_shared<ClientConnection>(Scope::here(), key);
         AbortGuard guard(connection, call.cancel);
-        BATON_CO_OK(co_await connection->connect(call.host, call.port, call.connect_timeout));
+        BATON_CO_OK(co_await connection->connect(call.host, call.port, call.connect_timeout, call.tls, name));
       }
       auto stream = std::make_unique<Stream>(std::move(connection), pool, call);
       auto exchanged = co_await stream->exchange(call);

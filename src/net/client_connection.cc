@@ -3,22 +3,22 @@
 #include <sys/socket.h>
 
 #include "net/limits.h"
+#include "net/tls_context.h"
 #include "net/tune.h"
 
 namespace baton::net {
 
 ClientConnection::ClientConnection(Scope& scope, std::string key)
     : key_(std::move(key)),
-      socket_(scope.context()),
+      channel_(tcp::socket(scope.context()), nullptr),
       resolver_(scope.context()),
       deadline_(scope, [this] { abort(deadline_code_, deadline_why_); }) {}
 
 void ClientConnection::abort(Code code, std::string_view why) {
   if (aborted_) return;
   aborted_ = Error{code, std::string(why)};
-  ErrorCode ec;
   resolver_.cancel();
-  socket_.close(ec);
+  channel_.close();
 }
 
 void ClientConnection::deadline(Millis from_now, const char* why) {
@@ -35,7 +35,9 @@ std::unexpected<Error> ClientConnection::failed(Code code, std::string_view what
   return fail(code, what, ": ", ec.message());
 }
 
-Task<Result<>> ClientConnection::connect(const std::string& host, int port, Millis timeout) {
+Task<Result<>> ClientConnection::connect(const std::string& host, int port, Millis timeout, std::shared_ptr<TlsClient> tls,
+                                         const std::string& name) {
+  tls_ = std::move(tls);
   std::string where = cat("cannot connect to ", host, ':', port);
   std::string late = cat(where, ": no answer within ", timeout.count(), " ms");
   deadline_code_ = Code::kUnavailable;
@@ -43,40 +45,57 @@ Task<Result<>> ClientConnection::connect(const std::string& host, int port, Mill
   ErrorCode ec;
   auto address = asio::ip::make_address(host, ec);
   if (!ec) {
-    if (!aborted_) std::tie(ec) = co_await socket_.async_connect({address, static_cast<uint16_t>(port)}, kAwait);
+    if (!aborted_) std::tie(ec) = co_await channel_.socket().async_connect({address, static_cast<uint16_t>(port)}, kAwait);
   } else {
     tcp::resolver::results_type found;
     if (!aborted_) std::tie(ec, found) = co_await resolver_.async_resolve(host, std::to_string(port), kAwait);
-    if (!ec && !aborted_) std::tie(ec, std::ignore) = co_await asio::async_connect(socket_, found, kAwait);
+    if (!ec && !aborted_) std::tie(ec, std::ignore) = co_await asio::async_connect(channel_.socket(), found, kAwait);
+  }
+  Result<> secured;
+  if (!ec && !aborted_) {
+    tune(channel_.socket());
+    if (tls_) secured = co_await handshake(name, where);
   }
   deadline(Millis(0), "");
   deadline_code_ = Code::kDeadlineExceeded;
   if (ec || aborted_) co_return failed(Code::kUnavailable, where, ec);
-  tune(socket_);
+  co_return secured;
+}
+
+Task<Result<>> ClientConnection::handshake(const std::string& name, std::string_view where) {
+  channel_.secure(make_stream(*tls_, name));
+  ErrorCode ec = channel_.handshake();
+  while (ec == asio::error::would_block && !aborted_) {
+    auto& socket = channel_.socket();
+    std::tie(ec) = co_await socket.async_wait(channel_.unsent() ? tcp::socket::wait_write : tcp::socket::wait_read, kAwait);
+    if (!ec && !aborted_) ec = channel_.handshake();
+  }
+  if (aborted_) co_return std::unexpected(*aborted_);
+  if (ec) co_return fail(Code::kUnavailable, where, ": TLS: ", channel_.why().empty() ? ec.message() : std::string(channel_.why()));
   co_return Result<>();
 }
 
 Task<Result<>> ClientConnection::write(std::string_view head, std::string_view body) {
-  std::array<asio::const_buffer, 2> buffers{asio::buffer(head), asio::buffer(body)};
-  while (asio::buffer_size(buffers) > 0) {
-    ErrorCode ec;
+  std::array<iovec, 2> pieces{{{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(body.data()), body.size()}}};
+  for (size_t first = head.empty() ? 1 : 0;;) {
     if (aborted_) co_return std::unexpected(*aborted_);
-    size_t n = socket_.write_some(buffers, ec);
-    size_t from_head = std::min(n, buffers[0].size());
-    buffers[0] += from_head;
-    buffers[1] += n - from_head;
-    if (ec == asio::error::would_block || ec == asio::error::try_again) {
-      std::tie(ec) = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
+    ErrorCode ec;
+    size_t n = channel_.write(std::span(pieces).subspan(first), ec);
+    for (; first < 2 && n >= pieces[first].iov_len; ++first) n -= pieces[first].iov_len;
+    if (first < 2) pieces[first] = {static_cast<char*>(pieces[first].iov_base) + n, pieces[first].iov_len - n};
+    if (first == 2 && !channel_.unsent() && (!ec || ec == asio::error::would_block)) co_return Result<>();
+    if (ec == asio::error::would_block || (!ec && channel_.unsent())) {
+      std::tie(ec) = co_await channel_.socket().async_wait(tcp::socket::wait_write, kAwait);
     }
     if (ec || aborted_) co_return failed(Code::kUnavailable, "upstream closed the connection", ec);
   }
-  co_return Result<>();
 }
 
 Task<Result<size_t>> ClientConnection::receive() {
   if (aborted_) co_return std::unexpected(*aborted_);
+  if (channel_.secure()) co_return co_await receive_secure();
   auto room = input_.prepare(kReadBytes);
-  auto [ec, n] = co_await socket_.async_read_some(asio::buffer(room.data(), room.size()), kAwait);
+  auto [ec, n] = co_await channel_.socket().async_read_some(asio::buffer(room.data(), room.size()), kAwait);
   if (aborted_) co_return std::unexpected(*aborted_);
   if (ec == asio::error::eof) co_return size_t{0};
   if (ec) co_return failed(Code::kUnavailable, "upstream closed the connection", ec);
@@ -84,11 +103,28 @@ Task<Result<size_t>> ClientConnection::receive() {
   co_return n;
 }
 
+Task<Result<size_t>> ClientConnection::receive_secure() {
+  auto room = input_.prepare(kReadBytes);
+  for (;;) {
+    ErrorCode ec;
+    size_t n = channel_.read(room, ec);
+    if (n > 0) {
+      input_.commit(n);
+      co_return n;
+    }
+    if (ec == asio::error::eof) co_return size_t{0};
+    if (ec == asio::error::would_block) std::tie(ec) = co_await channel_.socket().async_wait(tcp::socket::wait_read, kAwait);
+    if (aborted_) co_return std::unexpected(*aborted_);
+    if (ec) co_return failed(Code::kUnavailable, "upstream closed the connection", ec);
+  }
+}
+
 bool ClientConnection::fresh() const {
   if (aborted_ || std::chrono::steady_clock::now() - idle_since_ > kPooledIdleMax) return false;
+  if (channel_.unread() || channel_.unsent()) return false;
   char byte;
   // Open and silent is the only state that answers "would block".
-  ssize_t n = ::recv(const_cast<tcp::socket&>(socket_).native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  ssize_t n = ::recv(const_cast<Channel&>(channel_).socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
@@ -112,7 +148,7 @@ std::shared_ptr<ClientConnection> Pool::take(const std::string& key) {
 
 void Pool::put(std::shared_ptr<ClientConnection> connection) {
   follow(Scope::here());
-  if (idle_ >= idle_max_ || connection->aborted() || Scope::here().stopping()) return;
+  if (idle_max_ <= 0 || connection->aborted() || Scope::here().stopping()) return;
   connection->idle_since_now();
   connection->input().shrink(kBufferKeptBytes);
   auto& idle = idle_by_key_[connection->key()];
@@ -122,7 +158,23 @@ void Pool::put(std::shared_ptr<ClientConnection> connection) {
     --idle_;
   }
   idle.push_back(std::move(connection));
-  ++idle_;
+  if (++idle_ > idle_max_) drop_oldest();
+}
+
+// Hosts that are no longer called must not keep out those that are.
+void Pool::drop_oldest() {
+  auto oldest = idle_by_key_.end();
+  for (auto at = idle_by_key_.begin(); at != idle_by_key_.end();) {
+    if (at->second.empty()) {
+      at = idle_by_key_.erase(at);
+      continue;
+    }
+    if (oldest == idle_by_key_.end() || at->second.front()->idle_since() < oldest->second.front()->idle_since()) oldest = at;
+    ++at;
+  }
+  if (oldest == idle_by_key_.end()) return;
+  oldest->second.pop_front();
+  --idle_;
 }
 
 void Pool::follow(Scope& scope) {

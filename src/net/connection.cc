@@ -10,14 +10,7 @@
 namespace baton::net {
 namespace {
 
-std::string peer_name(const tcp::socket& socket) {
-  ErrorCode ec;
-  auto endpoint = socket.remote_endpoint(ec);
-  if (ec) return "unknown";
-  std::string address = endpoint.address().to_string();
-  if (endpoint.address().is_v6()) address = cat('[', address, ']');
-  return cat(address, ':', endpoint.port());
-}
+constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 // Drops n bytes from the front; true if nothing is left.
 bool consume(Connection::Buffers& buffers, size_t n) {
@@ -33,23 +26,29 @@ bool consume(Connection::Buffers& buffers, size_t n) {
 
 }  // namespace
 
-Connection::Connection(ServerThread& thread, tcp::socket socket)
+Connection::Connection(ServerThread& thread, Channel channel)
     : thread_(thread),
-      socket_(std::move(socket)),
-      peer_(peer_name(socket_)),
+      channel_(std::move(channel)),
+      peer_(peer_name(channel_.socket())),
       deadline_(thread.scope, [this] { on_deadline(); }),
       decoder_(thread.options.header_bytes_max, thread.options.body_bytes_max),
       cancel_(std::make_unique<Cancel>()) {
   at_ = thread_.connections.insert(thread_.connections.end(), this);
-  tune(socket_);
+  tune(channel_.socket());
 }
 
 Connection::~Connection() = default;
 
 Task<> Connection::run() {
   auto self = shared_from_this();
-  for (;;) {
+  bool secure = co_await handshake();
+  if (secure && thread_.options.http2 && channel_.alpn() == "h2") co_await serve_http2();
+  while (secure && !http2_) {
     auto got = co_await read_request();
+    if (got && !*got && may_be_http2()) {
+      co_await serve_http2();
+      break;
+    }
     if (!got) co_await refuse(got.error());
     if (!got || !*got) break;
     bool keep_alive = decoder_.keep_alive(), http10 = decoder_.http10();
@@ -58,10 +57,44 @@ Task<> Connection::run() {
     request.arrived_ns = SteadyClock().now_ns();
     if (!co_await answer(request, keep_alive, http10)) break;
   }
-  ErrorCode ec;
   deadline_.clear();
-  socket_.close(ec);
+  channel_.close();
   thread_.connections.erase(at_);
+}
+
+// True: plaintext, or TLS is established.
+Task<bool> Connection::handshake() {
+  if (!channel_.secure()) co_return true;
+  handshaking_ = true;
+  deadline_.set(thread_.options.header_timeout);
+  ErrorCode ec = channel_.handshake();
+  while (ec == asio::error::would_block && !timed_out_ && !gone_) {
+    auto& socket = channel_.socket();
+    std::tie(ec) = co_await socket.async_wait(channel_.unsent() ? tcp::socket::wait_write : tcp::socket::wait_read, kAwait);
+    if (!ec) ec = channel_.handshake();
+  }
+  handshaking_ = false;
+  deadline_.clear();
+  if (ec && !gone_) log_debug("TLS handshake failed", "peer={} why={}", peer_, channel_.why().empty() ? ec.message() : channel_.why());
+  co_return !ec && !timed_out_ && !gone_ && !thread_.scope.stopping();
+}
+
+// The first bytes are, or may yet become, HTTP/2's preface.
+bool Connection::may_be_http2() {
+  if (!first_ || !thread_.options.http2 || input_.empty() || decoder_.started()) return false;
+  return kHttp2Preface.starts_with(input_.view().substr(0, kHttp2Preface.size()));
+}
+
+Task<> Connection::serve_http2() {
+  deadline_.clear();
+  if (!thread_.h2) thread_.h2 = std::make_unique<H2Loop>(thread_.scope);
+  Event ended;
+  http2_ = std::make_shared<Http2Connection>(thread_, std::move(channel_), ended);
+  http2_->start(input_.view());
+  input_.consume(input_.size());
+  if (thread_.draining) http2_->drain();
+  if (thread_.scope.stopping()) http2_->abort();
+  co_await ended.wait();
 }
 
 // True: decoder_ holds a whole request. False: the client left, was idle too long, or we are draining.
@@ -73,6 +106,12 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
   bool continued = false;
   for (;;) {
     bool progress = false;
+    if (may_be_http2() && !gone_ && !eof_ && !timed_out_) {
+      if (input_.size() >= kHttp2Preface.size()) co_return false;
+      deadline_.set(options.header_timeout);
+      co_await more_input();
+      continue;
+    }
     while (!input_.empty() && !decoder_.done()) {
       auto used = decoder_.feed(input_.view());
       if (!used) co_return std::unexpected(used.error());
@@ -80,6 +119,7 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
       input_.consume(*used);
       progress = true;
     }
+    if (decoder_.started()) first_ = false;
     if (decoder_.done()) co_return true;
     if (gone_) co_return false;
     if (eof_) {
@@ -150,7 +190,7 @@ Task<> Connection::refuse(const Refusal& refusal) {
 Task<> Connection::linger() {
   phase_ = Phase::kLinger;
   ErrorCode ec;
-  socket_.shutdown(tcp::socket::shutdown_send, ec);
+  channel_.socket().shutdown(tcp::socket::shutdown_send, ec);
   deadline_.set(kLingerTimeout);
   while (!ec && !eof_ && !gone_ && !timed_out_ && lingered_bytes_ < kLingerBytesMax && !thread_.scope.stopping()) {
     lingered_bytes_ += input_.size();
@@ -162,14 +202,14 @@ Task<> Connection::linger() {
 void Connection::watch() {
   if (watching_ || eof_ || gone_) return;
   watching_ = true;
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](ErrorCode ec) { self->on_readable(ec); });
+  channel_.wait_read([self = shared_from_this()](ErrorCode ec) { self->on_readable(ec); });
 }
 
 void Connection::on_readable(ErrorCode ec) {
   watching_ = false;
   if (!ec) {
     auto room = input_.prepare(phase_ == Phase::kIdle ? kBufferKeptBytes : kReadBytes);
-    size_t n = socket_.read_some(asio::buffer(room.data(), room.size()), ec);
+    size_t n = channel_.read(room, ec);
     input_.commit(n);
   }
   if (ec == asio::error::would_block || ec == asio::error::try_again) ec = {};
@@ -185,8 +225,8 @@ void Connection::on_readable(ErrorCode ec) {
 void Connection::leave() {
   if (gone_) return;
   gone_ = true;
-  ErrorCode ec;
-  socket_.close(ec);
+  if (http2_) return http2_->abort();
+  channel_.close();
   input_event_.set();
   cancel_->cancel();
 }
@@ -194,16 +234,18 @@ void Connection::leave() {
 void Connection::abort() { leave(); }
 
 void Connection::drain() {
+  if (http2_) return http2_->drain();
   if (phase_ == Phase::kIdle && !decoder_.started() && input_.empty()) {
     ErrorCode ec;
     eof_ = true;
-    socket_.cancel(ec);
+    channel_.socket().cancel(ec);
     input_event_.set();
   }
 }
 
 void Connection::on_deadline() {
   timed_out_ = true;
+  if (handshaking_) return channel_.close();
   if (writing_) {
     log_warn("client does not read its response, closing", "peer={}", peer_);
     return leave();
@@ -212,9 +254,14 @@ void Connection::on_deadline() {
 }
 
 bool Connection::try_write(Buffers& buffers, ErrorCode& ec) {
-  size_t n = socket_.write_some(buffers, ec);
+  std::array<iovec, std::tuple_size_v<Buffers>> pieces;
+  size_t used = 0;
+  for (const auto& b : buffers) {
+    if (b.size() > 0) pieces[used++] = {const_cast<void*>(b.data()), b.size()};
+  }
+  size_t n = channel_.write({pieces.data(), used}, ec);
   if (ec == asio::error::would_block || ec == asio::error::try_again) ec = {};
-  return !ec && consume(buffers, n);
+  return !ec && consume(buffers, n) && !channel_.unsent();
 }
 
 Task<Result<>> Connection::write(Buffers buffers) {
@@ -230,7 +277,7 @@ Task<Result<>> Connection::write(Buffers buffers) {
   writing_ = true;
   while (!all && !ec && !gone_) {
     deadline_.set(thread_.options.write_timeout);
-    std::tie(ec) = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
+    std::tie(ec) = co_await channel_.socket().async_wait(tcp::socket::wait_write, kAwait);
     if (!ec && !gone_) all = try_write(buffers, ec);
   }
   if (writing_ && phase_ == Phase::kHandler) deadline_.clear();

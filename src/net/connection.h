@@ -5,6 +5,7 @@
 //   watch(): waits for readability, also while the handler runs, so that a client that leaves fires Cancel at once; what it
 //            sends ahead (pipelining) waits in input_, at most kPipelineBytesMax of it.
 //
+// HTTP/2 (ALPN, or its preface on plaintext) takes the socket over: run() then only waits for its end.
 // A client that shuts down its sending side while it waits for an answer counts as gone, as it does for uvicorn, so for vLLM.
 // Owner: shared by run()'s frame and the callbacks in flight; the thread's list (ServerThread) holds a plain pointer for
 // draining.
@@ -13,8 +14,10 @@
 #include <list>
 
 #include "net/buffer.h"
+#include "net/channel.h"
 #include "net/codec.h"
 #include "net/encode.h"
+#include "net/http2.h"
 #include "net/scope.h"
 
 namespace baton::net {
@@ -32,13 +35,14 @@ struct ServerThread {
   bool draining = false;
   std::atomic<int> connection_count{0};  // this thread's, for placing the next one
   std::atomic<int>* in_flight = nullptr;
+  std::unique_ptr<H2Loop> h2;  // with the first HTTP/2 connection
 };
 
 class Connection final : public std::enable_shared_from_this<Connection> {
  public:
   using Buffers = std::array<asio::const_buffer, 4>;
 
-  Connection(ServerThread& thread, tcp::socket socket);
+  Connection(ServerThread& thread, Channel channel);
   ~Connection();
   Task<> run();
   void drain();  // close now if idle, else after the answer in flight
@@ -55,6 +59,9 @@ class Connection final : public std::enable_shared_from_this<Connection> {
  private:
   enum class Phase { kIdle, kHead, kBody, kHandler, kLinger };
 
+  Task<bool> handshake();
+  Task<> serve_http2();
+  bool may_be_http2();
   Task<std::expected<bool, Refusal>> read_request();
   Task<bool> answer(Request& request, bool keep_alive, bool http10);
   Task<> refuse(const Refusal& refusal);
@@ -67,18 +74,19 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool try_write(Buffers& buffers, ErrorCode& ec);
 
   ServerThread& thread_;
-  tcp::socket socket_;
+  Channel channel_;
   std::string peer_;
   Deadline deadline_;
   Buffer input_;
   RequestDecoder decoder_;
   Event input_event_;
   std::unique_ptr<Cancel> cancel_;
+  std::shared_ptr<Http2Connection> http2_;
   std::string corked_;
   std::list<Connection*>::iterator at_;
   Phase phase_ = Phase::kIdle;
   size_t lingered_bytes_ = 0;
-  bool watching_ = false, writing_ = false;
+  bool watching_ = false, writing_ = false, handshaking_ = false, first_ = true;
   bool eof_ = false, timed_out_ = false, gone_ = false;
 };
 

@@ -31,6 +31,15 @@ void append_fields(std::string& out, const Headers& headers) {
   }
 }
 
+std::optional<uint64_t> declared_length(const Headers& headers) {
+  auto text = headers.get("content-length");
+  uint64_t n = 0;
+  if (!text) return std::nullopt;
+  auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), n);
+  if (ec != std::errc() || end != text->data() + text->size()) return std::nullopt;
+  return n;
+}
+
 ChunkHead::ChunkHead(size_t bytes) {
   auto [end, ec] = std::to_chars(text_, text_ + 16, bytes, 16);
   *end++ = '\r';

@@ -14,6 +14,8 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
 // All of `headers` but hop-by-hop fields, Content-Length and Date, which the caller decides.
 void append_fields(std::string& out, const Headers& headers);
 
+std::optional<uint64_t> declared_length(const Headers& headers);  // Content-Length, if it is one number
+
 // "1f\r\n" for a chunk of 31 bytes.
 class ChunkHead {
  public:

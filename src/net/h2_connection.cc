@@ -159,9 +159,9 @@ void H2Connection::leave(std::string_view why) {
   if (std::exchange(gone_, true)) return;
   auto self = shared_from_this();
   if (!why.empty()) log_debug("HTTP/2 connection ends", "peer={} why={}", peer_, why);
-  channel_.close();
+  session_.close_all();  // first: who sees the socket close finds the calls gone
   deadline_.clear();
-  session_.close_all();
+  channel_.close();
   auto& list = loop_.connections;
   if (started_) {
     list.back()->index_ = index_;

@@ -18,6 +18,11 @@ std::string_view text(const uint8_t* data, size_t n) { return {reinterpret_cast<
 
 }  // namespace
 
+bool valid_h2_field(std::string_view name, std::string_view value) {
+  auto bytes = [](std::string_view s) { return reinterpret_cast<const uint8_t*>(s.data()); };
+  return nghttp2_check_header_name(bytes(name), name.size()) != 0 && nghttp2_check_header_value(bytes(value), value.size()) != 0;
+}
+
 bool RateLimit::take() {
   if (left_ > 0) return --left_, true;
   auto now = std::chrono::steady_clock::now();
@@ -176,7 +181,8 @@ struct H2Session::Callbacks {
     }
     at.out_at_ += size;
     s.unsent_ -= size;
-    if (at.unsent() == 0 && at.out_.capacity() > kH2KeptBytes) s.drained_.push_back(&at);
+    bool room = at.wants_room_ && at.unsent() <= at.room_;
+    if (room || (at.unsent() == 0 && at.out_.capacity() > kH2KeptBytes)) s.drained_.push_back(&at);
     if (s.output_->bytes() < kH2SendBytes) return 0;
     s.full_ = true;
     return NGHTTP2_ERR_PAUSE;
@@ -252,10 +258,16 @@ void H2Session::gather(H2Output& out, bool copy_all) {
 }
 
 void H2Session::reap() {
-  for (H2Stream* s : drained_) {
-    if (s->unsent() > 0) continue;
-    std::string().swap(s->out_);
-    s->out_at_ = 0;
+  for (size_t i = 0; i < drained_.size(); ++i) {
+    H2Stream* s = drained_[i];
+    if (s->unsent() == 0) {
+      std::string().swap(s->out_);
+      s->out_at_ = 0;
+    }
+    if (s->wants_room_ && s->unsent() <= s->room_) {
+      s->wants_room_ = false;
+      s->on_room();
+    }
   }
   drained_.clear();
   while (!closed_.empty()) {

@@ -42,6 +42,10 @@ class RateLimit {
   std::chrono::steady_clock::time_point filled_ = std::chrono::steady_clock::now();
 };
 
+inline constexpr uint32_t kH2InternalError = 2, kH2Cancel = 8;  // RFC 9113 section 7
+// May go out as a field: a token in lower case, and a value without control characters.
+bool valid_h2_field(std::string_view name, std::string_view value);
+
 class H2Session;
 
 class H2Stream {
@@ -61,16 +65,18 @@ class H2Stream {
   virtual void on_data(std::string_view bytes) = 0;
   virtual void on_end() = 0;
   virtual void on_closed() = 0;
+  virtual void on_room() {}  // once, after want_room(): at most that much is unsent
+  void want_room(size_t unsent_bytes) { room_ = unsent_bytes, wants_room_ = true; }
 
  private:
   friend class H2Session;
   H2Session* session_ = nullptr;
   int32_t id_ = 0;
   bool closed_ = false, request_ended_ = false, head_too_large_ = false, head_done_ = false;
-  bool responded_ = false, finished_ = false, deferred_ = false;
+  bool responded_ = false, finished_ = false, deferred_ = false, wants_room_ = false;
   size_t head_bytes_ = 0, index_ = 0;
   std::string out_;  // from out_at_ on: queued, not yet framed
-  size_t out_at_ = 0;
+  size_t out_at_ = 0, room_ = 0;
   std::vector<std::pair<std::string, std::string>> trailers_;
 };
 

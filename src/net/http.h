@@ -1,5 +1,6 @@
 #pragma once
-// HTTP/1.1 server and client on coroutines; Beast stays behind this header (a file that includes Beast costs 10 s to compile).
+// HTTP/1.1 and HTTP/2 server, HTTP/1.1 client, on coroutines; Beast and nghttp2 stay behind this header (a file with Beast
+// costs 10 s to compile).
 // One io_context a thread, nothing shared between them: a Handler is made once per thread and lives on it, a Client belongs to
 // the thread that made it. Every wait has a limit (net/limits.h). Errors are values; nothing is detached: stop() waits for its
 // gate.
@@ -17,6 +18,9 @@
 #include "base/result.h"
 
 namespace baton::net {
+
+class TlsServer;  // net/tls.h
+class TlsClient;
 
 template <class T = void>
 using Task = boost::asio::awaitable<T>;
@@ -104,6 +108,8 @@ struct ServerOptions {
   Millis idle_timeout{300'000};        // keep-alive
   Millis write_timeout{60'000};        // a client that does not read
   std::string server_name;             // Server header, "" = none
+  std::shared_ptr<TlsServer> tls;      // nullptr: plaintext; the handshake must end within header_timeout
+  bool http2 = false;                  // also HTTP/2: agreed on by ALPN, or by prior knowledge on plaintext
 };
 
 class Server {
@@ -133,6 +139,8 @@ struct Call {
   Millis idle_timeout{0};              // between body bytes; 0 = no limit
   size_t body_bytes_max = 256u << 20;  // of fetch(); a stream's reader bounds itself
   Cancel* cancel = nullptr;            // firing it ends the call with kCancelled and closes the connection
+  std::shared_ptr<TlsClient> tls;      // nullptr: plaintext; the handshake counts to connect_timeout
+  std::string server_name;             // SNI, and the name that is verified; "" = host
 };
 
 // The response body as it arrives. Dropping it unread closes the connection.
@@ -173,7 +181,7 @@ class IoThread {
   std::unique_ptr<Impl> impl_;
 };
 
-Task<> sleep_for(Millis duration);  // ends early when its thread stops
+Task<> sleep_for(Millis duration, Cancel* cancel = nullptr);  // ends early when its thread stops or `cancel` fires
 void spawn_here(Task<> task);       // on the current I/O thread, counted by that thread's gate
 
 // Runs one task to its end on a private io_context: command-line tools and tests.

@@ -34,11 +34,18 @@ inline constexpr int kH2ControlsBurst = 10'000;         // PING, SETTINGS and em
 inline constexpr int kH2ControlsPerS = 10'000;          // once a round trip, thousands a second on loopback
 inline constexpr int kGrpcResetsBurst = 20'000;         // a proxy resets the calls of all clients that left at once
 inline constexpr int kGrpcResetsPerS = 10'000;
+inline constexpr int kHttp2ResetsBurst = 1'000, kHttp2ResetsPerS = 100;  // of requests that had no answer yet
+inline constexpr uint32_t kHttp2StreamsMax = 1'000;     // of Server, a connection: REFUSED_STREAM
+inline constexpr size_t kHttp2QueueBytes = 256 << 10;   // of one answer; write() waits beyond it
+inline constexpr size_t kHttp2UnsentBytesMax = 512u << 20;  // a connection's: closed
+inline constexpr size_t kHttp2BodiesMax = 8;            // times body_bytes_max: incomplete requests of a connection: 503
 inline constexpr size_t kH2HeaderOverrun = 4;           // times header_bytes_max: up to it 431, beyond it closed
 inline constexpr size_t kH2ContinuationsMax = 8;        // frames of one header block: closed
 inline constexpr std::chrono::milliseconds kH2PrefaceTimeout{10'000};  // TLS handshake included: closed
 inline constexpr std::chrono::milliseconds kH2StallTimeout{60'000};    // a full socket that takes nothing: closed
 inline constexpr size_t kTlsReadBytes = 128 << 10;       // ciphertext of one recv(), a buffer a thread
+inline constexpr size_t kPemBytesMax = 1u << 20;         // a certificate or key file: refused
+inline constexpr std::chrono::seconds kCertificateLookEvery{3};  // reload: at most so often, and only as connections come
 inline constexpr size_t kGrpcPartialBytesMax = 256u << 20;  // messages begun and not complete, a connection: RESOURCE_EXHAUSTED
 inline constexpr size_t kGrpcPostedMax = 1u << 20;          // functions posted to a thread and not run: our bug, checked
 

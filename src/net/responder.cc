@@ -1,6 +1,5 @@
 #include "net/responder.h"
 
-#include <charconv>
 
 namespace baton::net {
 namespace {
@@ -8,15 +7,6 @@ namespace {
 bool has_no_body(int status) { return status / 100 == 1 || status == 204 || status == 304; }
 
 asio::const_buffer buffer_of(std::string_view s) { return {s.data(), s.size()}; }
-
-std::optional<uint64_t> declared_length(const Headers& headers) {
-  auto text = headers.get("content-length");
-  uint64_t n = 0;
-  if (!text) return std::nullopt;
-  auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), n);
-  if (ec != std::errc() || end != text->data() + text->size()) return std::nullopt;
-  return n;
-}
 
 }  // namespace
 

@@ -126,13 +126,15 @@ void Deadline::set(Millis from_now) {
 
 void Deadline::clear() { state_->deadline = State::Time::max(); }
 
-Task<> sleep_for(Millis duration) {
+Task<> sleep_for(Millis duration, Cancel* cancel) {
   Scope& scope = Scope::here();
-  if (scope.stopping()) co_return;
+  if (scope.stopping() || (cancel && cancel->cancelled())) co_return;
   // Only a turn of the loop: arming the kernel's timer costs 20 us on a virtual machine, far more than the turn.
   if (duration <= Millis(0)) co_return co_await asio::post(scope.context(), asio::use_awaitable);
   asio::steady_timer timer(scope.context(), duration);
   StopHook hook(scope, [&timer] { timer.cancel(); });
+  std::shared_ptr<void> cancelled;
+  if (cancel) cancelled = cancel->on_cancel([&timer] { timer.cancel(); });
   co_await timer.async_wait(kAwait);
 }
 

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "net/connection.h"
 #include "net/limits.h"
+#include "net/listener.h"
+#include "net/tls_context.h"
 #include "wire/errors.h"
 
 namespace baton::net {
@@ -43,24 +45,9 @@ int Server::port() const { return impl_->bound_port; }
 int Server::in_flight() const { return impl_->in_flight.load(); }
 
 Result<> Server::Impl::bind() {
+  BATON_TRY(auto bound, listen_on(threads[0]->scope.context(), options.host, options.port));
+  acceptor.emplace(std::move(bound));
   ErrorCode ec;
-  auto& context = threads[0]->scope.context();
-  auto failed = [&](std::string_view what) {
-    return fail(Code::kUnavailable, "cannot ", what, ' ', options.host, ':', options.port, ": ", ec.message());
-  };
-  tcp::resolver resolver(context);
-  auto found = resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, ec);
-  if (ec) return failed("resolve");
-  tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor.emplace(context);
-  acceptor->open(endpoint.protocol(), ec);
-  if (ec) return failed("open a socket for");
-  acceptor->set_option(tcp::acceptor::reuse_address(true), ec);
-  if (endpoint.address().is_v6()) acceptor->set_option(asio::ip::v6_only(false), ec);
-  acceptor->bind(endpoint, ec);
-  if (ec) return failed("listen on");
-  acceptor->listen(kListenBacklog, ec);
-  if (ec) return failed("listen on");
   bound_port = acceptor->local_endpoint(ec).port();
   return {};
 }
@@ -113,7 +100,7 @@ Task<> Server::Impl::accept_loop() {
 }
 
 Result<> Server::Impl::accept_one(ErrorCode ec, tcp::socket socket, ServerThread& thread) {
-  if (ec == asio::error::connection_aborted || ec == asio::error::interrupted) return {};
+  if (accept_may_go_on(ec)) return {};
   if (ec) return fail(Code::kResourceExhausted, ec.message());
   if (connection_count() >= options.connections_max) {
     static constexpr std::string_view kHead =
@@ -121,6 +108,7 @@ Result<> Server::Impl::accept_one(ErrorCode ec, tcp::socket socket, ServerThread
         "application/json\r\ncontent-length: ";
     std::string body = wire::error_json(503, "too many connections");
     std::string answer = cat(kHead, body.size(), "\r\n\r\n", body);
+    if (options.tls) return {};  // it could not read it
     socket.non_blocking(true, ec);
     socket.write_some(asio::buffer(answer), ec);
     socket.shutdown(tcp::socket::shutdown_send, ec);
@@ -129,7 +117,7 @@ Result<> Server::Impl::accept_one(ErrorCode ec, tcp::socket socket, ServerThread
   ++thread.connection_count;
   asio::post(thread.scope.context(), [this, &thread, socket = std::move(socket)]() mutable {
     if (thread.scope.stopping()) return connection_ended(thread);
-    auto connection = std::make_shared<Connection>(thread, std::move(socket));
+    auto connection = std::make_shared<Connection>(thread, Channel(std::move(socket), options.tls ? make_stream(*options.tls) : nullptr));
     thread.scope.spawn([](Impl& impl, ServerThread& t, std::shared_ptr<Connection> c) -> Task<> {
       co_await c->run();
       c.reset();

@@ -56,6 +56,13 @@ class TestSocket {
     close();
   }
 
+  // The peer has closed or reset the connection, and all it sent was read.
+  bool ended() const {
+    char byte;
+    ssize_t n = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+  }
+
   // One recv(); "" at the end, on a reset and after 10 s.
   std::string read_some() {
     pollfd p{fd_, POLLIN, 0};

@@ -83,7 +83,8 @@ TlsStream::TlsStream(SSL_CTX* context, bool server, const std::string& server_na
   }
   SSL_set_connect_state(ssl_);
   ErrorCode ec;
-  bool address = !asio::ip::make_address(server_name, ec).is_unspecified() && !ec;
+  (void)asio::ip::make_address(server_name, ec);
+  bool address = !ec;
   if (!address && !server_name.empty()) SSL_set_tlsext_host_name(ssl_, server_name.c_str());
   if (!verify) return;
   if (address) {
@@ -109,11 +110,13 @@ ErrorCode TlsStream::failure(int rc) {
     return asio::error::would_block;
   }
   if (kind == SSL_ERROR_ZERO_RETURN) return asio::error::eof;
-  if (long verdict = SSL_get_verify_result(ssl_); verdict != X509_V_OK) {
-    why_ = X509_verify_cert_error_string(verdict);
-  } else if (unsigned long code = ERR_peek_error(); code != 0) {
-    const char* reason = ERR_reason_error_string(code);
-    why_ = reason ? reason : "TLS error";
+  unsigned long code = ERR_peek_error();
+  if (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+    why_ = cat("certificate not trusted: ", X509_verify_cert_error_string(SSL_get_verify_result(ssl_)));
+  } else if (const char* reason = code ? ERR_reason_error_string(code) : nullptr) {
+    why_ = reason;
+  } else {
+    why_ = "TLS failed";
   }
   ERR_clear_error();
   return asio::error::connection_aborted;
@@ -164,6 +167,7 @@ void TlsStream::flush(int fd, ErrorCode& ec) {
 
 ErrorCode TlsStream::handshake(int fd) {
   ErrorCode ec;
+  ERR_clear_error();
   int rc = SSL_do_handshake(ssl_);
   while (rc != 1) {
     ErrorCode failed = failure(rc);
