@@ -11,8 +11,10 @@ inline constexpr int kEndpointsMax = 1024;
 inline constexpr int kRankedMax = 8;
 // Hashes per prompt, as llm-d's maxPrefixBlocksToMatch; what lies behind them does not affect the choice.
 inline constexpr size_t kPrefixBlocksMax = 2048;
-// Blocks remembered over all endpoints (least recently routed goes first): 512 Ki * 64 bytes = 32 MiB.
-inline constexpr size_t kIndexBlocksMax = 512 * 1024;
+// Distinct blocks remembered over all endpoints, where nobody says; then an arbitrary one goes. 24 to 48 bytes each, taken as used.
+inline constexpr size_t kIndexBlocksMax = 4u << 20;
+// Blocks remembered per endpoint: llm-d's lruCapacityPerServer; and the most that may be asked for.
+inline constexpr size_t kEndpointBlocks = 31'250, kEndpointBlocksMax = 1u << 20;
 
 // An EndpointPickerConfig: text, values in it (aliases count each time they are used), plugins, profiles, plugins of a profile.
 // Beyond: refused with one error. A chart's file has under 4 KiB and 10 plugins.

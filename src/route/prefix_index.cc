@@ -2,150 +2,144 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <mutex>
 
-#include "base/prng.h"
+#include "route/prefix_table.h"
 
 namespace baton::route {
+
+struct PrefixIndex::Impl {
+  // What one endpoint was sent, oldest first: ring[seq & mask]. An entry whose stamp in the table is another was renewed since.
+  struct Endpoint {
+    std::vector<uint64_t> ring;
+    uint64_t head = 0, tail = 0;  // next to write, oldest
+    size_t capacity = 0;
+    std::atomic<size_t> live{0};
+  };
+  static uint32_t stamp(uint64_t seq) { return static_cast<uint32_t>(seq) & kStampMask; }
+
+  Impl(size_t blocks_max, size_t endpoint_blocks) : table(std::max<size_t>(blocks_max, 64)) {
+    for (Endpoint& e : endpoints) e.capacity = std::clamp<size_t>(endpoint_blocks, 1, kEndpointBlocksMax);
+  }
+
+  void drop_oldest(Endpoint& e, int slot) {
+    const uint64_t hash = e.ring[e.tail & (e.ring.size() - 1)];
+    if (table.stamp_of(hash, slot) == stamp(e.tail) && table.remove(hash, slot)) --e.live;
+    ++e.tail;
+  }
+  void make_room(Endpoint& e, int slot) {
+    const size_t ring_max = e.capacity + e.capacity / 2 + 16;  // renewed entries leave their old place in the ring
+    while (e.tail < e.head && (e.live > e.capacity || e.head - e.tail >= ring_max)) drop_oldest(e, slot);
+    if (e.head - e.tail < e.ring.size()) return;
+    std::vector<uint64_t> larger(std::max<size_t>(e.ring.size() * 2, 64));
+    for (uint64_t seq = e.tail; seq < e.head; ++seq) larger[seq & (larger.size() - 1)] = e.ring[seq & (e.ring.size() - 1)];
+    e.ring = std::move(larger);
+  }
+  void record(Endpoint& e, int slot, uint64_t hash) {
+    const int64_t before = table.stamp_of(hash, slot);
+    if (before >= 0 && stamp(e.head - static_cast<uint64_t>(before)) < e.capacity / 4) return;  // recent enough
+    make_room(e, slot);
+    const bool fresh = table.set(hash, slot, stamp(e.head), [this](int other) { --endpoints[static_cast<size_t>(other)].live; });
+    e.ring[e.head++ & (e.ring.size() - 1)] = hash;
+    if (!fresh) return;
+    ++e.live;
+    make_room(e, slot);
+  }
+
+  std::mutex write;
+  PrefixTable table;
+  std::array<Endpoint, kEndpointsMax> endpoints;
+};
+
 namespace {
-
-// 64x64 -> 128 bit multiply folded to 64: one instruction a word, and every input bit reaches every output bit after mix64.
-uint64_t fold(uint64_t a, uint64_t b) {
-  const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-uint64_t hash_bytes(uint64_t seed, const char* data, size_t n) {
-  constexpr uint64_t kOdd = 0xa0761d6478bd642fULL;
-  uint64_t h = seed ^ (n * kOdd);
-  for (; n >= 8; data += 8, n -= 8) {
-    uint64_t word;
-    std::memcpy(&word, data, 8);
-    h = mix64(fold(h ^ word, kOdd) + word);
-  }
-  if (n > 0) {
-    uint64_t word = 0;
-    std::memcpy(&word, data, n);
-    h = mix64(fold(h ^ word, kOdd) + word);
-  }
-  return mix64(h);
-}
-
+bool is_slot(int slot) { return slot >= 0 && slot < kEndpointsMax; }
 }  // namespace
 
-ChainHasher::ChainHasher(uint64_t seed, std::string_view model, size_t block_bytes)
-    : parent_(hash_bytes(seed, model.data(), model.size())), block_bytes_(block_bytes) {}
-
-void ChainHasher::close_block(const char* block) {
-  parent_ = hash_bytes(parent_, block, block_bytes_);
-  chain_.push_back(parent_);
-}
-
-void ChainHasher::feed(std::string_view bytes) {
-  bytes_ += bytes.size();
-  if (chain_.size() >= kPrefixBlocksMax) return;
-  if (!partial_.empty()) {
-    const size_t n = std::min(bytes.size(), block_bytes_ - partial_.size());
-    partial_ += bytes.substr(0, n);
-    bytes.remove_prefix(n);
-    if (partial_.size() < block_bytes_) return;
-    close_block(partial_.data());
-    partial_.clear();
-  }
-  while (bytes.size() >= block_bytes_ && chain_.size() < kPrefixBlocksMax) {
-    close_block(bytes.data());
-    bytes.remove_prefix(block_bytes_);
-  }
-  if (chain_.size() < kPrefixBlocksMax) partial_ = bytes;
-}
-
-PrefixIndex::PrefixIndex(size_t blocks_max)
-    : buckets_(std::bit_ceil(std::max<size_t>(blocks_max, 16)), kNone), blocks_max_(std::max<size_t>(blocks_max, 1)) {}
-
-uint32_t PrefixIndex::find(uint64_t hash) const {
-  uint32_t i = buckets_[bucket(hash)];
-  while (i != kNone && entries_[i].hash != hash) i = entries_[i].chain;
-  return i;
-}
+PrefixIndex::PrefixIndex(size_t blocks_max, size_t endpoint_blocks) : impl_(std::make_unique<Impl>(blocks_max, endpoint_blocks)) {}
+PrefixIndex::~PrefixIndex() = default;
 
 PrefixMatch PrefixIndex::match(std::span<const uint64_t> chain) const {
-  PrefixMatch matched{};
-  Slots alive;
+  PrefixMatch out;
+  match(chain, out);
+  return out;
+}
+
+size_t PrefixIndex::match(std::span<const uint64_t> chain, PrefixMatch& out) const {
+  constexpr size_t kAhead = 8;
+  out.fill(0);
+  chain = chain.first(std::min<size_t>(chain.size(), UINT16_MAX));
+  SlotBits alive{};
+  int count = 0;
   uint16_t depth = 0;
-  auto leave = [&](Slots gone) {  // these matched `depth` blocks and no more
-    if (gone.none()) return;
-    for (size_t slot = 0; slot < gone.size(); ++slot) {
-      if (gone[slot]) matched[slot] = depth;
+  const auto gate = impl_->table.enter();
+  const auto leave = [&](const SlotBits& gone) {  // these matched `depth` blocks and no more
+    for (size_t w = 0; w < kSlotWords; ++w) {
+      for (uint64_t bits = gone[w]; bits != 0; bits &= bits - 1) out[w * 64 + static_cast<size_t>(std::countr_zero(bits))] = depth;
     }
   };
-  for (uint64_t hash : chain) {
-    const uint32_t i = find(hash);
-    if (i == kNone || depth == UINT16_MAX) break;
-    const Slots have = depth == 0 ? entries_[i].slots : alive & entries_[i].slots;
-    leave(alive & ~have);
-    alive = have;
-    if (alive.none()) break;
+  for (size_t k = 0; k < std::min(kAhead, chain.size()); ++k) impl_->table.prefetch(chain[k]);
+  for (size_t k = 0; k < chain.size(); ++k) {
+    if (k + kAhead < chain.size()) impl_->table.prefetch(chain[k + kAhead]);
+    const SlotBits before = alive;
+    const int before_count = count;
+    if (!impl_->table.intersect(chain[k], k == 0, alive, count)) break;
+    if (count != before_count && k > 0) {
+      SlotBits gone;
+      for (size_t w = 0; w < kSlotWords; ++w) gone[w] = before[w] & ~alive[w];
+      leave(gone);
+    }
+    if (count == 0) break;
     ++depth;
   }
   leave(alive);
-  return matched;
+  return depth;
 }
 
 void PrefixIndex::record(std::span<const uint64_t> chain, int slot) {
-  if (slot < 0 || slot >= kEndpointsMax) return;
+  if (!is_slot(slot)) return;
+  constexpr size_t kAhead = 8;
+  const std::lock_guard lock(impl_->write);
   // Backwards, so that the front of a prompt is newer than its tail: a chain is evicted from its end, and what is left still
   // matches.
   for (size_t k = chain.size(); k-- > 0;) {
-    uint32_t i = find(chain[k]);
-    if (i == kNone) {
-      i = take_entry();
-      entries_[i].hash = chain[k];
-      entries_[i].slots.reset();
-      uint32_t& head = buckets_[bucket(chain[k])];
-      entries_[i].chain = head;
-      head = i;
-    } else {
-      unlink_recency(i);
-    }
-    entries_[i].slots.set(static_cast<size_t>(slot));
-    make_newest(i);
+    if (k >= kAhead) impl_->table.prefetch(chain[k - kAhead]);
+    impl_->record(impl_->endpoints[static_cast<size_t>(slot)], slot, chain[k]);
+  }
+}
+
+void PrefixIndex::remove(std::span<const uint64_t> hashes, int slot) {
+  if (!is_slot(slot)) return;
+  const std::lock_guard lock(impl_->write);
+  for (const uint64_t hash : hashes) {
+    if (impl_->table.remove(hash, slot)) --impl_->endpoints[static_cast<size_t>(slot)].live;
   }
 }
 
 void PrefixIndex::forget(int slot) {
-  if (slot < 0 || slot >= kEndpointsMax) return;
-  for (Entry& entry : entries_) entry.slots.reset(static_cast<size_t>(slot));
+  if (!is_slot(slot)) return;
+  const std::lock_guard lock(impl_->write);
+  Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  for (; e.tail < e.head; ++e.tail) impl_->table.remove(e.ring[e.tail & (e.ring.size() - 1)], slot);
+  e.live = 0;
+  e.ring = {};
 }
 
-uint32_t PrefixIndex::take_entry() {
-  if (used_ < blocks_max_) {
-    entries_.emplace_back();
-    return static_cast<uint32_t>(used_++);
-  }
-  const uint32_t i = oldest_;
-  unlink_recency(i);
-  unlink_bucket(i);
-  return i;
+void PrefixIndex::set_capacity(int slot, size_t blocks) {
+  if (!is_slot(slot) || blocks == 0) return;
+  const std::lock_guard lock(impl_->write);
+  Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  e.capacity = std::min(blocks, kEndpointBlocksMax);
+  if (e.tail < e.head) impl_->make_room(e, slot);
 }
 
-void PrefixIndex::unlink_bucket(uint32_t i) {
-  uint32_t* link = &buckets_[bucket(entries_[i].hash)];
-  while (*link != i) link = &entries_[*link].chain;
-  *link = entries_[i].chain;
-}
+size_t PrefixIndex::size() const { return impl_->table.size(); }
+size_t PrefixIndex::blocks(int slot) const { return is_slot(slot) ? impl_->endpoints[static_cast<size_t>(slot)].live.load() : 0; }
 
-void PrefixIndex::unlink_recency(uint32_t i) {
-  Entry& entry = entries_[i];
-  (entry.newer == kNone ? newest_ : entries_[entry.newer].older) = entry.older;
-  (entry.older == kNone ? oldest_ : entries_[entry.older].newer) = entry.newer;
-}
-
-void PrefixIndex::make_newest(uint32_t i) {
-  entries_[i].newer = kNone;
-  entries_[i].older = newest_;
-  if (newest_ != kNone) entries_[newest_].newer = i;
-  newest_ = i;
-  if (oldest_ == kNone) oldest_ = i;
+size_t PrefixIndex::bytes() const {
+  const std::lock_guard lock(impl_->write);
+  size_t n = impl_->table.bytes() + sizeof(Impl);
+  for (const Impl::Endpoint& e : impl_->endpoints) n += e.ring.capacity() * sizeof(uint64_t);
+  return n;
 }
 
 }  // namespace baton::route

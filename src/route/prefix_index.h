@@ -1,13 +1,16 @@
 #pragma once
 // Approximate prefix cache knowledge: which endpoint was sent which prompt prefix.
 // ChainHasher turns prompt bytes into one hash a block, each covering everything before it, so equal hashes mean equal prefixes
-// (up to 2^-64). PrefixIndex maps a hash to the set of endpoint slots that got it: one table, a 256-bit set an entry, bounded,
-// least recently recorded entry goes first. It is optimistic: it never learns what an engine evicted; a wrong guess costs time,
-// not answers. Threads: match() is const and may run beside itself; record() and forget() need the caller's exclusive lock.
+// (up to 2^-64). PrefixIndex maps a hash to the endpoint slots that got it. It is optimistic: it never learns what an engine evicted;
+// a wrong guess costs time, not answers. Bounded twice: each endpoint keeps its capacity of blocks, what it was sent last (within a
+// quarter of that); the whole at most blocks_max distinct hashes.
+//   entry: | hash 64 | holder 32, holder 32 |   holder = stamp 21 | slot + 1 in 11;   three holders and more lie in a node beside
+// Threads: all functions may be called from any; match() takes no lock that a writer holds while it writes. Writers wait for each other.
+// Cost: docs/bench; about 40 bytes a block with one holder.
 #include <array>
-#include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,32 +41,24 @@ using PrefixMatch = std::array<uint16_t, kEndpointsMax>;
 
 class PrefixIndex {
  public:
-  explicit PrefixIndex(size_t blocks_max = kIndexBlocksMax);
+  explicit PrefixIndex(size_t blocks_max = kIndexBlocksMax, size_t endpoint_blocks = kEndpointBlocks);
+  ~PrefixIndex();
+  PrefixIndex(const PrefixIndex&) = delete;
+  PrefixIndex& operator=(const PrefixIndex&) = delete;
+
   PrefixMatch match(std::span<const uint64_t> chain) const;
+  size_t match(std::span<const uint64_t> chain, PrefixMatch& out) const;  // returns the longest match
   void record(std::span<const uint64_t> chain, int slot);
-  void forget(int slot);  // the endpoint is gone or restarted; walks the whole table
-  size_t size() const { return used_; }
+  void remove(std::span<const uint64_t> hashes, int slot);
+  void forget(int slot);                           // the endpoint is gone or restarted; walks its own blocks
+  void set_capacity(int slot, size_t blocks);      // what its engine holds; at most kEndpointBlocksMax
+  size_t size() const;                             // distinct hashes
+  size_t blocks(int slot) const;                   // that this endpoint holds
+  size_t bytes() const;                            // memory taken
 
  private:
-  using Slots = std::bitset<kEndpointsMax>;
-  struct Entry {
-    uint64_t hash = 0;
-    Slots slots;
-    uint32_t chain = kNone;                 // next in the same bucket
-    uint32_t newer = kNone, older = kNone;  // recency list
-  };
-  static constexpr uint32_t kNone = UINT32_MAX;
-  uint32_t find(uint64_t hash) const;
-  uint32_t take_entry();
-  void unlink_recency(uint32_t i);
-  void make_newest(uint32_t i);
-  void unlink_bucket(uint32_t i);
-  size_t bucket(uint64_t hash) const { return hash & (buckets_.size() - 1); }
-
-  std::vector<uint32_t> buckets_;
-  std::vector<Entry> entries_;  // grows to blocks_max, then entries are reused
-  size_t blocks_max_, used_ = 0;
-  uint32_t newest_ = kNone, oldest_ = kNone;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace baton::route

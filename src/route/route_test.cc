@@ -384,53 +384,6 @@ TEST(ChainHasher, BoundsTheChain) {
 }
 
 // Against a plain model: per slot, the set of hashes it was sent.
-TEST(PrefixIndex, MatchesLikeAPlainModel) {
-  for (uint64_t seed = 1; seed <= 30; ++seed) {
-    Prng prng(seed);
-    PrefixIndex index(100'000);
-    std::map<int, std::set<uint64_t>> model;
-    for (int step = 0; step < 300; ++step) {
-      std::vector<uint64_t> chain;
-      uint64_t h = prng.below(4);
-      for (uint64_t i = prng.below(20); i > 0; --i) chain.push_back(h = mix64(h * 4 + prng.below(2) + 1));
-      const int slot = static_cast<int>(prng.below(6)) * 51;
-      if (prng.chance(0.02)) {
-        index.forget(slot);
-        model[slot].clear();
-      }
-      const PrefixMatch match = index.match(chain);
-      for (int s = 0; s < kEndpointsMax; ++s) {
-        uint16_t depth = 0;
-        while (depth < chain.size() && model[s].contains(chain[depth])) ++depth;
-        ASSERT_EQ(match[s], depth) << "seed " << seed << " step " << step << " slot " << s;
-      }
-      index.record(chain, slot);
-      model[slot].insert(chain.begin(), chain.end());
-    }
-  }
-}
-
-TEST(PrefixIndex, StaysBoundedAndForgetsTheOldestFirst) {
-  PrefixIndex index(64);
-  auto chain_of = [](uint64_t who) {
-    std::vector<uint64_t> chain;
-    for (uint64_t i = 0; i < 16; ++i) chain.push_back(Prng::at(who, i));
-    return chain;
-  };
-  for (uint64_t who = 0; who < 4; ++who) index.record(chain_of(who), 1);
-  EXPECT_EQ(index.size(), 64u);
-  index.record(chain_of(0), 2);  // refreshed
-  for (uint64_t who = 10; who < 12; ++who) index.record(chain_of(who), 1);
-  EXPECT_EQ(index.size(), 64u);
-  EXPECT_EQ(index.match(chain_of(0))[2], 16);
-  EXPECT_EQ(index.match(chain_of(0))[1], 16);
-  EXPECT_EQ(index.match(chain_of(1))[1], 0);
-  EXPECT_EQ(index.match(chain_of(11))[1], 16);
-  std::vector<uint64_t> eight = chain_of(20);
-  eight.resize(8);
-  index.record(eight, 1);  // evicts the tail of the oldest chain, whose head still matches
-  EXPECT_EQ(index.match(chain_of(3))[1], 8);
-}
 
 TEST(Endpoint, WritesAddresses) {
   EXPECT_EQ(host_port("10.0.0.1", 8000), "10.0.0.1:8000");
