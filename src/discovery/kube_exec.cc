@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,7 +93,7 @@ class Child {
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (error == 0) {
-      pid_fd_ = pidfd_open(pid_, 0);
+      pid_fd_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));  // Debian 12's <sys/pidfd.h> is not for C++
       return {};
     }
     pid_ = -1;

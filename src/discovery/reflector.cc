@@ -41,12 +41,11 @@ net::Millis Backoff::next() {
   return net::Millis(whole - half + static_cast<int64_t>(prng_.below(static_cast<uint64_t>(half) + 1)));
 }
 
-Reflector::Reflector(KubeClient& client, Resource resource, Store& store, uint64_t seed, std::function<void()> changed, Sleep sleep)
+Reflector::Reflector(KubeClient& client, Resource resource, Store& store, uint64_t seed, std::function<void()> changed)
     : client_(client),
       resource_(std::move(resource)),
       store_(store),
       changed_(std::move(changed)),
-      sleep_(std::move(sleep)),
       backoff_(client.timing().backoff_min, client.timing().backoff_max, seed),
       prng_(mix64(seed)) {}
 
@@ -154,7 +153,8 @@ net::Task<Result<>> Reflector::watch() {
   }
   BATON_CO_OK(co_await follow(*stream));
   if (listed_ms_ + client_.timing().resync.count() < client_.clock().now_ms()) relist_ = true;
-  if (counts_.events == events_before && client_.clock().now_ms() - began_ms < kWatchLivesMs) {
+  const int64_t lives_ms = std::min(kWatchLivesMs, client_.timing().watch_quiet.count() / 2);
+  if (counts_.events == events_before && client_.clock().now_ms() - began_ms < lives_ms) {
     co_return fail(Code::kUnavailable, "the watch ended at once");
   }
   worked();
@@ -220,7 +220,7 @@ net::Task<> Reflector::pause(const Error& error) {
   changed_();
   net::Millis delay = std::max(backoff_.next(), std::exchange(wait_at_least_, net::Millis(0)));
   if (state_ == State::kMissing || (state_ == State::kDenied && resource_.optional)) delay = std::max(delay, timing.probe_missing);
-  co_await sleep_(delay);
+  co_await net::sleep_for(delay);
 }
 
 void Reflector::complain(const Error& error) {

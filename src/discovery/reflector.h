@@ -60,11 +60,9 @@ class Reflector {
   struct Counts {
     uint64_t lists = 0, watches = 0, events = 0, errors = 0, denied = 0;
   };
-  using Sleep = std::function<net::Task<>(net::Millis)>;
 
   // changed: after every batch of store calls and every change of state.
-  Reflector(KubeClient& client, Resource resource, Store& store, uint64_t seed, std::function<void()> changed,
-            Sleep sleep = net::sleep_for);
+  Reflector(KubeClient& client, Resource resource, Store& store, uint64_t seed, std::function<void()> changed);
   net::Task<> run();  // until cancel() or its thread stops
   void cancel();
 
@@ -91,7 +89,6 @@ class Reflector {
   Resource resource_;
   Store& store_;
   std::function<void()> changed_;
-  Sleep sleep_;
   Backoff backoff_;
   Prng prng_;
   net::Cancel cancel_;
