@@ -68,30 +68,28 @@ size_t PrefixIndex::match(std::span<const uint64_t> chain, PrefixMatch& out) con
   constexpr size_t kAhead = 8;
   out.fill(0);
   chain = chain.first(std::min<size_t>(chain.size(), UINT16_MAX));
-  SlotBits alive{};
-  int count = 0;
+  SlotBits alive{}, have{};
   uint16_t depth = 0;
-  const auto gate = impl_->table.enter();
-  const auto leave = [&](const SlotBits& gone) {  // these matched `depth` blocks and no more
-    for (size_t w = 0; w < kSlotWords; ++w) {
-      for (uint64_t bits = gone[w]; bits != 0; bits &= bits - 1) out[w * 64 + static_cast<size_t>(std::countr_zero(bits))] = depth;
+  const PrefixTable& table = impl_->table;
+  const auto gate = table.enter();
+  const size_t words = table.words();
+  const auto leave = [&](const SlotBits& staying) {  // the others matched `depth` blocks and no more
+    for (size_t w = 0; w < words; ++w) {
+      for (uint64_t gone = alive[w] & ~staying[w]; gone != 0; gone &= gone - 1) {
+        out[w * 64 + static_cast<size_t>(std::countr_zero(gone))] = depth;
+      }
     }
   };
-  for (size_t k = 0; k < std::min(kAhead, chain.size()); ++k) impl_->table.prefetch(chain[k]);
-  for (size_t k = 0; k < chain.size(); ++k) {
-    if (k + kAhead < chain.size()) impl_->table.prefetch(chain[k + kAhead]);
-    const SlotBits before = alive;
-    const int before_count = count;
-    if (!impl_->table.intersect(chain[k], k == 0, alive, count)) break;
-    if (count != before_count && k > 0) {
-      SlotBits gone;
-      for (size_t w = 0; w < kSlotWords; ++w) gone[w] = before[w] & ~alive[w];
-      leave(gone);
-    }
-    if (count == 0) break;
-    ++depth;
+  for (size_t k = 0; k < std::min(kAhead, chain.size()); ++k) table.prefetch(chain[k]);
+  for (size_t k = 0; k < chain.size(); ++k, ++depth) {
+    if (k + kAhead < chain.size()) table.prefetch(chain[k + kAhead]);
+    const PrefixTable::Seen seen = table.intersect(chain[k], k == 0, alive, have);
+    if (seen == PrefixTable::Seen::kNobody) break;
+    if (seen == PrefixTable::Seen::kSame && k > 0) continue;
+    if (k > 0) leave(have);
+    alive = have;
   }
-  leave(alive);
+  leave({});
   return depth;
 }
 

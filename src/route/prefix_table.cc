@@ -27,40 +27,47 @@ void PrefixTable::prefetch(uint64_t hash) const {
 
 PrefixTable::Entry* PrefixTable::find(const Table& table, uint64_t hash) const {
   const size_t from = home(table, hash);
-  for (size_t i = 0; i < kWindow; ++i) {
-    Entry& entry = table.entries[(from + i) & (table.size - 1)];
-    if (entry.hash.load(std::memory_order_acquire) == hash) return &entry;
-  }
-  return nullptr;
+  const auto look = [&](size_t begin, size_t end) -> Entry* {
+    for (size_t i = begin; i < end; ++i) {
+      Entry& entry = table.entries[(from + i) & (table.size - 1)];
+      if (entry.hash.load(std::memory_order_acquire) == hash) return &entry;
+    }
+    return nullptr;
+  };
+  if (Entry* entry = look(0, kLine)) return entry;
+  return look(kLine, kLine + table.far[from / kLine].load(std::memory_order_acquire));
 }
 
+// A free entry of the window, announced in far[].
 PrefixTable::Entry* PrefixTable::vacant(Table& table, uint64_t hash) const {
   const size_t from = home(table, hash);
   for (size_t i = 0; i < kWindow; ++i) {
     Entry& entry = table.entries[(from + i) & (table.size - 1)];
-    if (entry.hash.load(std::memory_order_relaxed) == 0) return &entry;
+    if (entry.hash.load(std::memory_order_relaxed) != 0) continue;
+    std::atomic<uint8_t>& far = table.far[from / kLine];
+    if (i >= kLine + far.load(std::memory_order_relaxed)) far.store(static_cast<uint8_t>(i + 1 - kLine), std::memory_order_release);
+    return &entry;
   }
   return nullptr;
 }
 
-bool PrefixTable::intersect(uint64_t hash, bool first, SlotBits& alive, int& alive_count) const {
+PrefixTable::Seen PrefixTable::intersect(uint64_t hash, bool first, const SlotBits& alive, SlotBits& have) const {
   hash = key(hash);
   const Table& table = *shard(hash).table.load(std::memory_order_acquire);
   const Entry* entry = find(table, hash);
-  if (entry == nullptr) return false;
-  SlotBits have{};
-  int count = 0;
+  if (entry == nullptr) return Seen::kNobody;
+  const size_t n = words();
   uint64_t word = entry->holders.load(std::memory_order_acquire);
   for (int attempt = 0; attempt < 4; ++attempt) {
-    have = {};
+    std::fill_n(have.begin(), n, 0);
     const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
     const auto add = [&](uint32_t h) {
       const int slot = slot_of(h);
-      if (slot >= 0 && slot < kEndpointsMax) have[static_cast<size_t>(slot) / 64] |= 1ull << (slot % 64);
+      if (slot >= 0 && static_cast<size_t>(slot) < n * 64) have[static_cast<size_t>(slot) / 64] |= 1ull << (slot % 64);
     };
     if ((low & 2047) == kWide) {
       const Wide& wide = wides_.at(high);
-      for (size_t i = 0; i < kSlotWords; ++i) have[i] = wide.bits[i].load(std::memory_order_acquire);
+      for (size_t i = 0; i < n; ++i) have[i] = wide.bits[i].load(std::memory_order_acquire);
     } else if ((low & 2047) == kList) {
       for (const auto& h : lists_.at(high).holders) add(h.load(std::memory_order_acquire));
     } else {
@@ -68,17 +75,19 @@ bool PrefixTable::intersect(uint64_t hash, bool first, SlotBits& alive, int& ali
       add(high);
     }
     const uint64_t again = entry->holders.load(std::memory_order_acquire);
-    if (entry->hash.load(std::memory_order_acquire) != hash) return false;  // it went while we looked
+    if (entry->hash.load(std::memory_order_acquire) != hash) return Seen::kNobody;  // it went while we looked
     if (again == word) break;
     word = again;
   }
-  for (size_t i = 0; i < kSlotWords; ++i) {
-    if (!first) have[i] &= alive[i];
-    count += std::popcount(have[i]);
+  uint64_t any = 0, gone = 0;
+  for (size_t i = 0; i < n; ++i) {
+    if (!first) {
+      gone |= alive[i] & ~have[i];
+      have[i] &= alive[i];
+    }
+    any |= have[i];
   }
-  alive = have;
-  alive_count = count;
-  return true;
+  return any == 0 ? Seen::kNobody : gone != 0 ? Seen::kFewer : Seen::kSame;
 }
 
 std::vector<uint32_t> PrefixTable::holders_of(const Entry& entry) const {
@@ -220,7 +229,7 @@ PrefixTable::Entry& PrefixTable::entry_for(uint64_t hash, std::vector<uint32_t>&
   }
   if (entry == nullptr) {  // as large as it may be, and this window full
     victim_ = mix64(victim_ + hash);
-    entry = &table->entries[(home(*table, hash) + victim_ % kWindow) & (table->size - 1)];
+    entry = &table->entries[(home(*table, hash) + victim_ % kLine) & (table->size - 1)];
     evicted = holders_of(*entry);
     entry->hash.store(0, std::memory_order_release);
     put_holders(*entry, {});
@@ -264,7 +273,7 @@ void PrefixTable::free_retired() {
 
 size_t PrefixTable::bytes() const {
   size_t n = lists_.taken() * sizeof(List) + wides_.taken() * (sizeof(Wide) + 64);
-  for (size_t i = 0; i < shard_count_; ++i) n += shards_[i].table.load()->size * sizeof(Entry);
+  for (size_t i = 0; i < shard_count_; ++i) n += shards_[i].table.load()->size * (sizeof(Entry) * kLine + 1) / kLine;
   for (const auto& table : retired_) n += table->size * sizeof(Entry);
   return n;
 }

@@ -1,8 +1,8 @@
 #pragma once
 // PrefixTable: hash -> set of endpoint slots with a stamp each: one writer at a time, any number of readers beside it. Everything a
 // reader touches is an atomic word; it checks the hash again after it read the holders, so it sees some entry that was there, or
-// none. A stale look costs a wrong guess, no more. Set-associative: a hash lies in one of the 16 entries from its line on, so
-// removing needs no tombstones. Shards grow one at a time; old tables live until no reader is inside.
+// none. A stale look costs a wrong guess, no more. Set-associative: a hash lies in one of the 32 entries from its line on, so
+// removing needs no tombstones; far[] says how far entries of a line ever went. Shards grow one at a time; old tables live until no reader is inside.
 // Internal to prefix_index.cc.
 #include <array>
 #include <atomic>
@@ -28,8 +28,10 @@ class PrefixTable {
   // Readers hold the gate while they look.
   std::shared_lock<std::shared_mutex> enter() const { return std::shared_lock(gate_); }
   void prefetch(uint64_t hash) const;
-  // alive &= holders of hash (or = holders, if first). False: nobody holds it, alive is unchanged.
-  bool intersect(uint64_t hash, bool first, SlotBits& alive, int& alive_count) const;
+  // have = alive & holders of hash (holders alone, if first); words beyond words() are not written.
+  enum class Seen : uint8_t { kNobody, kSame, kFewer };
+  Seen intersect(uint64_t hash, bool first, const SlotBits& alive, SlotBits& have) const;
+  size_t words() const { return words_.load(std::memory_order_acquire); }  // of SlotBits that any slot used so far lies in
 
   // Writer only. stamp_of: -1 = the slot does not hold it.
   int64_t stamp_of(uint64_t hash, int slot) const;
@@ -42,13 +44,14 @@ class PrefixTable {
 
  private:
   static constexpr uint32_t kList = 2046, kWide = 2047;  // in the low holder's slot field; the high half is the node
-  static constexpr size_t kLine = 4, kWindow = 16, kListMax = 8, kShardEntriesMin = 64;
+  static constexpr size_t kLine = 4, kWindow = 32, kListMax = 8, kShardEntriesMin = 64;
   struct Entry {
     std::atomic<uint64_t> hash{0}, holders{0};
   };
   struct Table {
-    explicit Table(size_t n) : entries(new Entry[n]()), size(n) {}
+    explicit Table(size_t n) : entries(new Entry[n]()), far(new std::atomic<uint8_t>[n / kLine]()), size(n) {}
     std::unique_ptr<Entry[]> entries;
+    std::unique_ptr<std::atomic<uint8_t>[]> far;  // by line: entries at home there lie in this many entries behind its own
     size_t size;
   };
   struct Shard {
@@ -109,7 +112,7 @@ class PrefixTable {
   std::unique_ptr<Shard[]> shards_;
   Pool<List> lists_;
   Pool<Wide> wides_;
-  std::atomic<size_t> used_{0};
+  std::atomic<size_t> used_{0}, words_{1};
   mutable std::shared_mutex gate_;
   std::vector<std::unique_ptr<Table>> retired_;
   std::vector<uint32_t> evicted_;
@@ -119,6 +122,7 @@ class PrefixTable {
 template <class F>
 bool PrefixTable::set(uint64_t hash, int slot, uint32_t stamp, F evicted) {
   evicted_.clear();
+  if (const size_t w = static_cast<size_t>(slot) / 64 + 1; w > words()) words_.store(w, std::memory_order_release);
   Entry& entry = entry_for(key(hash), evicted_);
   for (const uint32_t h : evicted_) evicted(slot_of(h));
   return set_in(entry, slot, stamp);
