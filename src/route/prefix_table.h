@@ -1,7 +1,7 @@
 #pragma once
 // PrefixTable: hash -> set of endpoint slots with a stamp each: one writer at a time, any number of readers beside it. Everything a
 // reader touches is an atomic word; it checks the hash again after it read the holders, so it sees some entry that was there, or
-// none. A stale look costs a wrong guess, no more. Set-associative: a hash lies in one of the 32 entries from its line on, so
+// none. A stale look costs a wrong guess, no more. Set-associative: a hash lies in one of the 128 entries from its line on, so
 // removing needs no tombstones; far[] says how far entries of a line ever went. Shards grow one at a time; old tables live until no reader is inside.
 // Internal to prefix_index.cc.
 #include <array>
@@ -44,7 +44,7 @@ class PrefixTable {
 
  private:
   static constexpr uint32_t kList = 2046, kWide = 2047;  // in the low holder's slot field; the high half is the node
-  static constexpr size_t kLine = 4, kWindow = 32, kListMax = 8, kShardEntriesMin = 64;
+  static constexpr size_t kLine = 4, kWindow = 128, kListMax = 8, kShardEntriesMin = 64;
   struct Entry {
     std::atomic<uint64_t> hash{0}, holders{0};
   };
