@@ -27,7 +27,7 @@ class FakeApi {
     net::Headers headers{};
   };
 
-  FakeApi();
+  explicit FakeApi(std::shared_ptr<net::TlsServer> tls = nullptr);
   ~FakeApi() { stop(); }
   KubeAccess access() const;
   void stop();
@@ -77,6 +77,7 @@ class FakeApi {
   std::string token_;
   uint64_t version_ = 100, oldest_ = 100;
   int port_ = 0;
+  std::shared_ptr<net::TlsServer> tls_;
   std::unique_ptr<net::Server> server_;
 };
 

@@ -65,11 +65,12 @@ net::Response failure(int status, const std::string& message) {
 
 }  // namespace
 
-FakeApi::FakeApi() { start(); }
+FakeApi::FakeApi(std::shared_ptr<net::TlsServer> tls) : tls_(std::move(tls)) { start(); }
 
 void FakeApi::start() {
   net::ServerOptions options;
   options.port = port_;
+  options.tls = tls_;
   server_ = std::make_unique<net::Server>(options, [this]() -> net::Handler {
     return [this](net::Request& request, net::ResponseWriter& writer) { return answer(request, writer); };
   });
@@ -86,7 +87,7 @@ void FakeApi::stop() {
 
 KubeAccess FakeApi::access() const {
   KubeAccess out;
-  out.tls = false;
+  out.tls = tls_ != nullptr;
   out.host = "127.0.0.1";
   out.port = port_;
   out.origin = "test";

@@ -47,43 +47,50 @@ KubeClient::KubeClient(KubeAccess access, KubeTiming timing, const Clock& clock)
     : access_(std::move(access)), timing_(timing), clock_(clock), token_(access_.token), client_(16) {}
 
 Result<> KubeClient::check() {
-  BATON_OK(set_tls(access_.cert_pem, access_.key_pem));
-  return renew(false);
+  BATON_OK(renew(false));
+  return tls_ ? Result<>() : make_tls();
 }
 
-Result<> KubeClient::set_tls(const std::string& cert_pem, const std::string& key_pem) {
+Result<> KubeClient::make_tls() {
   if (!access_.tls) return {};
+  const bool own = exec_ && !exec_->cert_pem.empty();
   net::TlsClientOptions options;
   options.verify = access_.verify;
   options.ca_file = access_.ca_file;
   options.ca_pem = access_.ca_pem;
-  options.cert_pem = cert_pem;
-  options.key_pem = key_pem;
-  options.cert_file = cert_pem.empty() ? access_.cert_file : "";
-  options.key_file = key_pem.empty() ? access_.key_file : "";
-  return fail(Code::kUnimplemented, "https to the API server");
-}
-
-Result<> KubeClient::renew(bool refused) {
-  if (access_.exec) return run_plugin(refused);
-  if (!access_.token_file.empty()) return read_token(refused);
+  options.cert_pem = own ? exec_->cert_pem : access_.cert_pem;
+  options.key_pem = own ? exec_->key_pem : access_.key_pem;
+  if (!own) options.cert_file = access_.cert_file;
+  if (!own) options.key_file = access_.key_file;
+  BATON_TRY(tls_, net::TlsClient::make(std::move(options)));
   return {};
 }
 
-Result<> KubeClient::read_token(bool refused) {
+Result<> KubeClient::renew(bool refused) {
+  if (access_.exec) BATON_OK(run_plugin(refused));
   const int64_t now_ms = clock_.now_ms();
-  if (!refused && token_read_ms_ >= 0 && now_ms - token_read_ms_ < timing_.token_age.count()) return {};
-  const bool first = token_read_ms_ < 0;
-  token_read_ms_ = now_ms;
-  auto text = read_small_file(access_.token_file, kTokenBytesMax);
-  std::string token = text ? trimmed(*text) : "";
-  if (text && !token.empty() && plain(token)) {
-    token_ = std::move(token);
-    return {};
+  if (!refused && files_read_ms_ >= 0 && now_ms - files_read_ms_ < timing_.token_age.count()) return {};
+  const bool first = files_read_ms_ < 0;
+  files_read_ms_ = now_ms;
+  std::string tls_files;
+  for (const std::string* path : {&access_.ca_file, &access_.cert_file, &access_.key_file}) {
+    if (!path->empty()) tls_files += read_small_file(*path, kKubeconfigBytesMax).value_or("");
   }
-  Error error = text ? Error{Code::kUnauthenticated, cat(access_.token_file, " holds no token")} : std::move(text).error();
-  if (first) return std::unexpected(std::move(error));
-  log_warn("kubernetes token not renewed, keeping the old one", "error=\"{}\"", error.message);
+  if (std::exchange(tls_files_, tls_files) != tls_files && !first) {
+    if (auto made = make_tls(); !made) log_warn("kubernetes certificates not renewed, keeping the old ones", "error=\"{}\"", made.error().message);
+  }
+  if (access_.token_file.empty()) return {};
+  auto read = read_token();
+  if (!read && first) return read;
+  if (!read) log_warn("kubernetes token not renewed, keeping the old one", "error=\"{}\"", read.error().message);
+  return {};
+}
+
+Result<> KubeClient::read_token() {
+  BATON_TRY(const std::string text, read_small_file(access_.token_file, kTokenBytesMax));
+  std::string token = trimmed(text);
+  if (token.empty() || !plain(token)) return fail(Code::kUnauthenticated, access_.token_file, " holds no token");
+  token_ = std::move(token);
   return {};
 }
 
@@ -97,10 +104,10 @@ Result<> KubeClient::run_plugin(bool refused) {
     log_warn("kubernetes credential not renewed, keeping the old one", "error=\"{}\"", fresh.error().message);
     return {};
   }
-  if (!fresh->cert_pem.empty() && (!exec_ || exec_->cert_pem != fresh->cert_pem)) BATON_OK(set_tls(fresh->cert_pem, fresh->key_pem));
+  const bool other = !fresh->cert_pem.empty() && (!exec_ || exec_->cert_pem != fresh->cert_pem);
   exec_ = *std::move(fresh);
   token_ = exec_->token;
-  return {};
+  return other ? make_tls() : Result<>();
 }
 
 Result<net::Call> KubeClient::call_for(const Ask& ask) {
@@ -108,6 +115,8 @@ Result<net::Call> KubeClient::call_for(const Ask& ask) {
   net::Call call;
   call.host = access_.host;
   call.port = access_.port;
+  call.tls = tls_;
+  call.server_name = access_.server_name;
   call.method = ask.method;
   call.target = access_.base_path + ask.target;
   call.headers.set("accept", "application/json");

@@ -1,6 +1,7 @@
 #pragma once
-// KubeClient: requests to one API server with the credentials of a KubeAccess, renewed as they age or are refused once (401).
-// A token file that cannot be read any more, or a plugin that fails, leaves the old credential in force, with a log line.
+// KubeClient: requests to one API server with the credentials of a KubeAccess, renewed as they age or are refused once (401):
+// token, certificate and CA files are read again, a credential plugin is run again. What cannot be renewed leaves the old one in
+// force, with a log line.
 // Thread: check() first, anywhere; then everything on one I/O thread, and a credential plugin blocks that thread while it runs.
 // Errors: no answer is an Error; an HTTP status other than 2xx becomes one through status_error(), kept apart where the status
 // decides what to do next.
@@ -38,16 +39,17 @@ class KubeClient {
  private:
   Result<> renew(bool refused);
   Result<> run_plugin(bool refused);
-  Result<> read_token(bool refused);
-  Result<> set_tls(const std::string& cert_pem, const std::string& key_pem);
+  Result<> read_token();
+  Result<> make_tls();
   Result<net::Call> call_for(const Ask& ask);
 
   KubeAccess access_;
   KubeTiming timing_;
   const Clock& clock_;
   std::shared_ptr<net::TlsClient> tls_;
+  std::string tls_files_;  // content of the files that tls_ was made of
   std::string token_;
-  int64_t token_read_ms_ = -1;
+  int64_t files_read_ms_ = -1;
   std::optional<ExecCredential> exec_;
   net::Client client_;
 };

@@ -147,6 +147,11 @@ KubernetesStatus KubernetesDiscovery::status() const {
   return out;
 }
 
+const std::string& KubernetesDiscovery::pool() const {
+  return impl_->standalone ? impl_->standalone->name : impl_->options.pool_name;
+}
+const std::string& KubernetesDiscovery::pool_namespace() const { return impl_->ns; }
+
 Result<> KubernetesDiscovery::Impl::prepare() {
   BATON_OK(check(options));
   if (!options.access) {

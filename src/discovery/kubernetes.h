@@ -50,6 +50,8 @@ class KubernetesDiscovery {
   void stop();
   std::shared_ptr<const ClusterState> current() const;  // never null
   KubernetesStatus status() const;
+  const std::string& pool() const;            // after start(): the pool's name, in standalone mode the Deployment's
+  const std::string& pool_namespace() const;  // after start()
 
  private:
   struct Impl;

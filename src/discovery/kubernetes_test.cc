@@ -9,6 +9,7 @@
 #include "discovery/fake_api.h"
 #include "discovery/limits.h"
 #include "discovery/reflector.h"
+#include "net/tls.h"
 
 namespace baton::discovery {
 namespace {
@@ -317,6 +318,26 @@ TEST_F(KubernetesTest, ATokenIsReadAgainWhenItWasRefused) {
   api.erase(kPods, "a");
   ASSERT_TRUE(becomes("10.0.0.2:8000 10.0.0.3:8000"));
   std::filesystem::remove(path);
+}
+
+TEST_F(KubernetesTest, OverTlsAndOnlyToAServerItTrusts) {
+  net::TlsServerOptions self_signed;
+  self_signed.alpn = {"http/1.1"};
+  auto tls = net::TlsServer::make(self_signed);
+  ASSERT_TRUE(tls) << tls.error().message;
+  FakeApi secure(*tls);
+  for (const char* kind : {kPods, kPools}) secure.install(kind);
+  secure.put(kPools, pool_json("pool"));
+  secure.put(kPods, pod_json("a", "10.0.0.1"));
+  options.access = secure.access();
+  start();
+  for (; discovery->status().errors == 0;) std::this_thread::yield();
+  EXPECT_TRUE(secure.targets().empty()) << "a token must never go to a server that is not verified";
+  EXPECT_FALSE(discovery->current()->synced);
+  options.access->verify = false;
+  start();
+  ASSERT_TRUE(becomes("10.0.0.1:8000"));
+  discovery->stop();
 }
 
 TEST_F(KubernetesTest, StatesAreNumberedAndDifferent) {

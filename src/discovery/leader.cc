@@ -139,7 +139,7 @@ net::Task<> LeaderElection::Impl::run() {
       set_leads(*held && !expired(), *held ? "lease acquired" : "lease held by another");
     }
     const double stretch = leads ? 1 : 1 + kJitter * prng.uniform();
-    co_await net::sleep_for(net::Millis(static_cast<int64_t>(static_cast<double>(options.retry.count()) * stretch)));
+    co_await net::sleep_for(net::Millis(static_cast<int64_t>(static_cast<double>(options.retry.count()) * stretch)), &cancel);
   }
 }
 
@@ -148,7 +148,7 @@ net::Task<> LeaderElection::Impl::watchdog() {
   while (!stopping) {
     if (leads && expired()) set_leads(false, "lease not renewed in time");
     const int64_t left = renewed_ms + options.renew_deadline.count() - clock.now_ms();
-    co_await net::sleep_for(leads ? net::Millis(std::max<int64_t>(left, 1)) : options.retry);
+    co_await net::sleep_for(leads ? net::Millis(std::max<int64_t>(left, 1)) : options.retry, &cancel);
   }
 }
 

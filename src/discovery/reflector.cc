@@ -220,7 +220,7 @@ net::Task<> Reflector::pause(const Error& error) {
   changed_();
   net::Millis delay = std::max(backoff_.next(), std::exchange(wait_at_least_, net::Millis(0)));
   if (state_ == State::kMissing || (state_ == State::kDenied && resource_.optional)) delay = std::max(delay, timing.probe_missing);
-  co_await net::sleep_for(delay);
+  co_await net::sleep_for(delay, &cancel_);
 }
 
 void Reflector::complain(const Error& error) {
