@@ -43,7 +43,8 @@ struct Sample {
   int64_t new_tokens = 0;
   double mean_context = 0, us = 0;
 };
-// Least squares with non-negative coefficients; fewer than 8 usable samples or a degenerate spread keep `prior`.
+// Least squares of the relative error with non-negative coefficients. Fewer than 8 usable samples keep `prior`; a term that the
+// samples cannot tell from another (all of one size, all of one context) is 0 and the other has its share.
 LinearCost fit(std::span<const Sample> samples, const LinearCost& prior);
 
 }  // namespace baton::cost

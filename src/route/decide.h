@@ -34,15 +34,19 @@ struct Inquiry {                        // what is known of the request
   std::bitset<kEndpointsMax> excluded;  // by index: tried before and failed
   bool remote_prefill_allowed = true;
   bool multimodal = false;
+  int64_t media_total = 0;                    // size of the request's media, and by slot what of it an endpoint holds encoded
+  std::span<const int64_t> media_matched;     // may be empty
   int priority = 0;
   double ttft_slo_ms = 0, tpot_slo_ms = 0;  // 0 = none
   int session_slot = -1;                    // endpoint the session is bound to; -1 = none
   std::span<const uint32_t> cold_order;     // by slot: when it last took a request without prefix hit (0 = never); may be empty
   std::span<const std::pair<std::string_view, std::string_view>> headers;  // lower-case names; for the plugins that name one
+  int64_t stale_after_ms = 2'000;           // scraped numbers older than this score 0 (all are older: all equal, in-flight decides)
 };
 
 struct StageResult {
-  Ranked ranked;                          // best first
+  Ranked ranked;                          // best first; more than `listed`, for retries
+  int listed = 1;                         // how many of them the destination header names (maxNumOfEndpoints)
   float score = 0;                        // of the first
   int64_t cached_tokens = 0;              // of the first, by prefix knowledge
 };
@@ -52,6 +56,7 @@ struct Verdict {
   Why why = Why::kRemotePrefill;
   int destination_port = 0;               // data-parallel handler: replaces the primary's port; 0 = its own
   std::string_view profile;               // name of the primary's profile
+  int64_t decode_tail_tokens = 0;         // kSplit: so many of the prompt's last tokens are better computed by the decode worker
   bool cold = false;                      // no candidate held any of the prompt
   double estimated_ttft_ms = -1;          // by the cost model, where the plan uses it
 };

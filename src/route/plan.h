@@ -23,7 +23,6 @@ struct Needs {
   bool cold_order = false;        // Inquiry::cold_order
   bool session = false;           // Inquiry::session_slot, by Plan::session
   bool multimodal = false;        // Inquiry::multimodal, media_total, media_matched
-  bool gpu_util = false;          // Load::gpu_util
   bool operator==(const Needs&) const = default;
 };
 
@@ -37,7 +36,7 @@ struct PrefixParams {             // approx-prefix-cache-producer
 
 struct KvEventsParams {           // precise-prefix-cache-producer
   int64_t block_tokens = 16;
-  std::string hash_seed, hash_algorithm = "cbor-fnv";
+  std::string hash_seed, hash_algorithm = "cbor-fnv";  // or xxh64
   std::string zmq_endpoint, topic_filter = "kv@", engine_type = "vllm";
   bool discover_pods = true;
   int64_t socket_port = 5557, replay_socket_port = 0, concurrency = 4;
