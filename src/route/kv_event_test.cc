@@ -224,7 +224,7 @@ TEST(KvEventCodec, ReadsWhatItWritesInBothForms) {
 }
 
 TEST(KvEventCodec, ForeignForms) {
-  using namespace std::string_literals;
+  using std::string_literals::operator""s;
   // [1.5, [["BlockStored", [h'..0102' of 10 bytes, -1], nil, [7], 1]]]: bytes as hashes, signed hashes, trailing fields left out
   const std::string bytes = "\x92\xcb\x3f\xf8\0\0\0\0\0\0\x91\x95\xab" "BlockStored\x92\xc4\x0a\xff\xff\0\0\0\0\0\0\x01\x02\xff\xc0\x91\x07\x01"s;
   const auto out = decode_kv_events(bytes);

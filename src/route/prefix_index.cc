@@ -65,7 +65,7 @@ PrefixMatch PrefixIndex::match(std::span<const uint64_t> chain) const {
 }
 
 size_t PrefixIndex::match(std::span<const uint64_t> chain, PrefixMatch& out) const {
-  constexpr size_t kAhead = 8;
+  constexpr size_t kAhead = 16;
   out.fill(0);
   chain = chain.first(std::min<size_t>(chain.size(), UINT16_MAX));
   SlotBits alive{}, have{};

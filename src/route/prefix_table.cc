@@ -1,14 +1,26 @@
 #include "route/prefix_table.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
+#include <new>
 
 #include "base/prng.h"
 
 namespace baton::route {
 
+PrefixTable::Table::Table(size_t n) : far(new std::atomic<uint8_t>[n / kLine]()), size(n) {
+  constexpr size_t kHuge = 2u << 20;
+  const size_t bytes_wanted = n * sizeof(Entry);
+  void* memory = std::aligned_alloc(bytes_wanted >= kHuge ? kHuge : 64, bytes_wanted);  // a multiple: both are powers of two
+  if (memory == nullptr) throw std::bad_alloc();
+  if (bytes_wanted >= kHuge) ::madvise(memory, bytes_wanted, MADV_HUGEPAGE);
+  entries.reset(new (memory) Entry[n]());
+}
+
 PrefixTable::PrefixTable(size_t blocks_max) {
-  shard_count_ = std::clamp<size_t>(std::bit_floor(blocks_max / 4096 + 1), 1, 256);
+  shard_count_ = std::clamp<size_t>(std::bit_floor(blocks_max / 4096 + 1), 1, 64);
   // Half again as many entries as blocks, so that windows rarely fill.
   shard_entries_max_ = std::bit_ceil(std::max(blocks_max * 3 / 2 / shard_count_, kShardEntriesMin));
   shards_ = std::make_unique<Shard[]>(shard_count_);

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -49,8 +50,11 @@ class PrefixTable {
     std::atomic<uint64_t> hash{0}, holders{0};
   };
   struct Table {
-    explicit Table(size_t n) : entries(new Entry[n]()), far(new std::atomic<uint8_t>[n / kLine]()), size(n) {}
-    std::unique_ptr<Entry[]> entries;
+    explicit Table(size_t n);
+    struct Free {
+      void operator()(Entry* p) const { std::free(p); }
+    };
+    std::unique_ptr<Entry[], Free> entries;  // in huge pages where it fills them: a look-up is one random access a block
     std::unique_ptr<std::atomic<uint8_t>[]> far;  // by line: entries at home there lie in this many entries behind its own
     size_t size;
   };
