@@ -4,6 +4,7 @@
 #include "stack/chat.h"
 #include "stack/pull.h"
 #include "stack/supervisor.h"
+#include "stack/top.h"
 
 namespace {
 
@@ -15,6 +16,7 @@ constexpr const char* kUsage =
     "  up      start, watch and stop a whole stack on this machine\n"
     "  down    stop a stack left running by `baton up --detach`\n"
     "  chat    talk to it\n"
+    "  top     watch its workers, queues and decisions\n"
     "  bench   load it and report TTFT, TPOT, ITL and throughput\n"
     "  pull    fetch a model\n\n"
     "Programs of their own: baton-engine (model server), baton-sidecar (beside a decode worker), baton-router (picker and "
@@ -49,6 +51,7 @@ int main(int argc, char** argv) {
   if (name == "up") return command<stack::StackConfig>(stack::up_options, args, [](auto& c, auto&) { return stack::up(c); });
   if (name == "down") return command<stack::DownConfig>(stack::down_options, args, [](auto& c, auto&) { return stack::down(c); });
   if (name == "chat") return command<stack::ChatConfig>(stack::chat_options, args, [](auto& c, auto&) { return stack::chat(c); });
+  if (name == "top") return command<stack::TopConfig>(stack::top_options, args, [](auto& c, auto&) { return stack::top(c); });
   if (name == "pull") return command<stack::PullConfig>(stack::pull_options, args, run_pull);
   if (name == "bench")
     return command<loadgen::BenchConfig>(loadgen::bench_options, args, [](auto& c, auto&) { return loadgen::bench(c); });

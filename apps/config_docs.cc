@@ -3,13 +3,14 @@
 #include <iterator>
 
 #include "apps/main.h"
+#include "apps/router_options.h"
 #include "engine/config.h"
-#include "gateway/config.h"
 #include "loadgen/bench.h"
 #include "sidecar/config.h"
 #include "stack/chat.h"
 #include "stack/pull.h"
 #include "stack/supervisor.h"
+#include "stack/top.h"
 
 namespace {
 
@@ -28,8 +29,9 @@ std::string page() {
          "`--no-name` for a bool.\n"
          "Flag beats environment beats default.\n\n" +
          section<engine::EngineConfig>(engine::engine_options) + section<sidecar::SidecarConfig>(sidecar::sidecar_options) +
-         section<gateway::GatewayConfig>(gateway::gateway_options) + section<stack::StackConfig>(stack::up_options) +
+         section<RouterConfig>(router_options) + section<stack::StackConfig>(stack::up_options) +
          section<stack::DownConfig>(stack::down_options) + section<stack::ChatConfig>(stack::chat_options) +
+         section<stack::TopConfig>(stack::top_options) +
          section<loadgen::BenchConfig>(loadgen::bench_options) + section<stack::PullConfig>(stack::pull_options);
 }
 

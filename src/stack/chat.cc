@@ -82,12 +82,10 @@ class Session {
 };
 
 net::Call Session::call(std::string_view body) const {
-  net::Call c{.host = url_.host,
-              .port = url_.port,
-              .method = "POST",
-              .target = url_.path + "/v1/chat/completions",
-              .headers = {},
-              .body = body};
+  net::Call c;
+  c.host = url_.host, c.port = url_.port;
+  c.method = "POST", c.target = url_.path + "/v1/chat/completions";
+  c.body = body;
   c.headers.set("content-type", "application/json");
   if (!config_.api_key.empty()) c.headers.set("authorization", "Bearer " + config_.api_key);
   return c;

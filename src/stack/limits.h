@@ -13,6 +13,9 @@ constexpr int kRestartBackoffMsMin = 500;          // first restart of a worker 
 constexpr int kRestartBackoffMsMax = 10'000;       // doubled up to here
 constexpr int kDrainMs = 30'000;                   // Ctrl-C: then SIGKILL
 constexpr int kHealthTimeoutMs = 500;              // one probe
+constexpr int kTopTimeoutMs = 2'000;               // `baton top`: one look at the router
+constexpr size_t kTopBytesMax = 32u << 20;         // its state or metrics; larger is refused
+constexpr size_t kTopDecisionsMax = 12;            // of each pool, newest first
 constexpr size_t kLogLineBytesMax = 16u << 10;     // longer lines of a worker are cut
 
 }  // namespace baton::stack

@@ -145,7 +145,8 @@ void Supervisor::check_health() {
     net::Client client;
     for (auto& w : workers_) {
       if (!w.process) continue;
-      net::Call call{.host = config_.host, .port = w.spec.port, .target = "/health", .headers = {}, .body = {}};
+      net::Call call;
+      call.host = config_.host, call.port = w.spec.port, call.target = "/health";
       call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
       auto r = co_await client.fetch(std::move(call));
       bool ok = r && r->status == 200;
@@ -158,7 +159,8 @@ void Supervisor::check_health() {
       }
       const bool ask_router = w.spec.role == Role::kRouter && !ready_told_;
       if (!ok || !(w.status.is_engine || ask_router)) continue;
-      net::Call metrics{.host = config_.host, .port = w.spec.port, .target = "/metrics", .headers = {}, .body = {}};
+      net::Call metrics;
+      metrics.host = config_.host, metrics.port = w.spec.port, metrics.target = "/metrics";
       metrics.first_byte_timeout = net::Millis(kHealthTimeoutMs);
       auto m = co_await client.fetch(std::move(metrics));
       if (m && ask_router) router_knows_all_ = endpoints_up(m->body) == endpoints();
