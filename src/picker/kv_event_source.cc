@@ -48,7 +48,8 @@ struct Waiting {
 struct Stream {
   KvEndpoint endpoint;
   std::optional<zmq::socket_t> events, replay;
-  std::optional<uint64_t> next;  // sequence expected
+  std::optional<uint64_t> next;   // sequence expected
+  std::optional<uint64_t> heard;  // last sequence on the events socket, where they only grow
   bool replaying = false;
   int64_t replay_until_ms = 0;
   std::deque<Waiting> waiting;
@@ -163,13 +164,18 @@ struct KvEventSource::Impl {
 
   void live(Stream& stream, std::string_view model, uint64_t seq, std::string_view payload) {
     ++messages;
-    if (stream.replaying) return wait(stream, model, seq, payload);
+    const bool grew = !stream.heard || seq > *stream.heard;
+    stream.heard = seq;
+    if (stream.replaying && grew) return wait(stream, model, seq, payload);
     const uint64_t expected = stream.next.value_or(seq);
-    if (seq < expected) {  // it counts from the beginning again
+    if (grew && seq < expected) return;  // a replay was faster
+    if (!grew) {                         // it counts from the beginning again
       ++restarts;
+      stream.waiting.clear();
       index.forget(stream.endpoint.slot);
       stream.next = 0;
-      if (seq > 0 && stream.endpoint.replay_port > 0) {
+      if (stream.endpoint.replay_port > 0) {
+        stream.replay.reset();  // what the old one still answers is of no use
         wait(stream, model, seq, payload);
         return ask_replay(stream, 0);
       }

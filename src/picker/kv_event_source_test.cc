@@ -198,6 +198,23 @@ TEST_F(KvEventSourceTest, ARestartedEngineHasNothing) {
   EXPECT_EQ(source_->counts().restarts, 1u);
 }
 
+TEST_F(KvEventSourceTest, ARestartedEngineIsReplayedFromItsBeginning) {
+  Engine engine(context_);
+  start();
+  source_->set_endpoints({engine.endpoint(7, true)});
+  engine.await_subscriber();
+  engine.serve_replay();
+  for (uint64_t i = 0; i < 4; ++i) engine.publish(Engine::block(i));
+  await(7, 4);
+  engine.restart();
+  engine.publish(Engine::block(0), true);
+  engine.publish(Engine::block(1));
+  engine.serve_replay();
+  EXPECT_EQ(engine.last_start, 0u);
+  await(7, 2);
+  EXPECT_EQ(source_->counts().restarts, 1u);
+}
+
 TEST_F(KvEventSourceTest, GarbageIsCountedAndEndpointsComeAndGo) {
   Engine one(context_), two(context_);
   start();

@@ -210,10 +210,17 @@ bool PrefixTable::remove(uint64_t hash, int slot) {
   Shard& in = shard(hash);
   Entry* entry = find(*in.table.load(std::memory_order_relaxed), hash);
   if (entry == nullptr) return false;
-  std::vector<uint32_t> holders = holders_of(*entry);
-  if (std::erase_if(holders, [&](uint32_t h) { return slot_of(h) == slot; }) == 0) return false;
   const uint64_t word = entry->holders.load(std::memory_order_relaxed);
   const bool wide = (word & 2047) == kWide;
+  if (word >> 32 == 0 && !wide && (word & 2047) != kList) {  // the common case: one holder
+    if (slot_of(static_cast<uint32_t>(word)) != slot) return false;
+    entry->hash.store(0, std::memory_order_release);
+    --in.used;
+    used_.fetch_sub(1, std::memory_order_relaxed);
+    return true;
+  }
+  std::vector<uint32_t> holders = holders_of(*entry);
+  if (std::erase_if(holders, [&](uint32_t h) { return slot_of(h) == slot; }) == 0) return false;
   if (wide && holders.size() > kListMax / 2) {
     Wide& node = wides_.at(static_cast<uint32_t>(word >> 32));
     node.holders = std::move(holders);
