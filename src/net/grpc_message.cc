@@ -41,7 +41,7 @@ Result<std::string> gunzip(std::string_view bytes, size_t bytes_max) {
   z.avail_in = static_cast<uInt>(bytes.size());
   int rc = Z_OK;
   while (rc == Z_OK && out.size() <= bytes_max) {
-    size_t at = out.size(), room = std::clamp<size_t>(2 * at, 4096, bytes_max + 1 - std::min(at, bytes_max));
+    size_t at = out.size(), room = std::min(std::max<size_t>(2 * at, 4096), bytes_max + 1 - at);
     out.resize(at + room);
     z.next_out = reinterpret_cast<Bytef*>(out.data() + at);
     z.avail_out = static_cast<uInt>(room);
@@ -75,7 +75,11 @@ std::string grpc_percent_encoded(std::string_view message) {
 }
 
 std::string grpc_percent_decoded(std::string_view message) {
-  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
   std::string out;
   for (size_t i = 0; i < message.size(); ++i) {
     int high = -1, low = -1;

@@ -98,6 +98,7 @@ class GrpcTestClient {
       }
       return {};
     }
+    const std::string& body() const { return body_; }  // of an answer that is not gRPC's
     uint32_t reset_code() const { return reset_code_; }  // of RST_STREAM, 0 = none
     size_t unsent() const { return out_.size() - out_at_; }
 
@@ -126,6 +127,10 @@ class GrpcTestClient {
       if (!client_.corked) client_.push();
     }
     void on_data(std::string_view bytes) {
+      if (!field("content-type").starts_with("application/grpc")) {
+        body_ += bytes;
+        return;
+      }
       auto fed = deframer_.feed(bytes, 1u << 30, [this](std::string_view m, bool) {
         messages_.emplace_back(m);
         return true;
@@ -134,7 +139,7 @@ class GrpcTestClient {
     }
 
     GrpcTestClient& client_;
-    std::string path_, out_;
+    std::string path_, out_, body_;
     size_t out_at_ = 0;
     int32_t id_ = 0;
     bool half_closed_ = false, deferred_ = false, ended_ = false;
@@ -207,7 +212,7 @@ class GrpcTestClient {
     push();
     while (!done()) {
       if (lost_) return false;
-      pollfd p{fd_, static_cast<short>(POLLIN | (out_.empty() ? 0 : POLLOUT)), 0};
+      pollfd p{fd_, static_cast<short>(POLLIN | (out_.empty() && !(tls_ && tls_->unsent()) ? 0 : POLLOUT)), 0};
       if (!(tls_ && tls_->unread()) && ::poll(&p, 1, 10'000) <= 0) return false;
       pull();
       push();
@@ -224,27 +229,14 @@ class GrpcTestClient {
   nghttp2_session* session() { return session_; }
   int fd() const { return fd_; }
   void push() {  // sends what can be sent
-    const uint8_t* data = nullptr;
-    while (out_.size() < (1u << 20)) {
-      ssize_t n = nghttp2_session_mem_send(session_, &data);
-      if (n <= 0) break;
-      out_.append(reinterpret_cast<const char*>(data), static_cast<size_t>(n));
-    }
-    if (tls_ && !tls_->ready()) return;
-    while (!out_.empty() || (tls_ && tls_->unsent())) {
-      ErrorCode ec;
-      size_t n = 0;
-      iovec piece{out_.data(), out_.size()};
-      if (tls_) {
-        n = tls_->write(fd_, {&piece, 1}, ec);
-      } else {
-        ssize_t sent = ::send(fd_, out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno != EAGAIN) lost_ = true;
-        n = sent < 0 ? 0 : static_cast<size_t>(sent);
+    do {
+      const uint8_t* data = nullptr;
+      while (out_.size() < (1u << 20)) {
+        ssize_t n = nghttp2_session_mem_send(session_, &data);
+        if (n <= 0) break;
+        out_.append(reinterpret_cast<const char*>(data), static_cast<size_t>(n));
       }
-      out_.erase(0, n);
-      if (n == 0) break;
-    }
+    } while (!out_.empty() && send_out());
   }
   bool corked = false;  // true: send() and open() only queue; push() or any wait sends
 
@@ -276,6 +268,26 @@ class GrpcTestClient {
       n = got < 0 ? 0 : static_cast<size_t>(got);
     }
     if (n > 0 && nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(input_.get()), n) < 0) lost_ = true;
+  }
+
+  bool send_out() {  // true: all of it
+    if (tls_ && !tls_->ready()) return false;
+    while (!out_.empty() || (tls_ && tls_->unsent())) {
+      ErrorCode ec;
+      size_t n = 0;
+      iovec piece{out_.data(), out_.size()};
+      if (tls_) {
+        n = tls_->write(fd_, {&piece, out_.empty() ? 0u : 1u}, ec);
+        if (out_.empty() && tls_->unsent()) return false;
+      } else {
+        ssize_t sent = ::send(fd_, out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno != EAGAIN) lost_ = true;
+        n = sent < 0 ? 0 : static_cast<size_t>(sent);
+      }
+      out_.erase(0, n);
+      if (n == 0 && !out_.empty()) return false;
+    }
+    return true;
   }
 
   static constexpr size_t kInput = 256 << 10;

@@ -43,6 +43,11 @@ class Server final : public TlsServer {
     return std::make_unique<TlsStream>(context_.get(), true, "", false);
   }
 
+  void look_soon() {
+    std::lock_guard lock(mutex_);
+    looked_ = {};
+  }
+
  private:
   bool from_files() const { return !options_.cert_file.empty() || !options_.key_file.empty(); }
 
@@ -90,8 +95,9 @@ class Server final : public TlsServer {
     if (pem && *pem == pem_) return;
     auto context = pem ? build(*pem) : std::unexpected(pem.error());
     if (!context) {
-      if (complaint_ != context.error().message) log_error("new TLS certificate refused, the old one stays", "error={}", context.error().message);
-      complaint_ = context.error().message;
+      const std::string& why = context.error().message;
+      if (complaint_ != why) log_error("new TLS certificate refused, the old one stays", "error={}", why);
+      complaint_ = why;
       return;
     }
     context_ = *context;
@@ -170,6 +176,7 @@ Result<std::shared_ptr<TlsClient>> TlsClient::make(TlsClientOptions options) {
 
 // Each has one implementation, made above.
 std::unique_ptr<TlsStream> make_stream(TlsServer& server) { return static_cast<Server&>(server).stream(); }
+void reload_now(TlsServer& server) { static_cast<Server&>(server).look_soon(); }
 std::unique_ptr<TlsStream> make_stream(TlsClient& client, const std::string& server_name) {
   return static_cast<TrustingClient&>(client).stream(server_name);
 }

@@ -10,13 +10,14 @@
 
 namespace baton::net {
 
+// {}: so that designated initializers may leave fields out without a warning.
 struct TlsServerOptions {
-  std::string cert_dir;              // holds tls.crt and tls.key; "" = cert_file and key_file
-  std::string cert_file, key_file;   // both "" too: self-signed, RSA, ten years, organization "Inference Ext", no names
-  std::string client_ca_file;        // "" = clients show no certificate
+  std::string cert_dir{};              // holds tls.crt and tls.key; "" = cert_file and key_file
+  std::string cert_file{}, key_file{};   // both "" too: self-signed, RSA, ten years, organization "Inference Ext", no names
+  std::string client_ca_file{};        // "" = clients show no certificate
   bool reload = false;               // looks at the files' content every few seconds
-  std::string min_version;           // "", "VersionTLS12", "VersionTLS13" (Go's names), "1.2", "1.3"
-  std::string cipher_suites;         // comma list of Go's names; "" = OpenSSL's
+  std::string min_version{};           // "", "VersionTLS12", "VersionTLS13" (Go's names), "1.2", "1.3"
+  std::string cipher_suites{};         // comma list of Go's names; "" = OpenSSL's
   std::vector<std::string> alpn = {"h2", "http/1.1"};  // in order of preference
 };
 
@@ -28,10 +29,10 @@ class TlsServer {
 
 struct TlsClientOptions {
   bool verify = true;
-  std::string ca_file, ca_pem;        // both "" = the system's
-  std::string cert_file, key_file;    // client certificate
-  std::string cert_pem, key_pem;
-  std::vector<std::string> alpn;
+  std::string ca_file{}, ca_pem{};        // both "" = the system's
+  std::string cert_file{}, key_file{};    // client certificate
+  std::string cert_pem{}, key_pem{};
+  std::vector<std::string> alpn{};
 };
 
 class TlsClient {

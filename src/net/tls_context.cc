@@ -78,7 +78,7 @@ Result<> trust(SSL_CTX* context, std::string_view ca_pem) {
 }
 
 // As upstream's picker makes one, but with 2048 bits: nobody checks it, and 4096 make each handshake six times as dear.
-Result<Pem> self_signed() {
+Result<Pem> self_signed(const char* alternative_names) {
   Key key(EVP_RSA_gen(2048));
   Cert cert(X509_new());
   if (!key || !cert) return std::unexpected(tls_error("self-signed certificate"));
@@ -91,8 +91,12 @@ Result<Pem> self_signed() {
   static constexpr unsigned char kOrganization[] = "Inference Ext";
   X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, kOrganization, -1, -1, 0);
   X509_set_issuer_name(cert.get(), name);
-  for (auto [id, value] : {std::pair(NID_key_usage, "critical,digitalSignature,keyEncipherment"),
-                           std::pair(NID_ext_key_usage, "serverAuth"), std::pair(NID_basic_constraints, "critical,CA:FALSE")}) {
+  using Extension = std::pair<int, const char*>;
+  for (auto [id, value] : {Extension(NID_key_usage, "critical,digitalSignature,keyEncipherment"),
+                           Extension(NID_ext_key_usage, "serverAuth,clientAuth"),
+                           Extension(NID_basic_constraints, "critical,CA:FALSE"),
+                           Extension(NID_subject_alt_name, alternative_names)}) {
+    if (!value) continue;
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, id, value);
     if (extension) X509_add_ext(cert.get(), extension, -1);
     X509_EXTENSION_free(extension);
