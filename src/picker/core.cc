@@ -15,13 +15,7 @@ Core::Core(PickerOptions given, std::shared_ptr<const route::Plan> plan, Metrics
       seed_(options.seed != 0 ? options.seed : secure_random_u64()),
       admission(c, metrics, {.view = [this] { return pool.view(); }, .arm = [this](int64_t at_us) { arm(at_us); }}),
       prober(pool, c,
-             {.fresh =
-                  [this](const EndpointState& state) {
-                    int32_t none = 0;
-                    if (const int32_t tokens = state.block_tokens; tokens > 0)
-                      tuned_block_tokens_.compare_exchange_strong(none, tokens);
-                    admission.poke();
-                  },
+             {.fresh = [this](const EndpointState& state) { fresh_numbers(state); },
               .failed = [this](const EndpointState&, ScrapeFault fault) { faults_[static_cast<size_t>(fault)]->inc(); },
               .changed = [this](EndpointState&) { admission.poke(); }}) {
   for (size_t i = 0; i < faults_.size(); ++i) {
@@ -38,6 +32,7 @@ Result<> Core::start() {
   const auto now = live();
   BATON_OK(make_scanners(now->plan->source));  // a bad metric name stops the start; on reload it is logged
   started_ = true;
+  if (now->kv) start_feed(*now->kv);
   for (const auto& state : pool.view()->states) prober.follow(state);
   return {};
 }
@@ -45,7 +40,35 @@ Result<> Core::start() {
 void Core::stop() {
   stopped = true;
   admission.stop();
+  if (const auto now = live(); now && now->kv) now->kv->source.stop();
   prober.stop();
+}
+
+KvFeed::KvFeed(const route::KvEventsParams& given, const Clock& clock)
+    : params(given),
+      index(given),
+      source({.topic_filter = given.topic_filter, .shared_endpoint = given.zmq_endpoint}, index, clock) {}
+
+void KvFeed::follow(const View& view) {
+  std::vector<KvEndpoint> out;
+  for (const route::Endpoint& e : view.endpoints) {
+    const auto port = [&](int64_t base) { return base > 0 ? static_cast<int>(base) + e.rank : 0; };
+    out.push_back({.slot = e.slot,
+                   .host = e.host,
+                   .port = port(params.socket_port),
+                   .replay_port = port(params.replay_socket_port),
+                   .rank = e.rank,
+                   .model = e.models.empty() ? std::string() : e.models.front(),
+                   .name = e.name,
+                   .address = e.address});
+  }
+  source.set_endpoints(std::move(out));
+}
+
+// Without events the precise index stays empty: every worker looks cold, which costs hits and no answers.
+void Core::start_feed(KvFeed& feed) {
+  if (const auto started = feed.source.start(); !started)
+    log_error("KV events cannot be read", "error=\"{}\"", started.error().message);
 }
 
 std::shared_ptr<const Live> Core::live() const {
@@ -70,7 +93,16 @@ std::shared_ptr<const ProbePlan> Core::probe_plan(const route::Plan& plan) const
   out->path = plan.source.path;
   out->port = static_cast<int>(plan.source.port);
   out->default_engine = plan.source.default_engine;
-  out->source = plan.source;
+  if (plan.source.scheme == "https") {
+    auto tls = net::TlsClient::make({.verify = !plan.source.insecure_skip_verify,
+                                     .ca_file = plan.source.ca_cert_path,
+                                     .cert_file = plan.source.client_cert_path,
+                                     .key_file = plan.source.client_key_path});
+    if (tls)
+      out->tls = *std::move(tls);
+    else
+      log_error("metrics cannot be read by https, plain http is used", "error=\"{}\"", tls.error().message);
+  }
   auto scanners = make_scanners(plan.source);
   if (!scanners) {
     log_error("custom metric names are not usable, built-in ones are used", "error=\"{}\"", scanners.error().message);
@@ -87,6 +119,13 @@ void Core::set_plan(std::shared_ptr<const route::Plan> plan) {
   if (!next->cluster) next->cluster = std::make_shared<const discovery::ClusterState>();
   next->plan = std::move(plan);
   predictor.set_prior(next->plan->cost.worker);
+  if (!next->plan->needs.kv_events) {
+    next->kv = nullptr;
+  } else if (!next->kv || next->kv->params != next->plan->kv_events) {
+    next->kv = std::make_shared<KvFeed>(next->plan->kv_events, clock);
+    next->kv->follow(*pool.view());
+    if (started_) start_feed(*next->kv);
+  }
   prober.set_plan(probe_plan(*next->plan));
   admission.set_plan(next->plan);
   tuned_block_tokens_ = 0;
@@ -107,11 +146,13 @@ void Core::set_cluster(std::shared_ptr<const discovery::ClusterState> state) {
     prefix.forget(slot);
     cold.forget(slot);
   }
+  if (next->kv) next->kv->follow(*pool.view());
   for (const auto& old : before->states) {
     if (old->removed) endpoint_gone(*old);
   }
   for (const auto& fresh : change.fresh) {
     predictor.adopt(*fresh);
+    set_capacity(*fresh, next->plan->prefix);
     if (started_) prober.follow(fresh);
   }
   {
@@ -131,6 +172,20 @@ void Core::report_down(std::string_view address) {
     if (state->address == address && state->healthy.exchange(false))
       log_warn("endpoint refuses connections", "endpoint={}", address);
   }
+}
+
+void Core::fresh_numbers(const EndpointState& state) {
+  const int32_t tokens = state.block_tokens;
+  int32_t none = 0;
+  if (tokens > 0 && tuned_block_tokens_ == 0) tuned_block_tokens_.compare_exchange_strong(none, tokens);
+  if (state.blocks_total > 0 && !state.capacity_known.exchange(true)) set_capacity(state, live()->plan->prefix);
+  admission.poke();
+}
+
+// What an engine holds is what is worth remembering of it.
+void Core::set_capacity(const EndpointState& state, const route::PrefixParams& params) {
+  const int64_t blocks = params.auto_tune && state.blocks_total > 0 ? state.blocks_total.load() : params.capacity_per_endpoint;
+  prefix.set_capacity(state.slot, static_cast<size_t>(std::max<int64_t>(1, blocks)));
 }
 
 std::unique_ptr<Scratch> Core::borrow() {

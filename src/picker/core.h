@@ -6,7 +6,6 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "base/prng.h"
 #include "picker/admission.h"
 #include "picker/decision_log.h"
+#include "picker/kv_event_source.h"
 #include "picker/picker.h"
 #include "picker/picker_metrics.h"
 #include "picker/pool.h"
@@ -23,8 +23,18 @@
 #include "picker/rewrite.h"
 #include "picker/sessions.h"
 #include "route/decide.h"
+#include "route/prefix_index.h"
 
 namespace baton::picker {
+
+// The precise index and what feeds it; there is one where the plan wants KV events.
+struct KvFeed {
+  KvFeed(const route::KvEventsParams& given, const Clock& clock);
+  void follow(const View& view);
+  const route::KvEventsParams params;
+  route::KvEventIndex index;
+  KvEventSource source;
+};
 
 struct Live {
   std::shared_ptr<const route::Plan> plan;
@@ -35,31 +45,7 @@ struct Live {
   };
   std::unordered_map<std::string, int, Hash, std::equal_to<>> priorities;  // by objective
   RewriteTable rewrites;
-};
-
-// The approximate prefix index and its lock.
-class PrefixStore {
- public:
-  void match(std::span<const uint64_t> chain, route::PrefixMatch& out) const {
-    std::shared_lock lock(mutex_);
-    out = index_.match(chain);
-  }
-  void record(std::span<const uint64_t> chain, int slot) {
-    std::unique_lock lock(mutex_);
-    index_.record(chain, slot);
-  }
-  void forget(int slot) {
-    std::unique_lock lock(mutex_);
-    index_.forget(slot);
-  }
-  size_t size() const {
-    std::shared_lock lock(mutex_);
-    return index_.size();
-  }
-
- private:
-  mutable std::shared_mutex mutex_;
-  route::PrefixIndex index_;
+  std::shared_ptr<KvFeed> kv;
 };
 
 struct Scratch {
@@ -69,6 +55,7 @@ struct Scratch {
   std::vector<float> scores;
   std::vector<uint32_t> cold;
   std::unique_ptr<route::PrefixMatch> match = std::make_unique<route::PrefixMatch>();
+  std::unique_ptr<route::KvMatch> kv;
 };
 
 class Core {
@@ -93,7 +80,7 @@ class Core {
   const Clock& clock;
   PickerMetrics metrics;
   Pool pool;
-  PrefixStore prefix;
+  route::PrefixIndex prefix;
   Sessions sessions;
   ColdOrder cold;
   DecisionLog decisions;
@@ -104,6 +91,9 @@ class Core {
  private:
   std::shared_ptr<const ProbePlan> probe_plan(const route::Plan& plan) const;
   void endpoint_gone(const EndpointState& state);
+  void start_feed(KvFeed& feed);
+  void fresh_numbers(const EndpointState& state);
+  void set_capacity(const EndpointState& state, const route::PrefixParams& params);
   void arm(int64_t at_us);
   void pool_gauges(const View& view);
   void endpoint_gauges(const View& view);
@@ -134,5 +124,7 @@ class Core {
   Admission admission;
   Prober prober;  // last: its tasks use everything above
 };
+
+std::unique_ptr<Picker> picker_of(Core& core);  // a Picker over it, which must outlive that
 
 }  // namespace baton::picker

@@ -115,7 +115,14 @@ void FlightImpl::decide(Subset subset, Done done) {
   if (auto bad = read_body()) return done(std::unexpected(refuse(*std::move(bad))));
   apply_rewrite();
   series_ = &core_.metrics.series(model(), target_, fairness_id_, priority_);
-  if (plan_.needs.prefix) chain_ = reader_.chain(core_.hash_seed, target_);
+  // Text is not known in tokens here; the approximate index stands in for the precise one then.
+  precise_ = live_->kv != nullptr && !reader_.facts().token_ids.empty();
+  if (precise_) {
+    kv_prompt_ = live_->kv->index.keys(target_, reader_.facts().token_ids);
+    block_tokens_ = static_cast<int>(plan_.kv_events.block_tokens);
+  } else if (plan_.needs.prefix || plan_.needs.kv_events) {
+    chain_ = reader_.chain(core_.hash_seed, target_);
+  }
   if (core_.stopped) {
     return done(std::unexpected(
         refuse({.status = 503, .message = "shutting down", .drop_reason = "rejected-shutting-down", .retry_after_s = 1})));

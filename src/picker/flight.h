@@ -49,6 +49,7 @@ class FlightImpl final : public Flight {
   Picked choose(bool again);
   void fill_loads(Scratch& scratch) const;
   void fill_predictions(Scratch& scratch) const;
+  void match_prefix(Scratch& scratch) const;
   route::Inquiry inquire(Scratch& scratch) const;
   int session_slot() const;
   void settle(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns);
@@ -82,6 +83,8 @@ class FlightImpl final : public Flight {
   size_t request_bytes_ = 0;
   int64_t prompt_tokens_ = 1;
   std::vector<uint64_t> chain_;
+  route::KvPrompt kv_prompt_;  // where the plan has KV events and the prompt came as token ids
+  bool precise_ = false;
   Subset subset_;
   std::bitset<route::kEndpointsMax> excluded_;
   bool remote_allowed_ = true, had_prefill_ = false;

@@ -71,7 +71,7 @@ route::Inquiry FlightImpl::inquire(Scratch& scratch) const {
   q.prompt_tokens = prompt_tokens_;
   const BodyFacts& facts = reader_.facts();
   q.output_tokens = facts.max_tokens.value_or(0);
-  q.blocks_total = chain_.size();
+  q.blocks_total = precise_ ? reader_.facts().token_ids.size() / static_cast<size_t>(block_tokens_) : chain_.size();
   q.block_tokens = block_tokens_;
   q.match = plan_.needs.prefix || plan_.needs.kv_events ? scratch.match.get() : nullptr;
   q.subset_given = subset_.given;
@@ -92,6 +92,18 @@ route::Inquiry FlightImpl::inquire(Scratch& scratch) const {
   return q;
 }
 
+void FlightImpl::match_prefix(Scratch& scratch) const {
+  if (precise_) {
+    if (!scratch.kv) scratch.kv = std::make_unique<route::KvMatch>();
+    live_->kv->index.match(kv_prompt_, *scratch.kv);
+    *scratch.match = scratch.kv->weighted;
+  } else if (plan_.needs.prefix || plan_.needs.kv_events) {
+    core_.prefix.match(chain_, *scratch.match);
+  } else {
+    scratch.match->fill(0);
+  }
+}
+
 FlightImpl::Picked FlightImpl::choose(bool again) {
   struct Borrowed {  // given back however this ends
     Core& core;
@@ -101,10 +113,7 @@ FlightImpl::Picked FlightImpl::choose(bool again) {
   Scratch& scratch = *borrowed.scratch;
   const int64_t begin = core_.clock.now_ns();
   if (!view_ || !again) view_ = core_.pool.view();  // a repick's exclusions are places in the view of the first pick
-  if (plan_.needs.prefix)
-    core_.prefix.match(chain_, *scratch.match);
-  else
-    scratch.match->fill(0);
+  match_prefix(scratch);
   fill_loads(scratch);
   if (plan_.needs.predictions)
     fill_predictions(scratch);
@@ -224,7 +233,13 @@ void FlightImpl::count_in_flight(const route::Verdict& verdict) {
 
 void FlightImpl::remember(const route::Verdict& verdict) {
   const auto& decode = view_->states[static_cast<size_t>(primary_)];
-  if (plan_.needs.prefix && !chain_.empty()) {
+  if (precise_ && plan_.kv_events.speculative) {
+    const int64_t now = core_.clock.now_ms();
+    live_->kv->index.expire(now);
+    live_->kv->index.speculate(kv_prompt_, decode->slot, now);
+    if (prefill_ >= 0) live_->kv->index.speculate(kv_prompt_, view_->states[static_cast<size_t>(prefill_)]->slot, now);
+  }
+  if (!chain_.empty()) {
     core_.prefix.record(chain_, decode->slot);
     if (prefill_ >= 0) core_.prefix.record(chain_, view_->states[static_cast<size_t>(prefill_)]->slot);
     const double total = static_cast<double>(chain_.size()) * block_tokens_;

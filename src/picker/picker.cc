@@ -10,8 +10,9 @@ namespace {
 
 class PickerImpl final : public Picker {
  public:
+  explicit PickerImpl(Core& core) : core_(core) {}
   PickerImpl(PickerOptions options, std::shared_ptr<const route::Plan> plan, Metrics& metrics, const Clock& clock)
-      : core_(std::move(options), std::move(plan), metrics, clock) {}
+      : own_(std::make_unique<Core>(std::move(options), std::move(plan), metrics, clock)), core_(*own_) {}
 
   Result<> start() override { return core_.start(); }
   void stop() override { core_.stop(); }
@@ -29,7 +30,8 @@ class PickerImpl final : public Picker {
   std::string debug_json() const override { return core_.debug_json(); }
 
  private:
-  Core core_;
+  std::unique_ptr<Core> own_;
+  Core& core_;
 };
 
 // As decide(): by host, the port ignored; "[::1]:80", "::1" and "10.0.0.1:80" alike.
@@ -78,6 +80,8 @@ std::vector<std::string> PickerImpl::model_cards() const {
 }
 
 }  // namespace
+
+std::unique_ptr<Picker> picker_of(Core& core) { return std::make_unique<PickerImpl>(core); }
 
 std::unique_ptr<Picker> Picker::make(PickerOptions options, std::shared_ptr<const route::Plan> plan, Metrics& metrics,
                                      const Clock& clock) {

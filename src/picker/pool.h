@@ -48,6 +48,7 @@ struct EndpointState {
   std::atomic<float> kv_usage{0}, kv_usage_max{0};
   std::atomic<int32_t> block_tokens{0};
   std::atomic<int64_t> blocks_total{0};
+  mutable std::atomic<bool> capacity_known{false};  // blocks_total was told to the prefix index
   std::atomic<int32_t> inflight_requests{0};
   std::atomic<int64_t> inflight_tokens{0};
   std::atomic<int64_t> context_tokens{0};               // of the requests being decoded, prompt and answer so far

@@ -98,10 +98,11 @@ net::Task<> Prober::run(std::shared_ptr<EndpointState> state) {
   }
 }
 
-net::Task<Result<net::Response>> Prober::get(Task& task, std::string_view target, int port, int timeout_ms) {
+net::Task<Result<net::Response>> Prober::get(Task& task, std::string_view target, int timeout_ms, const ProbePlan* metrics) {
   net::Call call;
   call.host = task.state->host;
-  call.port = port != 0 ? port : task.state->port;
+  call.port = metrics != nullptr && metrics->port != 0 ? metrics->port : task.state->port;
+  if (metrics != nullptr) call.tls = metrics->tls;
   call.target = target;
   call.connect_timeout = call.first_byte_timeout = call.idle_timeout = net::Millis(timeout_ms);
   call.body_bytes_max = kScrapeBytesMax;
@@ -114,7 +115,7 @@ net::Task<bool> Prober::probe(Task& task, const ProbePlan& plan) {
   const int64_t now = clock_.now_ms();
   // Where something else says who is ready, /health only tells when an endpoint that refused connections is back.
   if (!state.healthy || (plan.health && now - task.health_ms >= kHealthEveryMs)) {
-    const auto health = co_await get(task, "/health", 0, kProbeTimeoutMs);
+    const auto health = co_await get(task, "/health", kProbeTimeoutMs);
     if (!health) {
       const bool silent = health.error().code == Code::kDeadlineExceeded;
       co_return silent && ++task.timeouts < kProbeTimeoutsMax&& state.healthy;
@@ -129,7 +130,7 @@ net::Task<bool> Prober::probe(Task& task, const ProbePlan& plan) {
 }
 
 net::Task<> Prober::ask_models(Task& task) {
-  const auto models = co_await get(task, "/v1/models", 0, kProbeTimeoutMs);
+  const auto models = co_await get(task, "/v1/models", kProbeTimeoutMs);
   if (models && models->status == 200) pool_.set_models(*task.state, read_model_cards(models->body));
   task.had_models = models.has_value();  // an endpoint without the route serves any model
   task.models_ms = clock_.now_ms();
@@ -140,7 +141,8 @@ net::Task<> Prober::scrape(Task& task, const ProbePlan& plan) {
   const MetricsScanner& scanner = plan.scanner(state.engine);
   const uint64_t sent = state.sent;  // what is sent from here on cannot be in the numbers
   const bool filter = task.filter != Task::Filter::kNone;
-  const auto answer = co_await get(task, filter ? cat(plan.path, "?", scanner.query()) : plan.path, plan.port, kScrapeTimeoutMs);
+  const std::string target = filter ? cat(plan.path, "?", scanner.query()) : plan.path;
+  const auto answer = co_await get(task, target, kScrapeTimeoutMs, &plan);
   const bool ok = answer && answer->status == 200;
   Scanned got = ok ? scanner.scan(answer->body) : Scanned();
   if (filter && answer && !got.complete()) {

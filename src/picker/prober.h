@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "net/http.h"
+#include "net/tls.h"
 #include "picker/metrics_scan.h"
 #include "picker/pool.h"
 
@@ -21,9 +22,9 @@ namespace baton::picker {
 struct ProbePlan {
   bool health = true, models = true, metrics = true, lora = true;
   int64_t interval_ms = 50, idle_ms = 1'000;
-  std::string scheme = "http", path = "/metrics", default_engine = "vllm";
-  int port = 0;  // 0 = the endpoint's own
-  route::SourceParams source;
+  std::string path = "/metrics", default_engine = "vllm";
+  int port = 0;                                                           // of /metrics; 0 = the endpoint's own
+  std::shared_ptr<net::TlsClient> tls;                                    // /metrics by https
   std::map<std::string, std::shared_ptr<const MetricsScanner>> scanners;  // by engine
   const MetricsScanner& scanner(const std::string& engine) const;
 };
@@ -56,7 +57,7 @@ class Prober {
   net::Task<bool> probe(Task& task, const ProbePlan& plan);
   net::Task<> ask_models(Task& task);
   net::Task<> scrape(Task& task, const ProbePlan& plan);
-  net::Task<Result<net::Response>> get(Task& task, std::string_view target, int port, int timeout_ms);
+  net::Task<Result<net::Response>> get(Task& task, std::string_view target, int timeout_ms, const ProbePlan* metrics = nullptr);
   net::Task<> pause(const Task& task, const ProbePlan& plan);
   std::shared_ptr<const ProbePlan> plan() const;
 

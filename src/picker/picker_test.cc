@@ -1,0 +1,235 @@
+// A request's life: body to decision to end, on a pool that exists only in memory (no probes: endpoints count as ready).
+#include "picker/picker.h"
+
+#include "base/json.h"
+#include "picker/test_pool.h"
+
+namespace baton::picker {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Picker, PicksAndGivesEverythingBack) {
+  TestPool pool(kDisagg);
+  pool.members({{"d1", "decode"}, {"d2", "decode"}, {"p1", "prefill"}});
+  auto flight = pool.begin(R"({"model":"m","stream":true,"prompt":"hello there, how are you?"})");
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice) << choice.error().message;
+  ASSERT_EQ((*choice)->targets.size(), 1u);
+  EXPECT_THAT((*choice)->destination, testing::AnyOf("d1:80", "d2:80"));
+  EXPECT_EQ((*choice)->prefill, "p1:80");
+  EXPECT_EQ((*choice)->set_headers, (std::vector<std::pair<std::string, std::string>>{{"x-prefiller-host-port", "p1:80"}}));
+  EXPECT_EQ(flight->model(), "m");
+  EXPECT_TRUE(flight->stream());
+  const auto decode = pool.state((*choice)->destination), prefill = pool.state("p1:80");
+  EXPECT_EQ(decode->inflight_requests, 1);
+  EXPECT_EQ(prefill->inflight_requests, 1);
+  EXPECT_GT(prefill->inflight_tokens, 0);
+  flight->answer_head(200, "text/event-stream");
+  flight->answer_bytes("data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n", false);
+  EXPECT_EQ(prefill->inflight_requests, 0) << "the first byte ends the prefill worker's part";
+  EXPECT_EQ(decode->inflight_requests, 1);
+  flight->finish(200);
+  flight.reset();
+  EXPECT_EQ(decode->inflight_requests, 0);
+  EXPECT_EQ(decode->inflight_tokens, 0);
+  EXPECT_EQ(decode->context_tokens, 0);
+}
+
+TEST(Picker, RepeatsAPrefixWhereItIs) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}});
+  const std::string body = R"({"model":"m","prompt":")" + std::string(4'096, 'x') + R"("})";
+  const std::string first = pool.destination(body);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(pool.destination(body), first);
+}
+
+TEST(Picker, BadBodiesAreRefused) {
+  TestPool pool(kPrefixOnly, {.body_bytes_max = 1'000});
+  pool.members({{"a", ""}});
+  auto flight = pool.begin("{\"model\":");
+  EXPECT_EQ(pool.decide(*flight).error().status, 400);
+  auto huge = pool.begin("");
+  EXPECT_EQ(huge->feed(std::string(1'001, ' '))->status, 413);
+}
+
+TEST(Picker, NoPodsIs503) {
+  TestPool pool(kPrefixOnly);
+  pool.members({});
+  auto flight = pool.begin(kSmall);
+  const auto choice = pool.decide(*flight);
+  ASSERT_FALSE(choice);
+  EXPECT_EQ(choice.error().status, 503);
+  EXPECT_EQ(choice.error().drop_reason, "rejected-no-endpoints");
+  EXPECT_GT(choice.error().retry_after_s, 0);
+  EXPECT_EQ(pool.picker->any_endpoint({}).error().status, 500);
+  EXPECT_FALSE(pool.picker->can_serve());
+}
+
+TEST(Picker, OneRoleMissingStillServes) {
+  TestPool pool(kDisagg);
+  pool.members({{"d1", "decode"}});
+  auto flight = pool.begin(kSmall);
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice);
+  EXPECT_EQ((*choice)->prefill, "");
+  EXPECT_TRUE((*choice)->set_headers.empty());
+}
+
+TEST(Picker, SubsetsNarrow) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"10.0.0.1", ""}, {"10.0.0.2", ""}});
+  for (int i = 0; i < 10; ++i) {
+    auto flight = pool.begin(kSmall);
+    const auto choice = pool.decide(*flight, {.given = true, .endpoints = {"10.0.0.2:9999"}});
+    ASSERT_TRUE(choice);
+    EXPECT_EQ((*choice)->destination, "10.0.0.2:80");
+    EXPECT_EQ(*pool.picker->any_endpoint({.given = true, .endpoints = {"10.0.0.2:9999"}}), "10.0.0.2:80");
+  }
+  auto flight = pool.begin(kSmall);
+  EXPECT_EQ(pool.decide(*flight, {.given = true, .endpoints = {}}).error().status, 503);
+  EXPECT_EQ(pool.picker->any_endpoint({.given = true, .endpoints = {}}).error().status, 503);
+}
+
+TEST(Picker, ClientsDoNotChooseWorkers) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}});
+  auto flight = pool.begin(R"({"model":"m","prompt":"x","kv_transfer_params":{"do_remote_prefill":true}})",
+                           {{"x-prefiller-host-port", "evil:1"}});
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice);
+  EXPECT_EQ((*choice)->remove_headers, std::vector<std::string>{"x-prefiller-host-port"});
+  EXPECT_TRUE(flight->body_changed());
+  EXPECT_EQ(flight->body(), R"({"model":"m","prompt":"x"})");
+}
+
+TEST(Picker, RewritesModelsThereAndBack) {
+  TestPool pool(kPrefixOnly);
+  pool.cluster.rewrites = {
+      {.name = "r", .created_s = 1, .rules = {{.models = {"asked"}, .targets = {{.weight = 1, .model = "served"}}}}}};
+  pool.members({{"a", ""}});
+  auto flight = pool.begin(R"({"model":"asked","prompt":"x","n":18446744073709551615})");
+  ASSERT_TRUE(pool.decide(*flight));
+  EXPECT_EQ(flight->body(), R"({"model":"served","prompt":"x","n":18446744073709551615})");
+  EXPECT_EQ(flight->model(), "asked");
+  flight->answer_head(200, "application/json");
+  EXPECT_TRUE(flight->wants_answer());
+  std::string answer;
+  answer += flight->answer_bytes(R"({"model":"ser)", false);
+  answer += flight->answer_bytes(R"(ved","usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})", true);
+  EXPECT_THAT(answer, HasSubstr(R"("model":"asked")"));
+  flight->finish(200);
+  EXPECT_THAT(
+      pool.text(),
+      HasSubstr(
+          R"(llm_d_epp_request_total{fairness_id="default-flow",model_name="asked",priority="0",target_model_name="served"} 1.0)"));
+  EXPECT_THAT(
+      pool.text(),
+      HasSubstr(
+          R"(llm_d_epp_model_rewrite_decisions_total{model_name="asked",model_rewrite_name="r",target_model="served"} 1.0)"));
+}
+
+TEST(Picker, SheddableRequestsAreShedWhenFull) {
+  TestPool pool(kPrefixOnly);
+  pool.cluster.objectives = {{.name = "batch", .priority = -1}, {.name = "chat", .priority = 5}};
+  pool.members({{"a", ""}});
+  pool.scraped("a:80", 100);
+  auto batch = pool.begin(kSmall, {{"x-gateway-inference-objective", "batch"}});
+  const auto refused = pool.decide(*batch);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().status, 429);
+  EXPECT_EQ(refused.error().message, "system saturated, sheddable request dropped");
+  EXPECT_EQ(refused.error().drop_reason, "rejected-saturated");
+  EXPECT_GT(refused.error().retry_after_s, 0);
+  auto chat = pool.begin(kSmall, {{"x-llm-d-inference-objective", "chat"}});
+  EXPECT_TRUE(pool.decide(*chat));
+}
+
+TEST(Picker, AllStaleFailsOpen) {
+  TestPool pool(kPrefixOnly);
+  pool.cluster.objectives = {{.name = "batch", .priority = -1}};
+  pool.members({{"a", ""}, {"b", ""}});
+  pool.scraped("a:80", 100);
+  pool.scraped("b:80", 100);
+  pool.clock.advance_ms(60'000);
+  auto batch = pool.begin(kSmall, {{"x-llm-d-inference-objective", "batch"}});
+  EXPECT_TRUE(pool.decide(*batch)) << "numbers a minute old say nothing";
+  EXPECT_THAT(pool.text(), HasSubstr(R"(llm_d_epp_flow_control_stale_endpoints{detector="utilization-detector"} 2.0)"));
+}
+
+TEST(Picker, RepickLeavesOutWhatFailed) {
+  TestPool pool(kDisagg);
+  pool.members({{"d1", "decode"}, {"d2", "decode"}, {"p1", "prefill"}, {"p2", "prefill"}});
+  auto flight = pool.begin(kSmall);
+  const auto first = pool.decide(*flight);
+  ASSERT_TRUE(first);
+  const std::string d = (*first)->destination, p = (*first)->prefill;
+  const auto second = flight->repick(true);
+  ASSERT_TRUE(second);
+  EXPECT_NE((*second)->prefill, p) << "the prefill worker failed";
+  const std::string d2 = (*second)->destination;
+  const auto third = flight->repick(false);
+  ASSERT_TRUE(third);
+  EXPECT_NE((*third)->destination, d2);
+  const auto fourth = flight->repick(false);
+  ASSERT_TRUE(fourth) << "once more, without hand-over: it may have been the prefill side";
+  EXPECT_EQ((*fourth)->prefill, "");
+  EXPECT_EQ(pool.inflight(), 1);
+  flight.reset();
+  EXPECT_EQ(pool.inflight(), 0);
+}
+
+TEST(Picker, RefusesOnceStopped) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}});
+  EXPECT_TRUE(pool.picker->ready());
+  pool.picker->stop();
+  auto flight = pool.begin(kSmall);
+  EXPECT_EQ(pool.decide(*flight).error().drop_reason, "rejected-shutting-down");
+  EXPECT_FALSE(pool.picker->ready());
+}
+
+TEST(Picker, GaugesVanishWithTheEndpoint) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}, {"b", ""}});
+  pool.destination(kSmall);
+  EXPECT_THAT(pool.text(), HasSubstr(R"(inference_pool_per_pod_queue_size{model_server_pod="b:80",name="default"} 0.0)"));
+  EXPECT_THAT(pool.text(), HasSubstr(R"(inference_pool_ready_pods{name="default"} 2.0)"));
+  pool.members({{"a", ""}});
+  EXPECT_THAT(pool.text(), testing::Not(HasSubstr(R"("b:80")")));
+  EXPECT_THAT(pool.text(), HasSubstr(R"("a:80")"));
+}
+
+TEST(Picker, TellsWhatItDidAndWhy) {
+  TestPool pool(kDisagg);
+  pool.members({{"d1", "decode"}, {"p1", "prefill"}});
+  auto flight = pool.begin(kSmall);
+  ASSERT_TRUE(pool.decide(*flight));
+  const auto debug = parse_json(pool.picker->debug_json());
+  ASSERT_TRUE(debug) << debug.error().message;
+  const Json& decision = debug->find("decisions")->items.at(0);
+  EXPECT_EQ(decision.find("destination")->text, "d1:80");
+  EXPECT_EQ(decision.find("prefill")->text, "p1:80");
+  EXPECT_EQ(decision.find("why")->text, "remote-prefill");
+  EXPECT_EQ(decision.find("request_id")->text, "id-1");
+  EXPECT_EQ(debug->find("endpoints")->items.size(), 2u);
+}
+
+TEST(Picker, FlappingEndpointsDoNotUnbalanceCounts) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}});
+  std::vector<std::unique_ptr<Flight>> flights;
+  for (int i = 0; i < 20; ++i) {
+    flights.push_back(pool.begin(kSmall));
+    ASSERT_TRUE(pool.decide(*flights.back()));
+    if (i % 2 == 0) pool.members({});
+    pool.members({{"a", ""}});
+  }
+  EXPECT_LE(pool.state("a:80")->inflight_requests, 2);
+  flights.clear();
+  EXPECT_EQ(pool.state("a:80")->inflight_requests, 0);
+  EXPECT_EQ(pool.state("a:80")->inflight_tokens, 0);
+}
+
+}  // namespace
+}  // namespace baton::picker
