@@ -38,10 +38,10 @@ struct Rewrite {  // InferenceModelRewrite; oldest first wins among equals
 
 struct ClusterState {
   uint64_t generation = 0;
-  bool synced = false;           // pool and pods were read once; before it the picker is not ready
+  bool synced = false;  // pool and pods were read once; before it the picker is not ready
   std::string pool, pool_namespace;
-  std::string pool_group;        // API group the pool was found in; "" without an InferencePool
-  std::string app_protocol;      // "" or "http", "kubernetes.io/h2c"
+  std::string pool_group;    // API group the pool was found in; "" without an InferencePool
+  std::string app_protocol;  // "" or "http", "kubernetes.io/h2c"
   std::vector<Member> members;
   std::vector<Objective> objectives;
   std::vector<Rewrite> rewrites;

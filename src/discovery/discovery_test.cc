@@ -27,7 +27,9 @@ endpoints:
 )");
   ASSERT_TRUE(members) << members.error().message;
   ASSERT_EQ(members->size(), 2u);
-  EXPECT_EQ((*members)[0], (Member{"10.0.0.1", 8000, "prefill", {}, "vllm-0", {{"llm-d.ai/role", "prefill"}, {"zone", "a"}}}));
+  Member first{"10.0.0.1", 8000, "prefill", {}, "vllm-0", {{"llm-d.ai/role", "prefill"}, {"zone", "a"}}};
+  first.ns = "default";
+  EXPECT_EQ((*members)[0], first);
   EXPECT_EQ((*members)[1], (Member{"10.0.0.2", 8200, "", {}, "vllm-1", {}}));
 }
 
@@ -40,6 +42,41 @@ TEST(Members, ReadsPlainListsAndJson) {
   EXPECT_EQ((*members)[2], (Member{"fd00::2", 3, "", {}, "", {}}));
   EXPECT_EQ((*members)[3], (Member{"h", 4, "", {}, "", {}}));
   EXPECT_TRUE(parse_members("endpoints:\n")->empty());
+}
+
+TEST(Members, SayWhichPodAndWhere) {
+  auto members = parse_members(R"(
+- {address: 10.0.0.1, port: 8001, namespace: llm-d, pod: decode-0, rank: 1, node: n1, zone: z1,
+   labels: {topology.kubernetes.io/zone: other, topology.kubernetes.io/region: r1}}
+)");
+  ASSERT_TRUE(members) << members.error().message;
+  const Member& m = members->front();
+  EXPECT_EQ(cat(m.ns, ' ', m.pod, ' ', m.rank, ' ', m.node, ' ', m.zone, ' ', m.region, ' ', m.rack),
+            "llm-d decode-0 1 n1 z1 r1 ");
+}
+
+TEST(Members, IPv6HasOneSpelling) {
+  auto members =
+      parse_members(R"([{"address":"[FD00:0:0::1]:2"},{"address":"[fe80::1%eth0]","port":3},{"address":"fd00:0::2","port":4}])");
+  ASSERT_TRUE(members) << members.error().message;
+  EXPECT_EQ((*members)[0].host, "fd00::1");
+  EXPECT_EQ((*members)[1].host, "fe80::1%eth0");
+  EXPECT_EQ((*members)[2].host, "fd00::2");
+  EXPECT_THAT(parse_members("- {address: 'fd00::1', port: 1}\n- {address: 'FD00::1', port: 1}").error().message,
+              testing::HasSubstr("twice"));
+}
+
+TEST(Members, AsClusterStates) {
+  const auto path = std::filesystem::temp_directory_path() / ("baton-members-" + random_hex(16));
+  std::ofstream(path) << "- {address: a, port: 1}";
+  FileDiscovery files(path);
+  std::shared_ptr<const ClusterState> state;
+  ASSERT_TRUE(start_cluster(files, "pool", "ns", [&](auto next) { state = std::move(next); }));
+  files.stop();
+  ASSERT_TRUE(state);
+  EXPECT_TRUE(state->synced);
+  EXPECT_EQ(cat(state->pool, state->pool_namespace, state->generation, state->members.at(0).host), "poolns1a");
+  std::filesystem::remove(path);
 }
 
 TEST(Members, RefusesWithAllErrorsAndLines) {
@@ -59,6 +96,10 @@ TEST(Members, RefusesWithAllErrorsAndLines) {
       {"- address: a\n  port: 65536", "65535"},
       {"- address: a\n  port: 1x", "1x"},
       {"- address: a\n  port: [1]", "must be a text"},
+      {"- address: '[::1]80'", "after [address]"},
+      {"- address: '[10.0.0.1]:80'", "host name"},
+      {"- address: 'a:b:c'\n  port: 1", "host name"},
+      {"- {address: a, port: 1, rank: -1}", "rank"},
       {"- {address: a, port: 1}\n- {address: a, port: 1}", "twice"},
       {"- {address: a, port: 1, labels: [x]}", "labels"},
       {"- {address: a, port: 1, models: x}", "models"},

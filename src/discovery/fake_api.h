@@ -19,11 +19,11 @@ namespace baton::discovery {
 class FakeApi {
  public:
   struct Fault {
-    int status = 500;            // 0 = `raw` as a 200
+    int status = 500;  // 0 = `raw` as a 200
     std::string body = R"({"kind":"Status","status":"Failure","message":"fault of the test"})";
-    std::string raw{};           // a watch or list answers with these bytes and then
-    bool cut = false;            // ... breaks the connection instead of ending it cleanly
-    bool hang = false;           // never answers
+    std::string raw{};  // a watch or list answers with these bytes and then
+    bool cut = false;   // ... breaks the connection instead of ending it cleanly
+    bool hang = false;  // never answers
     net::Headers headers{};
   };
 
@@ -38,14 +38,14 @@ class FakeApi {
   void put(const std::string& kind, const std::string& object);  // needs metadata.name
   void erase(const std::string& kind, const std::string& name);
   std::string text(const std::string& kind, const std::string& name) const;  // "" = none
-  void bookmark();          // to every watch
-  void cut_watches();       // breaks them off
-  void forget_history();    // older versions are 410 from now on
-  void fault(const std::string& what, Fault fault, int times = 1);  // "list pods", "watch pods", "put leases"
-  void need_token(std::string token);                               // 401 without it
-  int count(const std::string& what) const;                         // requests so far
+  void bookmark();                                                           // to every watch
+  void cut_watches();                                                        // breaks them off
+  void forget_history();                                                     // older versions are 410 from now on
+  void fault(const std::string& what, Fault fault, int times = 1);           // "list pods", "watch pods", "put leases"
+  void need_token(std::string token);                                        // 401 without it
+  int count(const std::string& what) const;                                  // requests so far
   bool wait_count(const std::string& what, int at_least) const;
-  std::vector<std::string> targets() const;                         // of every request, in order
+  std::vector<std::string> targets() const;  // of every request, in order
 
  private:
   struct Event {
@@ -82,8 +82,9 @@ class FakeApi {
 };
 
 // Objects for tests.
-std::string pod_json(const std::string& name, const std::string& ip, const std::string& labels = R"("app":"vllm")", bool ready = true,
-                     const std::string& more_metadata = "");
-std::string pool_json(const std::string& name, const std::string& selector = R"("app":"vllm")", const std::string& ports = "8000");
+std::string pod_json(const std::string& name, const std::string& ip, const std::string& labels = R"("app":"vllm")",
+                     bool ready = true, const std::string& more_metadata = "");
+std::string pool_json(const std::string& name, const std::string& selector = R"("app":"vllm")",
+                      const std::string& ports = "8000");
 
 }  // namespace baton::discovery

@@ -60,7 +60,8 @@ std::string event_line(const std::string& type, const std::string& object) {
 }
 
 net::Response failure(int status, const std::string& message) {
-  return net::Response::json(status, cat(R"({"kind":"Status","status":"Failure","code":)", status, R"(,"message":)", json_string(message), "}"));
+  return net::Response::json(
+      status, cat(R"({"kind":"Status","status":"Failure","code":)", status, R"(,"message":)", json_string(message), "}"));
 }
 
 }  // namespace
@@ -226,7 +227,10 @@ net::Task<> FakeApi::answer(net::Request& request, net::ResponseWriter& writer) 
     }
   }
   const bool watching = parameter(request.query, "watch") == "1";
-  const std::string verb = watching ? "watch" : request.method != "GET" ? (request.method == "PUT" ? "put" : "post") : name.empty() ? "list" : "get";
+  const std::string verb = watching                  ? "watch"
+                           : request.method != "GET" ? (request.method == "PUT" ? "put" : "post")
+                           : name.empty()            ? "list"
+                                                     : "get";
   auto fault = take_fault(cat(verb, ' ', kind.substr(kind.rfind('/') + 1)));
   if (!allowed) {
     (void)co_await writer.send(failure(401, "Unauthorized"));
@@ -260,7 +264,8 @@ net::Response FakeApi::write(const net::Request& request, const std::string& kin
     if (!there) return failure(404, "not found");
     const Json* theirs = json->find_path({"metadata", "resourceVersion"});
     const auto ours = parse_json(kinds_[kind][key]);
-    if (theirs && theirs->text != ours->find_path({"metadata", "resourceVersion"})->text) return failure(409, "the object has been modified");
+    if (theirs && theirs->text != ours->find_path({"metadata", "resourceVersion"})->text)
+      return failure(409, "the object has been modified");
   }
   store(kind, key, request.body);
   return net::Response::json(there ? 200 : 201, kinds_[kind][key]);
@@ -318,10 +323,11 @@ net::Task<> FakeApi::watch(net::Request& request, net::ResponseWriter& writer, c
   std::erase_if(watchers_, [&](const Watcher& w) { return w.lines == lines; });
 }
 
-std::string pod_json(const std::string& name, const std::string& ip, const std::string& labels, bool ready, const std::string& more_metadata) {
-  return cat(R"({"metadata":{"name":")", name, R"(","labels":{)", labels, "}", more_metadata, R"(},"spec":{"nodeName":"node-1"},)",
-             R"("status":{"podIP":")", ip, R"(","podIPs":[{"ip":")", ip, R"("}],"conditions":[{"type":"Ready","status":")",
-             ready ? "True" : "False", R"("}]}})");
+std::string pod_json(const std::string& name, const std::string& ip, const std::string& labels, bool ready,
+                     const std::string& more_metadata) {
+  return cat(R"({"metadata":{"name":")", name, R"(","labels":{)", labels, "}", more_metadata,
+             R"(},"spec":{"nodeName":"node-1"},)", R"("status":{"podIP":")", ip, R"(","podIPs":[{"ip":")", ip,
+             R"("}],"conditions":[{"type":"Ready","status":")", ready ? "True" : "False", R"("}]}})");
 }
 
 std::string pool_json(const std::string& name, const std::string& selector, const std::string& ports) {
@@ -331,8 +337,8 @@ std::string pool_json(const std::string& name, const std::string& selector, cons
     list += cat(list.empty() ? "" : ",", R"({"number":)", ports.substr(at, end - at), "}");
     at = end + 1;
   }
-  return cat(R"({"metadata":{"name":")", name, R"("},"spec":{"selector":{"matchLabels":{)", selector, R"(}},"targetPorts":[)", list,
-             R"(],"endpointPickerRef":{"name":"epp"}}})");
+  return cat(R"({"metadata":{"name":")", name, R"("},"spec":{"selector":{"matchLabels":{)", selector, R"(}},"targetPorts":[)",
+             list, R"(],"endpointPickerRef":{"name":"epp"}}})");
 }
 
 }  // namespace baton::discovery

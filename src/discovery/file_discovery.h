@@ -50,7 +50,8 @@ class FileDiscovery {
   std::thread thread_;
 };
 
-// The same as ClusterStates: `pool` is what the picker calls its pool. Always synced: start() fails where the file cannot be read.
+// The same as ClusterStates: `pool` is what the picker calls its pool. Always synced: start() fails where the file cannot be
+// read.
 Result<> start_cluster(FileDiscovery& files, std::string pool, std::string pool_namespace, OnClusterState on_change);
 
 }  // namespace baton::discovery

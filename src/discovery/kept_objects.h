@@ -30,7 +30,8 @@ class KeptObjects final : public Store {
     if (!name || !name->is_string() || name->text.empty()) return;
     const auto at = objects_.find(name->text);
     if (at == objects_.end() && objects_.size() >= max_) {
-      if (!std::exchange(full_, true)) log_error("too many kubernetes objects, the rest is ignored", "kind={} max={}", kind_, max_);
+      if (!std::exchange(full_, true))
+        log_error("too many kubernetes objects, the rest is ignored", "kind={} max={}", kind_, max_);
       return;
     }
     if (listing_) listed_.insert(name->text);

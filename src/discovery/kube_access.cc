@@ -47,7 +47,8 @@ class Kubeconfig {
     if (current.empty()) current = text(root, "current-context");
     for (Section* section : {&clusters, &contexts, &users}) {
       for (const YAML::Node& item : child(root, section->list)) {
-        if (!item.IsMap()) return fail(Code::kInvalidArgument, "kubeconfig ", file.path, ": ", section->list, " has no list of maps");
+        if (!item.IsMap())
+          return fail(Code::kInvalidArgument, "kubeconfig ", file.path, ": ", section->list, " has no list of maps");
         section->entries.emplace_back(text(item, "name"), Entry{child(item, section->item), folder});
       }
     }
@@ -116,7 +117,8 @@ Result<> read_server(const std::string& url, KubeAccess& out) {
     }
   }
   for (const char c : cat(out.host, out.base_path)) {
-    if (c <= ' ' || c == 0x7f || c == '@' || c == '?' || c == '#') return fail(Code::kInvalidArgument, "server \"", url, "\" is no plain URL");
+    if (c <= ' ' || c == 0x7f || c == '@' || c == '?' || c == '#')
+      return fail(Code::kInvalidArgument, "server \"", url, "\" is no plain URL");
   }
   if (out.host.empty()) return fail(Code::kInvalidArgument, "server \"", url, "\" has no host");
   return {};
@@ -143,10 +145,11 @@ Result<ExecPlugin> read_exec(const YAML::Node& node, const std::string& folder) 
   if (out.command.empty()) return fail(Code::kInvalidArgument, "exec has no command");
   if (out.command.find('/') != std::string::npos) out.command = beside(folder, out.command);
   if (!out.api_version.starts_with("client.authentication.k8s.io/v1")) {
-    return fail(Code::kInvalidArgument, "exec.apiVersion must be client.authentication.k8s.io/v1 or v1beta1, got \"", out.api_version,
-                "\"");
+    return fail(Code::kInvalidArgument, "exec.apiVersion must be client.authentication.k8s.io/v1 or v1beta1, got \"",
+                out.api_version, "\"");
   }
-  if (text(node, "interactiveMode") == "Always") return fail(Code::kUnimplemented, "exec.interactiveMode Always: nobody is there to answer");
+  if (text(node, "interactiveMode") == "Always")
+    return fail(Code::kUnimplemented, "exec.interactiveMode Always: nobody is there to answer");
   for (const YAML::Node& arg : child(node, "args")) out.args.push_back(arg.IsScalar() ? arg.Scalar() : "");
   for (const YAML::Node& item : child(node, "env")) out.env.emplace_back(text(item, "name"), text(item, "value"));
   return out;
@@ -182,7 +185,8 @@ Result<KubeAccess> assemble(const Kubeconfig& config, const std::string& wanted,
   if (!context) return fail(Code::kInvalidArgument, "kubeconfig ", paths, " has no context \"", name, "\"");
   const std::string cluster = text(context->body, "cluster"), user = text(context->body, "user");
   const Entry* at = config.clusters.find(cluster);
-  if (!at) return fail(Code::kInvalidArgument, "kubeconfig ", paths, " has no cluster \"", cluster, "\" (of context \"", name, "\")");
+  if (!at)
+    return fail(Code::kInvalidArgument, "kubeconfig ", paths, " has no cluster \"", cluster, "\" (of context \"", name, "\")");
   KubeAccess out;
   out.ns = text(context->body, "namespace");
   out.origin = cat(paths, " context ", name);
@@ -225,7 +229,8 @@ Environment Environment::of_process() {
 }
 
 Result<KubeAccess> parse_kubeconfig(const std::vector<KubeconfigText>& files, const std::string& context) {
-  if (files.size() > kKubeconfigFilesMax) return fail(Code::kInvalidArgument, "more than ", kKubeconfigFilesMax, " kubeconfig files");
+  if (files.size() > kKubeconfigFilesMax)
+    return fail(Code::kInvalidArgument, "more than ", kKubeconfigFilesMax, " kubeconfig files");
   Kubeconfig config;
   std::string paths;
   for (const KubeconfigText& file : files) {

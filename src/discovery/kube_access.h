@@ -24,17 +24,17 @@ struct ExecPlugin {
 
 struct KubeAccess {
   bool tls = true;
-  std::string host;       // IPv6 without brackets
+  std::string host;  // IPv6 without brackets
   int port = 443;
-  std::string base_path;  // "" or "/prefix" (a proxy's path, Rancher for one)
-  std::string ns;         // "" = not said
+  std::string base_path;        // "" or "/prefix" (a proxy's path, Rancher for one)
+  std::string ns;               // "" = not said
   std::string ca_file, ca_pem;  // both "" = the system's
   bool verify = true;
-  std::string server_name;      // of the certificate; "" = host
+  std::string server_name;  // of the certificate; "" = host
   std::string cert_file, key_file, cert_pem, key_pem;
   std::string token, token_file;
   std::optional<ExecPlugin> exec;
-  std::string origin;     // "in-cluster" or the kubeconfig's path and context, for logs
+  std::string origin;  // "in-cluster" or the kubeconfig's path and context, for logs
 };
 
 struct Environment {  // what is read of the process's environment, so that tests own it

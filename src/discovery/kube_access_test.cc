@@ -67,8 +67,8 @@ TEST(Kubeconfig, TheFirstFileWins) {
 
 TEST(Kubeconfig, SaysWhatIsWrong) {
   const auto with = [](const std::string& cluster, const std::string& user) {
-    return cat("current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {", cluster,
-               "}}]\nusers: [{name: u, user: {", user, "}}]\n");
+    return cat("current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {",
+               cluster, "}}]\nusers: [{name: u, user: {", user, "}}]\n");
   };
   const std::string good = "server: 'https://h'";
   const std::pair<std::string, const char*> kCases[] = {
@@ -155,7 +155,11 @@ TEST_F(Folder, CredentialsAreLookedForInKubectlsOrder) {
 TEST_F(Folder, RunsCredentialPlugins) {
   KubeAccess access;
   access.host = "h";
-  ExecPlugin plugin{.api_version = "client.authentication.k8s.io/v1", .command = "/bin/sh", .install_hint = "get it", .args = {}, .env = {{"WORD", "secret"}}};
+  ExecPlugin plugin{.api_version = "client.authentication.k8s.io/v1",
+                    .command = "/bin/sh",
+                    .install_hint = "get it",
+                    .args = {},
+                    .env = {{"WORD", "secret"}}};
   plugin.provide_cluster_info = true;
   const auto run = [&](const std::string& script, int timeout_ms = 20'000) {
     plugin.args = {"-c", script};

@@ -77,7 +77,8 @@ Result<> KubeClient::renew(bool refused) {
     if (!path->empty()) tls_files += read_small_file(*path, kKubeconfigBytesMax).value_or("");
   }
   if (std::exchange(tls_files_, tls_files) != tls_files && !first) {
-    if (auto made = make_tls(); !made) log_warn("kubernetes certificates not renewed, keeping the old ones", "error=\"{}\"", made.error().message);
+    if (auto made = make_tls(); !made)
+      log_warn("kubernetes certificates not renewed, keeping the old ones", "error=\"{}\"", made.error().message);
   }
   if (access_.token_file.empty()) return {};
   auto read = read_token();
@@ -157,7 +158,8 @@ std::string KubeClient::account() const {
 
 Error status_error(int status, std::string_view body) {
   std::string message;
-  if (auto json = parse_json(body.substr(0, kAnswerBytesMax), {.bytes_max = kAnswerBytesMax, .nodes_max = 10'000, .depth_max = 32})) {
+  if (auto json =
+          parse_json(body.substr(0, kAnswerBytesMax), {.bytes_max = kAnswerBytesMax, .nodes_max = 10'000, .depth_max = 32})) {
     const Json* said = json->find("message");
     if (said && said->is_string()) message = said->text;
   }
@@ -178,7 +180,8 @@ std::string query_escaped(std::string_view text) {
   std::string out;
   for (const char raw : text) {
     const auto c = static_cast<unsigned char>(raw);
-    const bool free = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+    const bool free = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+                      c == '_' || c == '~';
     if (free) {
       out.push_back(raw);
     } else {

@@ -24,7 +24,7 @@ class KubeClient {
   struct Ask {
     std::string method = "GET", target;  // target without the access' base path
     std::string body, content_type = "application/json";
-    size_t bytes_max = 0;                 // of the answer
+    size_t bytes_max = 0;                            // of the answer
     net::Millis answer_timeout{0}, body_timeout{0};  // 0 = the timing's
     net::Cancel* cancel = nullptr;
   };

@@ -116,7 +116,8 @@ class Child {
     const bool reaped = waitpid(pid_, &status, 0) == pid_;
     pid_ = -1;
     if (reaped && WIFEXITED(status) && WEXITSTATUS(status) == 0) return out;
-    return fail(Code::kUnauthenticated, "the credential plugin failed, exit status ", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    return fail(Code::kUnauthenticated, "the credential plugin failed, exit status ",
+                WIFEXITED(status) ? WEXITSTATUS(status) : -1);
   }
 
  private:
@@ -145,8 +146,10 @@ Result<ExecCredential> parse_exec_credential(std::string_view text) {
     return found && found->is_string() ? found->text : "";
   };
   const Json* kind = json->find("kind");
-  if (!kind || kind->text != "ExecCredential") return fail(Code::kUnauthenticated, "the credential plugin wrote no ExecCredential");
-  ExecCredential out{get("token"), get("clientCertificateData"), get("clientKeyData"), unix_from_rfc3339(get("expirationTimestamp"))};
+  if (!kind || kind->text != "ExecCredential")
+    return fail(Code::kUnauthenticated, "the credential plugin wrote no ExecCredential");
+  ExecCredential out{get("token"), get("clientCertificateData"), get("clientKeyData"),
+                     unix_from_rfc3339(get("expirationTimestamp"))};
   if (out.cert_pem.empty() != out.key_pem.empty()) {
     return fail(Code::kUnauthenticated, "the credential plugin gave a certificate without its key");
   }

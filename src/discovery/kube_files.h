@@ -14,7 +14,8 @@ namespace baton::discovery {
 Result<std::string> read_small_file(const std::string& path, size_t bytes_max);
 std::string trimmed(std::string_view text);
 
-std::optional<std::string> decode_base64(std::string_view text);  // standard or URL alphabet, padding optional, white space ignored
+std::optional<std::string> decode_base64(
+    std::string_view text);  // standard or URL alphabet, padding optional, white space ignored
 
 std::optional<int64_t> unix_from_rfc3339(std::string_view text);  // seconds; a fraction is dropped
 std::string micro_time(int64_t unix_us);                          // "2026-11-21T14:00:00.000000Z", Kubernetes' MicroTime

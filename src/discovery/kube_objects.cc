@@ -94,10 +94,12 @@ Result<Pod> parse_pod(const Json& object) {
   BATON_TRY(out.name, named(object));
   const Json* deleting = object.find_path({"metadata", "deletionTimestamp"});
   for (const Json& condition : items_at(object, {"status", "conditions"})) {
-    if (text_at(condition, {"type"}) == "Ready") out.ready = text_at(condition, {"status"}) == "True" && (!deleting || deleting->is_null());
+    if (text_at(condition, {"type"}) == "Ready")
+      out.ready = text_at(condition, {"status"}) == "True" && (!deleting || deleting->is_null());
   }
   const auto add = [&](std::string address) {
-    if (family_of(address) != 0 && std::ranges::find(out.hosts, address) == out.hosts.end()) out.hosts.push_back(std::move(address));
+    if (family_of(address) != 0 && std::ranges::find(out.hosts, address) == out.hosts.end())
+      out.hosts.push_back(std::move(address));
   };
   add(text_at(object, {"status", "podIP"}));
   for (const Json& item : items_at(object, {"status", "podIPs"})) {

@@ -15,8 +15,8 @@ namespace baton::discovery {
 
 struct Pod {
   std::string name;
-  bool ready = false;               // condition Ready, and not being deleted
-  std::vector<std::string> hosts;   // valid addresses, the primary one first
+  bool ready = false;              // condition Ready, and not being deleted
+  std::vector<std::string> hosts;  // valid addresses, the primary one first
   std::map<std::string, std::string> labels;
   std::optional<std::string> active_ports;  // the annotation
   std::string node;
@@ -28,7 +28,7 @@ struct PoolSpec {
   std::map<std::string, std::string> selector;  // never empty: it would select every pod, the picker's own too
   std::vector<int> ports;                       // 1 to 8
   std::string app_protocol;
-  std::string picker;                           // name of the Service of endpointPickerRef, "" = none
+  std::string picker;  // name of the Service of endpointPickerRef, "" = none
   bool operator==(const PoolSpec&) const = default;
 };
 

@@ -26,7 +26,8 @@ TEST(Pods, AreMembersWhenReadyAndNotDeleting) {
   EXPECT_THAT(members(pod_json("p", "10.0.0.1")), ElementsAre("ns/p-rank-0 10.0.0.1 8000"));
   EXPECT_THAT(members(pod_json("p", "10.0.0.1", "", false)), ElementsAre());
   EXPECT_THAT(members(pod_json("p", "10.0.0.1", "", true, R"(,"deletionTimestamp":"2026-01-01T00:00:00Z")")), ElementsAre());
-  EXPECT_THAT(members(pod_json("p", "10.0.0.1", "", true, R"(,"deletionTimestamp":null)")), ElementsAre("ns/p-rank-0 10.0.0.1 8000"));
+  EXPECT_THAT(members(pod_json("p", "10.0.0.1", "", true, R"(,"deletionTimestamp":null)")),
+              ElementsAre("ns/p-rank-0 10.0.0.1 8000"));
   EXPECT_THAT(members(pod_json("p", "")), ElementsAre()) << "no address yet";
   EXPECT_THAT(members(pod_json("p", "evil\\r\\nx")), ElementsAre());
   EXPECT_THAT(members(pod_json("p", "fd00::7")), ElementsAre("ns/p-rank-0 fd00::7 8000"));
@@ -71,7 +72,9 @@ TEST(Pools, OfBothGenerations) {
   EXPECT_THAT(now->ports, ElementsAre(8000, 8001));
   EXPECT_EQ(selector_text(now->selector), "a=b,c=d");
   EXPECT_EQ(now->picker, "epp");
-  const auto old = parse_pool(json(R"({"metadata":{"name":"p"},"spec":{"selector":{"a":"b"},"targetPortNumber":8200,"extensionRef":{"name":"e"}}})"), "g");
+  const auto old = parse_pool(
+      json(R"({"metadata":{"name":"p"},"spec":{"selector":{"a":"b"},"targetPortNumber":8200,"extensionRef":{"name":"e"}}})"),
+      "g");
   ASSERT_TRUE(old) << old.error().message;
   EXPECT_THAT(old->ports, ElementsAre(8200));
   EXPECT_EQ(selector_text(old->selector), "a=b");
@@ -119,7 +122,8 @@ TEST(Watch, EventsFromAnyPieces) {
 }
 
 TEST(Watch, BrokenEventsAreErrorsForGood) {
-  for (const char* bad : {"nonsense\n", "{}\n", "{\"type\":\"ADDED\"}\n", "{\"type\":\"X\",\"object\":{\"metadata\":{\"resourceVersion\":\"1\"}}}\n",
+  for (const char* bad : {"nonsense\n", "{}\n", "{\"type\":\"ADDED\"}\n",
+                          "{\"type\":\"X\",\"object\":{\"metadata\":{\"resourceVersion\":\"1\"}}}\n",
                           "{\"type\":\"ADDED\",\"object\":{}}\n", "{\"type\":\"ADDED\",\"object\":[]}\n"}) {
     WatchDecoder decoder(1000);
     std::vector<WatchEvent> events;

@@ -101,12 +101,12 @@ struct KubernetesDiscovery::Impl {
   bool started = false;
 
   // On the I/O thread alone:
-  Kinds<PoolSpec> pools;            // in order of preference
+  Kinds<PoolSpec> pools;  // in order of preference
   Kinds<NamedObjective> objectives;
   Kinds<NamedRewrite> rewrites;
   std::shared_ptr<Kind<Pod>> pods, next_pods;  // next_pods: for a new selector, not read yet
-  std::string selector;             // of the newest of them
-  std::string complaint;            // about the pool, as last logged
+  std::string selector;                        // of the newest of them
+  std::string complaint;                       // about the pool, as last logged
   std::vector<Reflector::State> states;
   bool publish_pending = false, stopping = false, too_many = false;
   int64_t published_ms = INT64_MIN / 2;
@@ -165,9 +165,15 @@ Result<> KubernetesDiscovery::Impl::prepare() {
     const std::string pod = options.pod_name.empty() ? variable("POD_NAME") : options.pod_name;
     const auto deployment = deployment_of_pod(pod);
     if (!deployment) {
-      return fail(Code::kInvalidArgument, "POD_NAME \"", pod, "\" must be <deployment>-<hash>-<hash>: the pool is named after it");
+      return fail(Code::kInvalidArgument, "POD_NAME \"", pod,
+                  "\" must be <deployment>-<hash>-<hash>: the pool is named after it");
     }
-    standalone = PoolSpec{.name = *deployment, .group = "", .selector = {}, .ports = options.endpoint_target_ports, .app_protocol = "", .picker = ""};
+    standalone = PoolSpec{.name = *deployment,
+                          .group = "",
+                          .selector = {},
+                          .ports = options.endpoint_target_ports,
+                          .app_protocol = "",
+                          .picker = ""};
   }
   client = std::make_unique<KubeClient>(*options.access, options.timing, clock);
   if (auto r = client->check(); !r) return within("kubernetes credentials", r.error());
@@ -178,7 +184,8 @@ Result<> KubernetesDiscovery::Impl::prepare() {
 }
 
 template <class T>
-std::shared_ptr<Kind<T>> KubernetesDiscovery::Impl::launch(Resource resource, size_t max, std::function<Result<T>(const Json&)> parse) {
+std::shared_ptr<Kind<T>> KubernetesDiscovery::Impl::launch(Resource resource, size_t max,
+                                                           std::function<Result<T>(const Json&)> parse) {
   resource.ns = ns;
   auto kind = std::make_shared<Kind<T>>(*client, std::move(resource), max, std::move(parse), seeds.next(), [this] { changed(); });
   io.spawn([kind] { return kind->reflector.run(); });
@@ -188,7 +195,8 @@ std::shared_ptr<Kind<T>> KubernetesDiscovery::Impl::launch(Resource resource, si
 void KubernetesDiscovery::Impl::begin() {
   const auto pool_of = [&](const char* group, const char* version) {
     if (!options.pool_group.empty() && options.pool_group != group) return;
-    Resource resource{.group = group, .version = version, .plural = "inferencepools", .name = options.pool_name, .optional = true};
+    Resource resource{
+        .group = group, .version = version, .plural = "inferencepools", .name = options.pool_name, .optional = true};
     pools.push_back(launch<PoolSpec>(std::move(resource), 1, [group](const Json& object) { return parse_pool(object, group); }));
   };
   if (standalone) {
@@ -198,10 +206,12 @@ void KubernetesDiscovery::Impl::begin() {
     pool_of(kOldGroup, "v1alpha2");
   }
   for (const char* group : {kLlmdGroup, kOldGroup}) {
-    objectives.push_back(launch<NamedObjective>(
-        {.group = group, .version = "v1alpha2", .plural = "inferenceobjectives", .optional = true}, kObjectsMax, parse_objective));
-    rewrites.push_back(launch<NamedRewrite>(
-        {.group = group, .version = "v1alpha2", .plural = "inferencemodelrewrites", .optional = true}, kObjectsMax, parse_rewrite));
+    objectives.push_back(
+        launch<NamedObjective>({.group = group, .version = "v1alpha2", .plural = "inferenceobjectives", .optional = true},
+                               kObjectsMax, parse_objective));
+    rewrites.push_back(
+        launch<NamedRewrite>({.group = group, .version = "v1alpha2", .plural = "inferencemodelrewrites", .optional = true},
+                             kObjectsMax, parse_rewrite));
   }
 }
 
@@ -323,8 +333,9 @@ void KubernetesDiscovery::Impl::publish() {
     current = state;
     status.synced = state->synced;
   }
-  log_info("endpoints", "source=kubernetes pool={}/{} synced={} generation={} count={} objectives={} rewrites={}", ns, state->pool,
-           state->synced, state->generation, state->members.size(), state->objectives.size(), state->rewrites.size());
+  log_info("endpoints", "source=kubernetes pool={}/{} synced={} generation={} count={} objectives={} rewrites={}", ns,
+           state->pool, state->synced, state->generation, state->members.size(), state->objectives.size(),
+           state->rewrites.size());
   if (on_change) on_change(state);
 }
 
@@ -363,7 +374,8 @@ std::vector<Member> KubernetesDiscovery::Impl::members(const PoolSpec& spec) {
     std::ranges::move(members_of(pod, ns, spec.ports, options.ip_family), std::back_inserter(out));
   }
   if (out.size() > kClusterMembersMax) {
-    if (!std::exchange(too_many, true)) log_error("too many endpoints, the rest is ignored", "count={} max={}", out.size(), kClusterMembersMax);
+    if (!std::exchange(too_many, true))
+      log_error("too many endpoints, the rest is ignored", "count={} max={}", out.size(), kClusterMembersMax);
     out.resize(kClusterMembersMax);
   }
   return out;
@@ -394,7 +406,8 @@ std::optional<std::string> deployment_of_pod(std::string_view pod_name) {
   for (int suffixes = 0; suffixes < 2; ++suffixes) {
     const size_t dash = pod_name.rfind('-');
     if (dash == std::string_view::npos || dash + 1 == pod_name.size()) return std::nullopt;
-    const bool plain = std::ranges::all_of(pod_name.substr(dash + 1), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
+    const bool plain =
+        std::ranges::all_of(pod_name.substr(dash + 1), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
     if (!plain) return std::nullopt;
     pod_name = pod_name.substr(0, dash);
   }

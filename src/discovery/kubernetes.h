@@ -4,9 +4,8 @@
 // InferenceObjectives and InferenceModelRewrites of it (llm-d.ai/v1alpha2, else inference.networking.x-k8s.io/v1alpha2).
 // start() fails only on what a person must mend (no credentials, contradicting options); after it an API server that is slow,
 // gone or talks nonsense is retried for ever with backoff while the last state stays in force.
-// Owner: any; on_change runs on the discovery's own thread, first when pool and pods were read, and must not call stop(); the rest
-// from any thread.
-// Source: facts sheet "epp" 2.1, 2.2, 6.
+// Owner: any; on_change runs on the discovery's own thread, first when pool and pods were read, and must not call stop(); the
+// rest from any thread. Source: facts sheet "epp" 2.1, 2.2, 6.
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -22,17 +21,17 @@
 namespace baton::discovery {
 
 struct KubernetesOptions {
-  std::string kubeconfig, context;  // --kubeconfig; see find_kube_access()
-  std::optional<KubeAccess> access; // given: no look-up
-  std::string pool_name;            // exactly one of pool_name and endpoint_selector
-  std::string pool_namespace;       // "" = $NAMESPACE, the credentials' namespace, "default"
-  std::string pool_group;           // "" = both API groups, inference.networking.k8s.io first
-  std::string endpoint_selector;    // standalone: "app=vllm,tier in (a,b)"
+  std::string kubeconfig, context;         // --kubeconfig; see find_kube_access()
+  std::optional<KubeAccess> access;        // given: no look-up
+  std::string pool_name;                   // exactly one of pool_name and endpoint_selector
+  std::string pool_namespace;              // "" = $NAMESPACE, the credentials' namespace, "default"
+  std::string pool_group;                  // "" = both API groups, inference.networking.k8s.io first
+  std::string endpoint_selector;           // standalone: "app=vllm,tier in (a,b)"
   std::vector<int> endpoint_target_ports;  // standalone: 1 to 8
-  std::string pod_name;             // standalone: the pool is named after our Deployment; "" = $POD_NAME
-  std::string ip_family;            // "" = the pod's first address, "ipv4", "ipv6" where it has one
+  std::string pod_name;                    // standalone: the pool is named after our Deployment; "" = $POD_NAME
+  std::string ip_family;                   // "" = the pod's first address, "ipv4", "ipv6" where it has one
   KubeTiming timing;
-  uint64_t seed = 0;                // of the backoff's jitter; 0 = random
+  uint64_t seed = 0;  // of the backoff's jitter; 0 = random
 };
 
 struct KubernetesStatus {

@@ -108,11 +108,14 @@ void LeaderElection::stop() {
 }
 
 Result<> LeaderElection::Impl::prepare() {
-  if (options.retry.count() < 1 || options.renew_deadline.count() <= static_cast<int64_t>(kJitter * static_cast<double>(options.retry.count())) ||
+  if (options.retry.count() < 1 ||
+      options.renew_deadline.count() <= static_cast<int64_t>(kJitter * static_cast<double>(options.retry.count())) ||
       options.lease <= options.renew_deadline || options.lease < std::chrono::seconds(1)) {
-    return fail(Code::kInvalidArgument, "leader election needs lease > renew deadline > 1.2 * retry, and a lease of a second or more");
+    return fail(Code::kInvalidArgument,
+                "leader election needs lease > renew deadline > 1.2 * retry, and a lease of a second or more");
   }
-  if (options.ns.empty() || options.lease_name.empty()) return fail(Code::kInvalidArgument, "leader election needs a namespace and a lease name");
+  if (options.ns.empty() || options.lease_name.empty())
+    return fail(Code::kInvalidArgument, "leader election needs a namespace and a lease name");
   if (!options.access) {
     BATON_TRY(options.access, find_kube_access(Environment::of_process(), options.kubeconfig, options.context));
   }
@@ -214,7 +217,8 @@ bool LeaderElection::Impl::held_by_other() const {
 
 void LeaderElection::Impl::set_leads(bool now, const char* why) {
   if (leads.exchange(now) == now) return;
-  log_info(now ? "leading" : "no longer leading", "lease={}/{} identity={} why=\"{}\"", options.ns, options.lease_name, options.identity, why);
+  log_info(now ? "leading" : "no longer leading", "lease={}/{} identity={} why=\"{}\"", options.ns, options.lease_name,
+           options.identity, why);
   if (on_change) on_change(now);
 }
 
@@ -222,11 +226,12 @@ void LeaderElection::Impl::complain(const Error& error) {
   if (error.code == Code::kAborted) return;  // another replica was quicker
   if (std::exchange(complaint, error.message) == error.message) return;
   if (error.code != Code::kPermissionDenied) {
-    return log_warn("leader election failed, will try again", "lease={}/{} error=\"{}\"", options.ns, options.lease_name, error.message);
+    return log_warn("leader election failed, will try again", "lease={}/{} error=\"{}\"", options.ns, options.lease_name,
+                    error.message);
   }
   const std::string who = client->account();
-  log_error("kubernetes denies leader election", "lease={}/{} account={} said=\"{}\" fix=\"{}\"", options.ns, options.lease_name, who,
-            error.message, rbac_command(resource, "get,create,update", who));
+  log_error("kubernetes denies leader election", "lease={}/{} account={} said=\"{}\" fix=\"{}\"", options.ns, options.lease_name,
+            who, error.message, rbac_command(resource, "get,create,update", who));
 }
 
 net::Task<> LeaderElection::Impl::give_back(std::shared_ptr<std::promise<void>> done) {

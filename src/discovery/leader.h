@@ -3,9 +3,9 @@
 // A follower trusts its own clock alone: a lease has ended when its record did not change for `lease` as seen from here, whatever
 // its timestamps say, so clocks of machines may differ. A leader that could not renew for `renew_deadline` steps down by itself,
 // before a follower may take over (renew_deadline < lease); leads() also turns false by the clock alone.
-// Guarantees: on_change(true) and on_change(false) alternate, on the election's own thread; stop() steps down, gives the lease back
-// at once so that a standby need not wait, and on_change(false) has returned before stop() does.
-// Source: facts sheet "epp" 6; client-go's leader election as documented.
+// Guarantees: on_change(true) and on_change(false) alternate, on the election's own thread; stop() steps down, gives the lease
+// back at once so that a standby need not wait, and on_change(false) has returned before stop() does. Source: facts sheet "epp"
+// 6; client-go's leader election as documented.
 #include <chrono>
 #include <functional>
 #include <memory>

@@ -50,8 +50,9 @@ TEST(Lease, KeepsWhatItDoesNotKnow) {
   EXPECT_EQ(lease->version, "7");
   lease->holder = "b";
   lease->transitions = 3;
-  EXPECT_EQ(*with_lease(object, *lease),
-            R"({"metadata":{"name":"l","resourceVersion":"7","labels":{"x":"y"}},"spec":{"holderIdentity":"b","leaseDurationSeconds":15,"leaseTransitions":3},"more":1.50})");
+  EXPECT_EQ(
+      *with_lease(object, *lease),
+      R"({"metadata":{"name":"l","resourceVersion":"7","labels":{"x":"y"}},"spec":{"holderIdentity":"b","leaseDurationSeconds":15,"leaseTransitions":3},"more":1.50})");
   EXPECT_FALSE(parse_lease(R"({"spec":{}})"));
   EXPECT_FALSE(parse_lease("{"));
   EXPECT_EQ(micro_time(1'763'734'448'000'042), "2025-11-21T14:14:08.000042Z");

@@ -6,8 +6,9 @@ namespace baton::discovery {
 
 // Files: over one the file is refused whole and the last good one stays in force.
 inline constexpr size_t kFileBytesMax = 1 << 20;  // as llm-d's file-discovery
-inline constexpr size_t kMembersMax = 256;        // = route::kEndpointsMax
+inline constexpr size_t kMembersMax = 1024;       // = route::kEndpointsMax
 inline constexpr size_t kLabelsMax = 64;          // per member
+inline constexpr int kRankMax = 1023;             // data-parallel rank
 inline constexpr size_t kTextBytesMax = 1024;     // per address, name, label key or value
 
 // Credentials: over one, start() fails or the refresh is refused and the old credential stays.

@@ -1,5 +1,6 @@
 #include "discovery/members.h"
 
+#include <arpa/inet.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -15,6 +16,15 @@ namespace {
 constexpr std::string_view kRoleLabel = "llm-d.ai/role";
 constexpr std::string_view kRoles[] = {"",       "both",           "prefill",        "decode",
                                        "encode", "encode-prefill", "prefill-decode", "encode-prefill-decode"};
+
+// An IPv6 address in its one canonical spelling (RFC 5952), as proxies will name it; a zone ("%eth0") stays. "" if it is none.
+std::string canonical_v6(const std::string& address) {
+  const size_t percent = std::min(address.find('%'), address.size());
+  in6_addr bytes;
+  if (inet_pton(AF_INET6, address.substr(0, percent).c_str(), &bytes) != 1) return "";
+  char out[INET6_ADDRSTRLEN];
+  return inet_ntop(AF_INET6, &bytes, out, sizeof out) + address.substr(percent);
+}
 
 // Collects every error of the file, so that a person fixes it in one go.
 class Reader {
@@ -59,12 +69,16 @@ class Reader {
     std::string port = text(node["port"], "port");
     const size_t colon = address.rfind(':');
     if (address.starts_with('[')) {  // [v6] or [v6]:port
-      const size_t close = address.find(']');
-      if (close != std::string::npos && close + 1 < address.size() && port.empty()) port = address.substr(close + 2);
-      address = close == std::string::npos ? "" : address.substr(1, close - 1);
+      const size_t close = std::min(address.find(']'), address.size());
+      const std::string rest = close < address.size() ? address.substr(close + 1) : "";
+      if (rest.starts_with(':') && port.empty()) port = rest.substr(1);
+      if (!rest.empty() && !rest.starts_with(':')) error(node, "after [address] comes :port or nothing");
+      address = canonical_v6(address.substr(1, close - 1));
     } else if (colon != std::string::npos && address.find(':') == colon && port.empty()) {  // host:port
       port = address.substr(colon + 1);
       address.resize(colon);
+    } else if (colon != std::string::npos) {
+      address = canonical_v6(address);
     }
     const bool printable =
         std::ranges::all_of(address, [](unsigned char c) { return c > ' ' && c < 0x7f && !std::strchr("/@?#[]", c); });
@@ -75,6 +89,27 @@ class Reader {
       out.port = 0;
     }
     out.host = address;
+  }
+
+  // Which pod it is and where it runs: fields of the entry, else the labels that Kubernetes would put on the pod.
+  void read_place(const YAML::Node& node, Member& out) {
+    const auto field = [&](const char* key, const char* label) {
+      std::string value = text(node[key], key);
+      const auto found = out.labels.find(label);
+      return value.empty() && found != out.labels.end() ? found->second : value;
+    };
+    out.ns = text(node["namespace"], "namespace");
+    out.pod = text(node["pod"], "pod");
+    out.node = field("node", "kubernetes.io/hostname");
+    out.rack = field("rack", "topology.kubernetes.io/rack");
+    out.zone = field("zone", "topology.kubernetes.io/zone");
+    out.region = field("region", "topology.kubernetes.io/region");
+    const std::string rank = text(node["rank"], "rank");
+    if (rank.empty()) return;
+    const auto [end, status] = std::from_chars(rank.data(), rank.data() + rank.size(), out.rank);
+    if (status != std::errc() || end != rank.data() + rank.size() || out.rank < 0 || out.rank > kRankMax) {
+      error(node, cat("rank must be 0 to ", kRankMax, ", got \"", rank, "\""));
+    }
   }
 
   Member read(const YAML::Node& node) {
@@ -94,6 +129,7 @@ class Reader {
     if (std::ranges::find(kRoles, out.role) == std::end(kRoles)) {
       error(node, cat("role must be prefill, decode or both, got \"", out.role, "\""));
     }
+    read_place(node, out);
     if (const std::string model = text(node["model"], "model"); !model.empty()) out.models.push_back(model);
     if (const YAML::Node models = node["models"]; models && !models.IsNull()) {
       if (!models.IsSequence())

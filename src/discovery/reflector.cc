@@ -17,7 +17,8 @@ std::string full_name(const Resource& resource) { return resource.plural + (reso
 
 // Whether an error says that our version is of no use, rather than that the server cannot be reached now.
 bool needs_list(Code code) {
-  return code == Code::kOutOfRange || code == Code::kDataLoss || code == Code::kInvalidArgument || code == Code::kResourceExhausted;
+  return code == Code::kOutOfRange || code == Code::kDataLoss || code == Code::kInvalidArgument ||
+         code == Code::kResourceExhausted;
 }
 
 }  // namespace
@@ -30,9 +31,9 @@ std::string rbac_command(const Resource& resource, std::string_view verbs, const
   constexpr std::string_view kAccount = "system:serviceaccount:";
   const bool service = account.starts_with(kAccount);
   const std::string role = "baton-router-" + resource.plural;
-  return cat("kubectl -n ", resource.ns, " create role ", role, " --verb=", verbs, " --resource=", full_name(resource), " && kubectl -n ",
-             resource.ns, " create rolebinding ", role, " --role=", role, service ? " --serviceaccount=" : " --user=",
-             service ? account.substr(kAccount.size()) : account);
+  return cat("kubectl -n ", resource.ns, " create role ", role, " --verb=", verbs, " --resource=", full_name(resource),
+             " && kubectl -n ", resource.ns, " create rolebinding ", role, " --role=", role,
+             service ? " --serviceaccount=" : " --user=", service ? account.substr(kAccount.size()) : account);
 }
 
 net::Millis Backoff::next() {
@@ -192,7 +193,8 @@ Result<> Reflector::apply(const std::vector<WatchEvent>& events) {
       case WatchEvent::Type::kError: {
         const Json* said = event.object.find("message");
         const std::string message = said && said->is_string() ? said->text.substr(0, kTextBytesMax) : "";
-        return fail(event.error_code == kGone ? Code::kOutOfRange : Code::kDataLoss, "watch ended with ", event.error_code, ": ", message);
+        return fail(event.error_code == kGone ? Code::kOutOfRange : Code::kDataLoss, "watch ended with ", event.error_code, ": ",
+                    message);
       }
     }
     version_ = event.version;
@@ -219,7 +221,8 @@ net::Task<> Reflector::pause(const Error& error) {
   complain(error);
   changed_();
   net::Millis delay = std::max(backoff_.next(), std::exchange(wait_at_least_, net::Millis(0)));
-  if (state_ == State::kMissing || (state_ == State::kDenied && resource_.optional)) delay = std::max(delay, timing.probe_missing);
+  if (state_ == State::kMissing || (state_ == State::kDenied && resource_.optional))
+    delay = std::max(delay, timing.probe_missing);
   co_await net::sleep_for(delay, &cancel_);
 }
 
@@ -231,16 +234,21 @@ void Reflector::complain(const Error& error) {
   const bool known = last_error_.starts_with(now);
   last_error_ = cat(now, ": ", error.message);
   if (known) return log_debug("kubernetes request failed again", "resource={} error=\"{}\"", full_name(resource_), last_error_);
-  const LogLevel level = (missing || (denied && resource_.optional)) ? LogLevel::kInfo : denied ? LogLevel::kError : LogLevel::kWarn;
+  const LogLevel level = (missing || (denied && resource_.optional)) ? LogLevel::kInfo
+                         : denied                                    ? LogLevel::kError
+                                                                     : LogLevel::kWarn;
   if (denied) {
     const std::string who = client_.account();
     return log_line(level, "kubernetes denies access",
-                    fmt::format("verb={} resource={} namespace={} account={} said=\"{}\" fix=\"{}\"", verb_, full_name(resource_), resource_.ns,
-                                who, error.message, rbac_command(resource_, "get,list,watch", who)));
+                    fmt::format("verb={} resource={} namespace={} account={} said=\"{}\" fix=\"{}\"", verb_, full_name(resource_),
+                                resource_.ns, who, error.message, rbac_command(resource_, "get,list,watch", who)));
   }
-  if (missing) return log_line(level, "kubernetes kind not installed", fmt::format("resource={}/{}", full_name(resource_), resource_.version));
-  log_line(level, "kubernetes request failed, keeping what is known",
-           fmt::format("verb={} resource={} namespace={} error=\"{}\"", verb_, full_name(resource_), resource_.ns, error.message));
+  if (missing)
+    return log_line(level, "kubernetes kind not installed",
+                    fmt::format("resource={}/{}", full_name(resource_), resource_.version));
+  log_line(
+      level, "kubernetes request failed, keeping what is known",
+      fmt::format("verb={} resource={} namespace={} error=\"{}\"", verb_, full_name(resource_), resource_.ns, error.message));
 }
 
 }  // namespace baton::discovery

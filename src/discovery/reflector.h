@@ -68,7 +68,7 @@ class Reflector {
 
   const Resource& resource() const { return resource_; }
   State state() const { return state_; }
-  bool tried() const { return tried_; }  // the first list has ended one way or the other
+  bool tried() const { return tried_; }           // the first list has ended one way or the other
   int64_t heard_ms() const { return heard_ms_; }  // the clock when the API server last said something, -1 = never
   const Counts& counts() const { return counts_; }
   const std::string& last_error() const { return last_error_; }  // "" = all is well
@@ -95,7 +95,7 @@ class Reflector {
   State state_ = State::kStarting;
   bool tried_ = false, relist_ = true;
   int watches_failed_ = 0;  // in a row
-  std::string version_;  // of the last thing seen
+  std::string version_;     // of the last thing seen
   const char* verb_ = "list";
   net::Millis wait_at_least_{0};
   int64_t heard_ms_ = -1, listed_ms_ = -1;

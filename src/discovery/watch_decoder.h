@@ -15,9 +15,9 @@ namespace baton::discovery {
 struct WatchEvent {
   enum class Type { kPut, kErase, kBookmark, kError };
   Type type = Type::kPut;
-  Json object;           // the object, or the Status of kError
-  std::string version;   // metadata.resourceVersion, never empty but for kError
-  int error_code = 0;    // of the Status: 410 = the version is too old
+  Json object;          // the object, or the Status of kError
+  std::string version;  // metadata.resourceVersion, never empty but for kError
+  int error_code = 0;   // of the Status: 410 = the version is too old
 };
 
 class WatchDecoder {
