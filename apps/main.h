@@ -10,7 +10,9 @@
 namespace baton {
 
 // True if there is something to run; false: *exit_code is final (help shown, bad flags explained).
-inline bool parse_or_exit(Options& options, const std::vector<std::string>& args, ParsedArgs& parsed, int* exit_code) {
+// explains_config: the program prints its configuration by itself.
+inline bool parse_or_exit(Options& options, const std::vector<std::string>& args, ParsedArgs& parsed, int* exit_code,
+                          bool explains_config = false) {
   auto p = options.parse(args);
   if (!p) {
     std::fprintf(stderr, "%s: %s\n", options.program().c_str(), p.error().message.c_str());
@@ -22,8 +24,8 @@ inline bool parse_or_exit(Options& options, const std::vector<std::string>& args
   *exit_code = 0;
   if (parsed.help) std::fputs(options.help_text().c_str(), stdout);
   if (parsed.version) std::printf("%s %s\n", options.program().c_str(), BATON_VERSION);
-  if (parsed.print_config) std::fputs(options.config_text().c_str(), stdout);
-  return !parsed.help && !parsed.version && !parsed.print_config;
+  if (parsed.print_config && !explains_config) std::fputs(options.config_text().c_str(), stdout);
+  return !parsed.help && !parsed.version && (explains_config || !parsed.print_config);
 }
 
 inline int report(std::string_view program, const Error& error) {

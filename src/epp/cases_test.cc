@@ -1,5 +1,5 @@
-// Plays tests/cases/ext_proc/*.case (README there says how they are written). What goes in is made, and what comes out is read, by
-// protobuf itself from proto/ext_proc.proto, so a case also judges messages.h.
+// Plays tests/cases/ext_proc/*.case (README there says how they are written). What goes in is made, and what comes out is read,
+// by protobuf itself from proto/ext_proc.proto, so a case also judges messages.h.
 #include <google/protobuf/util/json_util.h>
 
 #include <filesystem>
@@ -72,7 +72,8 @@ int mode_number(const std::string& name) {
 }
 
 picker::Refusal refusal(const std::vector<std::string>& words) {  // refuse STATUS REASON|- RETRY MESSAGE...
-  picker::Refusal out{.status = std::stoi(words.at(1)), .message = "", .drop_reason = "", .retry_after_s = std::stoi(words.at(3))};
+  picker::Refusal out{
+      .status = std::stoi(words.at(1)), .message = "", .drop_reason = "", .retry_after_s = std::stoi(words.at(3))};
   if (words[2] != "-") out.drop_reason = words[2];
   for (size_t i = 4; i < words.size(); ++i) out.message += (i == 4 ? "" : " ") + words[i];
   return out;
@@ -198,14 +199,19 @@ std::string show(const std::string& bytes) {
       out = "response_body\n";
       show_common(message.response_body().response(), out);
       break;
-    case pb::ProcessingResponse::kRequestTrailers: out = "request_trailers\n"; break;
-    case pb::ProcessingResponse::kResponseTrailers: out = "response_trailers\n"; break;
+    case pb::ProcessingResponse::kRequestTrailers:
+      out = "request_trailers\n";
+      break;
+    case pb::ProcessingResponse::kResponseTrailers:
+      out = "response_trailers\n";
+      break;
     case pb::ProcessingResponse::kImmediateResponse:
       out = cat("immediate ", message.immediate_response().status().code(), "\n");
       show_mutation(message.immediate_response().headers(), out);
       out += message.immediate_response().body() + "\n";
       break;
-    default: out = "nothing\n";
+    default:
+      out = "nothing\n";
   }
   if (message.has_dynamic_metadata()) {
     std::string json;
@@ -220,7 +226,10 @@ std::string show(const std::string& bytes) {
 
 struct Play {
   explicit Play(Script script, DoorOptions options)
-      : picker(std::move(script)), stream_metrics(metrics, true), door(picker, clock, stream_metrics, options), stream(new Stream(door, call)) {}
+      : picker(std::move(script)),
+        stream_metrics(metrics, true),
+        door(picker, clock, stream_metrics, options),
+        stream(new Stream(door, call)) {}
 
   void in(const Section& section) {
     const std::string& kind = section.words.at(1);
@@ -228,7 +237,8 @@ struct Play {
     if (kind == "closed") return stream->on_closed();
     if (kind == "bytes") return stream->on_message(section.text());
     if (kind == "release") return picker.flight->release();
-    if (kind == "evict") return picker.flight->evict(refusal({"", section.words.at(2), section.words.at(3), "0", section.text()}));
+    if (kind == "evict")
+      return picker.flight->evict(refusal({"", section.words.at(2), section.words.at(3), "0", section.text()}));
     if (kind == "wait") {
       clock.advance_ms(std::stoi(section.words.at(2)));
       return door.sweep();
@@ -237,7 +247,8 @@ struct Play {
   }
   // "nothing" is an answer too: every message must be expected.
   std::string out() {
-    if (call.messages.empty()) return call.finished && !end_shown ? (end_shown = true, cat("finish ", code_name(*call.finished))) : "nothing";
+    if (call.messages.empty())
+      return call.finished && !end_shown ? (end_shown = true, cat("finish ", code_name(*call.finished))) : "nothing";
     std::string text = show(call.messages.front());
     call.messages.pop_front();
     return text;
@@ -282,7 +293,8 @@ TEST_P(Cases, Holds) {
       play.in(section);
     } else if (section.words[0] == "out") {
       std::string want = section.text();
-      for (size_t i = section.words.size(); i-- > 1;) want = section.words[i] + (i + 1 == section.words.size() ? (want.empty() ? "" : "\n") : " ") + want;
+      for (size_t i = section.words.size(); i-- > 1;)
+        want = section.words[i] + (i + 1 == section.words.size() ? (want.empty() ? "" : "\n") : " ") + want;
       EXPECT_EQ(without_uuid(play.out()), want) << where;
     } else if (section.words[0] == "asked") {
       std::string said;
@@ -303,7 +315,8 @@ std::vector<std::filesystem::path> all_cases() {
   return paths;
 }
 
-INSTANTIATE_TEST_SUITE_P(ExtProc, Cases, testing::ValuesIn(all_cases()), [](const auto& info) { return info.param.stem().string(); });
+INSTANTIATE_TEST_SUITE_P(ExtProc, Cases, testing::ValuesIn(all_cases()),
+                         [](const auto& info) { return info.param.stem().string(); });
 
 }  // namespace
 }  // namespace baton::epp

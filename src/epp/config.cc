@@ -12,7 +12,7 @@ namespace {
 Option port_row(std::string name, int* target, int fallback, std::string help) {
   Option o;
   o.name = std::move(name), o.unit = "port", o.help = std::move(help);
-  o.default_text = cat(fallback, ", or none with --http-port");
+  o.default_text = cat(fallback, ", none with --http-port");
   o.get = [target] { return *target == kPortUnset ? std::string() : cat(*target); };
   o.set = [target](std::string_view text) -> Result<> {
     int value = 0;
@@ -104,9 +104,9 @@ void add_configuration(Options& o, RouterFlags& f) {
       .add("experimental-flow-control", &f.experimental_flow_control, "feature gate flowControl on")
       .env("ENABLE_EXPERIMENTAL_FLOW_CONTROL_LAYER")
       .add("seed", &f.seed, "", "seed of the picker's ties; 0 = random");
-  o.group("Limits")
-      .add("max-body-bytes", &f.body_bytes_max, "bytes", "of a request; over it: 413", 1, int64_t{1} << 32)
-      .add_duration("body-timeout", &f.body_timeout_ms, "a client that sends nothing of its body for so long gets 408")
+  o.group("Endpoint picker limits")
+      .add("ext-proc-max-body-bytes", &f.body_bytes_max, "bytes", "of a request; over it: 413", 1, int64_t{1} << 32)
+      .add_duration("ext-proc-body-timeout", &f.body_timeout_ms, "a client that sends nothing of its body for so long gets 408")
       .add_duration("drain-timeout", &f.drain_timeout_ms, "after SIGTERM serve on for so long, not ready any more");
 }
 
@@ -219,7 +219,7 @@ Result<> RouterFlags::finish(bool with_gateway) {
     if (endpoint_selector.empty()) wrong("--endpoint-target-ports needs --endpoint-selector");
   }
   if (!cert_path.empty() && !secure_serving) wrong("--cert-path needs --secure-serving");
-  if (body_timeout_ms <= 0) wrong("--body-timeout must be above 0");
+  if (body_timeout_ms <= 0) wrong("--ext-proc-body-timeout must be above 0");
   if (verbosity >= 4 && log_level == "info") log_level = "debug";
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
   return {};

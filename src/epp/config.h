@@ -20,8 +20,8 @@ inline constexpr int kPortUnset = -1;
 
 struct RouterFlags {
   int grpc_port = kPortUnset, grpc_health_port = kPortUnset, metrics_port = kPortUnset;  // 0 = any free one
-  std::string host = "::";  // dual stack
-  int io_threads = 0;       // 0 = one a core, four at most
+  std::string host = "::";                                                               // dual stack
+  int io_threads = 0;                                                                    // 0 = one a core, four at most
   bool secure_serving = true, enable_cert_reload = false, health_checking = false;
   std::string cert_path, tls_min_version, tls_cipher_suites;
   int64_t recv_msg_bytes_max = 4 << 20, send_msg_bytes_max = 4 << 20;
@@ -59,7 +59,7 @@ struct RouterFlags {
 
 void add_router_flags(Options& options, RouterFlags& flags);
 
-Result<int64_t> parse_quantity(std::string_view text);  // Kubernetes' "4Mi", "1G", also "4MiB": bytes
+Result<int64_t> parse_quantity(std::string_view text);        // Kubernetes' "4Mi", "1G", also "4MiB": bytes
 Result<std::vector<int>> parse_ports(std::string_view text);  // "8000,8001" or "[8000 8001]": 1 to 8, each once
 
 }  // namespace baton::epp

@@ -144,8 +144,14 @@ void append_common(std::string& out, Part part, const HeadersReply& reply, std::
 }  // namespace
 
 std::string_view part_name(Part part) {
-  constexpr std::string_view names[] = {"none",         "",              "request_headers",  "response_headers",
-                                        "request_body", "response_body", "request_trailers", "response_trailers"};
+  constexpr std::string_view names[] = {"none",
+                                        "",
+                                        "request_headers",
+                                        "response_headers",
+                                        "request_body",
+                                        "response_body",
+                                        "request_trailers",
+                                        "response_trailers"};
   return names[static_cast<size_t>(part)];
 }
 

@@ -34,7 +34,7 @@ std::string_view part_name(Part part);  // "request_headers"
 enum class BodyMode : uint8_t { kNone, kStreamed, kBuffered, kBufferedPartial, kFullDuplex, kGrpc };
 struct Modes {
   BodyMode request = BodyMode::kFullDuplex, response = BodyMode::kFullDuplex;  // older proxies do not say
-  bool body_before_answer = true;  // send_body_without_waiting_for_header_response
+  bool body_before_answer = true;                                              // send_body_without_waiting_for_header_response
 };
 
 struct Inbound {
@@ -68,7 +68,8 @@ bool for_each_header(std::string_view map, F f) {
 }
 
 // filter_metadata[name_space][key] as strings: a list's strings, or one string. nullopt: the key is not there.
-std::optional<std::vector<std::string>> metadata_list(std::string_view metadata, std::string_view name_space, std::string_view key);
+std::optional<std::vector<std::string>> metadata_list(std::string_view metadata, std::string_view name_space,
+                                                      std::string_view key);
 
 struct SetHeader {
   std::string_view name, value;
@@ -79,7 +80,7 @@ struct HeadersReply {
   std::span<const SetHeader> set;
   std::span<const std::string_view> remove;
   bool clear_route_cache = false;
-  std::string_view destination;  // dynamic_metadata "envoy.lb" / "x-gateway-destination-endpoint"
+  std::string_view destination;                           // dynamic_metadata "envoy.lb" / "x-gateway-destination-endpoint"
   std::span<const std::pair<std::string, float>> scores;  // ... / "x-gateway-destination-endpoint-scores"
 };
 

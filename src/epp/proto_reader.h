@@ -21,8 +21,10 @@ class ProtoReader {
     if (!varint(tag) || (tag >> 3) == 0 || (tag >> 3) > kFieldMax) return ok_ = false;
     field_ = static_cast<uint32_t>(tag >> 3);
     switch (tag & 7) {
-      case 0: return varint(number_) || (ok_ = false);
-      case 1: return fixed(8);
+      case 0:
+        return varint(number_) || (ok_ = false);
+      case 1:
+        return fixed(8);
       case 2: {
         uint64_t size = 0;
         if (!varint(size) || size > static_cast<uint64_t>(end_ - at_)) return ok_ = false;
@@ -30,8 +32,10 @@ class ProtoReader {
         at_ += size;
         return true;
       }
-      case 5: return fixed(4);
-      default: return ok_ = false;
+      case 5:
+        return fixed(4);
+      default:
+        return ok_ = false;
     }
   }
   bool ok() const { return ok_; }

@@ -18,29 +18,47 @@ constexpr std::string_view kDropReason = "x-llm-d-request-dropped-reason", kMark
 
 // What --echo-headers leaves out: between proxy and picker alone, or no longer true.
 constexpr std::array<std::string_view, 17> kSystemOwned = {
-    "x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id",
-    "x-llm-d-inference-objective",   "x-gateway-inference-objective",
-    "x-llm-d-model-name-rewrite",    "x-gateway-model-name-rewrite",
-    "x-llm-d-slo-ttft-ms",           "x-slo-ttft-ms",
-    "x-llm-d-slo-tpot-ms",           "x-slo-tpot-ms",
-    "x-llm-d-video-fps",             "x-llm-d-video-duration-seconds",
-    "x-llm-d-video-resolution",      kSubsetKey,
-    kServedKey,                      kDropReason,
+    "x-llm-d-inference-fairness-id",
+    "x-gateway-inference-fairness-id",
+    "x-llm-d-inference-objective",
+    "x-gateway-inference-objective",
+    "x-llm-d-model-name-rewrite",
+    "x-gateway-model-name-rewrite",
+    "x-llm-d-slo-ttft-ms",
+    "x-slo-ttft-ms",
+    "x-llm-d-slo-tpot-ms",
+    "x-slo-tpot-ms",
+    "x-llm-d-video-fps",
+    "x-llm-d-video-duration-seconds",
+    "x-llm-d-video-resolution",
+    kSubsetKey,
+    kServedKey,
+    kDropReason,
     "content-length",
 };
 
 std::string_view error_name(int status) {
   switch (status) {
-    case 400: return "BadRequest";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "NotFound";
-    case 408: return "RequestTimeout";
-    case 412: return "PreconditionFailed";
-    case 413: return "PayloadTooLarge";
-    case 429: return "ResourceExhausted";
-    case 503: return "ServiceUnavailable";
-    default: return "Internal";
+    case 400:
+      return "BadRequest";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "NotFound";
+    case 408:
+      return "RequestTimeout";
+    case 412:
+      return "PreconditionFailed";
+    case 413:
+      return "PayloadTooLarge";
+    case 429:
+      return "ResourceExhausted";
+    case 503:
+      return "ServiceUnavailable";
+    default:
+      return "Internal";
   }
 }
 
@@ -83,13 +101,20 @@ void Stream::on_message(std::string_view bytes) {
   if (in->modes) modes_ = *in->modes;
   if (in->observability) return;  // the proxy listens to no answer
   switch (in->part) {
-    case Part::kRequestHeaders: return on_request_headers(*in);
-    case Part::kRequestBody: return on_request_body(*in);
-    case Part::kRequestTrailers: return on_request_trailers();
-    case Part::kResponseHeaders: return on_response_headers(*in);
-    case Part::kResponseBody: return on_response_body(*in);
-    case Part::kResponseTrailers: return on_response_trailers();
-    case Part::kNone: return;  // a later protocol's message
+    case Part::kRequestHeaders:
+      return on_request_headers(*in);
+    case Part::kRequestBody:
+      return on_request_body(*in);
+    case Part::kRequestTrailers:
+      return on_request_trailers();
+    case Part::kResponseHeaders:
+      return on_response_headers(*in);
+    case Part::kResponseBody:
+      return on_response_body(*in);
+    case Part::kResponseTrailers:
+      return on_response_trailers();
+    case Part::kNone:
+      return;  // a later protocol's message
   }
 }
 
@@ -172,7 +197,10 @@ void Stream::on_request_body(const Inbound& in) {
     return send([](std::string& out) { append_body_reply(out, Part::kRequestBody, {}, std::nullopt); });
   }
   if (state_ == State::kHead) {
-    return refuse({.status = 500, .message = "no request headers came: the proxy's request_header_mode must be SEND", .drop_reason = "", .retry_after_s = 0});
+    return refuse({.status = 500,
+                   .message = "no request headers came: the proxy's request_header_mode must be SEND",
+                   .drop_reason = "",
+                   .retry_after_s = 0});
   }
   if (state_ != State::kBody) return;  // some proxies say the end twice
   note_subset(in);
@@ -230,7 +258,9 @@ void Stream::decide() {
   });
 }
 
-bool Stream::client_said(std::string_view name) const { return std::ranges::find(fields_, name, &picker::HeaderField::name) != fields_.end(); }
+bool Stream::client_said(std::string_view name) const {
+  return std::ranges::find(fields_, name, &picker::HeaderField::name) != fields_.end();
+}
 
 void Stream::add_own_headers(std::vector<SetHeader>& set) const {
   if (own_request_id_) set.push_back({wire::kRequestId, request_id_text_});
@@ -334,7 +364,10 @@ void Stream::on_response_headers(const Inbound& in) {
     flight_->answer_head(status_, content_type);
     for (const auto& [name, value] : flight_->answer_headers()) set.push_back({name, value});
   }
-  send([&](std::string& out) { append_headers_reply(out, Part::kResponseHeaders, {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}}); });
+  send([&](std::string& out) {
+    append_headers_reply(out, Part::kResponseHeaders,
+                         {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}});
+  });
   if (!in.end_of_stream) return;
   if (chosen_) flight_->answer_bytes({}, true);
   answer_ended();
@@ -358,7 +391,8 @@ void Stream::pass_on(std::string_view bytes, std::string_view out_bytes, bool en
     set.push_back({"content-length", {length, static_cast<size_t>(stop - length)}});
   }
   send([&](std::string& out) {
-    append_body_reply(out, Part::kResponseBody, {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}},
+    append_body_reply(out, Part::kResponseBody,
+                      {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}},
                       changed ? std::optional(out_bytes) : std::nullopt);
   });
 }

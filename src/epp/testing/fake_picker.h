@@ -15,10 +15,10 @@ struct Script {
   std::optional<picker::Refusal> refuses, refuses_feed, no_endpoint;
   std::string any = "10.0.0.9:8000";
   size_t body_bytes_max = SIZE_MAX;
-  bool holds = false;         // decide() waits for release()
+  bool holds = false;  // decide() waits for release()
   bool wants_answer = true;
-  std::string new_body;       // what a rewrite made of the request
-  std::string from, to;       // in the answer, each `from` becomes `to`
+  std::string new_body;  // what a rewrite made of the request
+  std::string from, to;  // in the answer, each `from` becomes `to`
   std::vector<std::pair<std::string, std::string>> answer_headers;
   bool ready = true;
 };
@@ -53,13 +53,17 @@ class FakePicker final : public picker::Picker {
       done_ = std::move(done);
       if (!owner_.script.holds) release();
     }
+    bool waiting() const { return done_ != nullptr; }
     void release() {
+      auto done = std::move(done_);
       if (owner_.script.refuses)
-        done_(std::unexpected(*owner_.script.refuses));
+        done(std::unexpected(*owner_.script.refuses));
       else
-        done_(&owner_.script.choice);
+        done(&owner_.script.choice);
     }
-    void evict(picker::Refusal refusal) { evict_(std::move(refusal)); }
+    void evict(picker::Refusal refusal) {
+      if (evict_) evict_(std::move(refusal));
+    }
     std::expected<const picker::Choice*, picker::Refusal> repick(bool) override { return &owner_.script.choice; }
     std::string& body() override { return body_; }
     bool body_changed() const override { return changed_; }
