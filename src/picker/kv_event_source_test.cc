@@ -11,6 +11,11 @@
 #include "base/prng.h"
 #include "route/kv_event_codec.h"
 
+#if __has_feature(thread_sanitizer)
+// libzmq is not built with the sanitizer, so that it cannot see how its threads hand memory over.
+extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libzmq.so\n"; }
+#endif
+
 namespace baton::picker {
 namespace {
 
