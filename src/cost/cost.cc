@@ -61,7 +61,9 @@ LinearCost fit(std::span<const Sample> samples, const LinearCost& prior) {
   std::array<Row, kTerms> a{};
   Row b{}, scale{};
   size_t n = 0;
-  auto usable = [](const Sample& s) { return s.new_tokens > 0 && s.mean_context >= 0 && std::isfinite(s.mean_context) && s.us > 0 && std::isfinite(s.us); };
+  auto usable = [](const Sample& s) {
+    return s.new_tokens > 0 && s.mean_context >= 0 && std::isfinite(s.mean_context) && s.us > 0 && std::isfinite(s.us);
+  };
   auto terms = [](const Sample& s) {
     const auto tokens = static_cast<double>(s.new_tokens);
     return Row{1 / s.us, tokens / s.us, tokens * s.mean_context / 1024 / s.us};

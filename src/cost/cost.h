@@ -29,9 +29,9 @@ struct WorkerCost {
 };
 
 struct WorkerLoad {
-  int64_t queued_tokens = 0;   // prompt tokens it has still to compute before ours
-  int32_t running = 0;         // streams being decoded
-  double mean_context = 0;     // of those
+  int64_t queued_tokens = 0;  // prompt tokens it has still to compute before ours
+  int32_t running = 0;        // streams being decoded
+  double mean_context = 0;    // of those
 };
 
 // Time until a prompt of which `cached` tokens are held has its first token, on a worker under this load.

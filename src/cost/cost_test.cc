@@ -24,7 +24,8 @@ TEST(Cost, TtftGrowsWithQueueAndPromptAndFallsWithWhatIsCached) {
 
 TEST(Cost, TpotGrowsWithStreamsAndContext) {
   EXPECT_DOUBLE_EQ(tpot_us(kWorker, {.queued_tokens = 0, .running = 9, .mean_context = 1'024}, 1), 6'000 + 10 * 104);
-  EXPECT_LT(tpot_us(kWorker, {.queued_tokens = 0, .running = 9, .mean_context = 10}, 1), tpot_us(kWorker, {.queued_tokens = 0, .running = 9, .mean_context = 9'000}, 1));
+  EXPECT_LT(tpot_us(kWorker, {.queued_tokens = 0, .running = 9, .mean_context = 10}, 1),
+            tpot_us(kWorker, {.queued_tokens = 0, .running = 9, .mean_context = 9'000}, 1));
 }
 
 std::vector<Sample> samples_of(const LinearCost& truth, Prng& prng, int n, double noise) {
@@ -59,7 +60,8 @@ TEST(Fit, IsNeverNegativeWhateverTheSamples) {
     Prng prng(seed);
     std::vector<Sample> wild;
     for (int i = 0; i < 30; ++i) {
-      wild.push_back({.new_tokens = prng.between(-5, 100), .mean_context = prng.uniform() * 1e4 - 10, .us = prng.uniform() * 1e6 - 100});
+      wild.push_back(
+          {.new_tokens = prng.between(-5, 100), .mean_context = prng.uniform() * 1e4 - 10, .us = prng.uniform() * 1e6 - 100});
       if (prng.chance(0.1)) wild.back().us = NAN;
     }
     const LinearCost got = fit(wild, {});

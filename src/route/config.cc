@@ -13,7 +13,8 @@ namespace {
 // A chart's values file by mistake: the configuration lies in it as a text.
 const Json* inside_values(const Json& root) {
   const Json* custom = root.find_path({"inferenceExtension", "pluginsCustomConfig"});
-  return custom != nullptr && custom->is_object() && custom->items.size() == 1 && custom->items[0].is_string() ? &custom->items[0] : nullptr;
+  return custom != nullptr && custom->is_object() && custom->items.size() == 1 && custom->items[0].is_string() ? &custom->items[0]
+                                                                                                               : nullptr;
 }
 
 void tell(Messages& m, Loaded& out) {
@@ -41,7 +42,8 @@ std::string print_band(const Plan& plan, const BandParams& band, const Plan::Pol
 std::string print_flow_control(const Plan& plan) {
   const FlowControlParams& f = plan.flow_control;
   const Plan::Policy& policy = *plan.policy;
-  std::string out = cat("flowControl:\n  maxBytes: ", f.bytes_max, "\n  maxRequests: ", f.requests_max, "\n  defaultRequestTTL: ", f.ttl_ms, "ms\n");
+  std::string out = cat("flowControl:\n  maxBytes: ", f.bytes_max, "\n  maxRequests: ", f.requests_max,
+                        "\n  defaultRequestTTL: ", f.ttl_ms, "ms\n");
   if (f.no_endpoint_ttl_ms >= 0) out += cat("  noEndpointRequestTTL: ", f.no_endpoint_ttl_ms, "ms\n");
   out += cat("  enableEviction: ", f.eviction, "\n");
   out += print_ref(plan, "  usageLimitPolicyPluginRef", policy.ceiling);
@@ -93,7 +95,8 @@ Loaded load_config(std::string_view text, const LoadOptions& options) {
   Loaded out;
   auto root = parse_yaml(text);
   if (root && inside_values(*root) != nullptr) {
-    out.warnings.push_back("this is a chart's values file; the configuration in its inferenceExtension.pluginsCustomConfig is read");
+    out.warnings.push_back(
+        "this is a chart's values file; the configuration in its inferenceExtension.pluginsCustomConfig is read");
     root = parse_yaml(std::string(inside_values(*root)->text));
   }
   if (!root) {
@@ -126,7 +129,8 @@ std::shared_ptr<const Plan> default_plan() {
 std::string print_config(const Plan& plan) {
   BATON_CHECK(plan.policy != nullptr);
   std::string out = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n";
-  out += cat("featureGates:\n- flowControl=", plan.flow_control.enabled, "\n- haPopulateNonLeaderDatastore=", plan.passive_replica_warm, "\n");
+  out += cat("featureGates:\n- flowControl=", plan.flow_control.enabled,
+             "\n- haPopulateNonLeaderDatastore=", plan.passive_replica_warm, "\n");
   out += "plugins:\n";
   for (const PluginSpec& p : plan.policy->plugins) {
     out += cat("- type: ", p.row->type, "\n");

@@ -15,8 +15,8 @@
 namespace baton::route {
 
 struct LoadOptions {
-  bool allow_experimental = false;   // else alpha plugins are refused, naming the flag
-  bool flow_control = false;         // gate forced on by a flag or historic environment variable
+  bool allow_experimental = false;  // else alpha plugins are refused, naming the flag
+  bool flow_control = false;        // gate forced on by a flag or historic environment variable
 };
 
 struct Loaded {

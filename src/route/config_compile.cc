@@ -34,7 +34,8 @@ class Compiler {
     for (size_t i = 0; i < policy_->plugins.size(); ++i) {
       if (policy_->plugins[i].name != ref.name) continue;
       if ((policy_->plugins[i].row->kinds & kinds) == 0) {
-        m_.error(ref.path, cat(json_string(ref.name.substr(0, 80)), " is a ", policy_->plugins[i].row->type, ", which is no ", what));
+        m_.error(ref.path,
+                 cat(json_string(ref.name.substr(0, 80)), " is a ", policy_->plugins[i].row->type, ", which is no ", what));
         return -1;
       }
       return static_cast<int>(i);
@@ -85,15 +86,16 @@ class Compiler {
     for (size_t i = 0; i < policy_->plugins.size(); ++i) {
       if ((policy_->plugins[i].row->kinds & kHandler) == 0) continue;
       if (policy_->handler >= 0) {
-        m_.error(d_.plugins[i].path, cat("there is more than one profile handler: ", policy_->plugins[policy_->handler].row->type, " and ",
-                                         policy_->plugins[i].row->type));
+        m_.error(d_.plugins[i].path, cat("there is more than one profile handler: ", policy_->plugins[policy_->handler].row->type,
+                                         " and ", policy_->plugins[i].row->type));
         continue;
       }
       policy_->handler = static_cast<int>(i);
     }
     if (policy_->handler < 0) {
       bool lost = std::ranges::any_of(d_.gone, [](const std::string& name) { return name.find("handler") != std::string::npos; });
-      if (!lost || m_.errors.empty()) m_.error("plugins", "no profile handler, and several profiles: disagg-profile-handler is likely meant");
+      if (!lost || m_.errors.empty())
+        m_.error("plugins", "no profile handler, and several profiles: disagg-profile-handler is likely meant");
       return;
     }
     const std::string& path = d_.plugins[static_cast<size_t>(policy_->handler)].path;
@@ -109,7 +111,8 @@ class Compiler {
         disagg(params<DisaggParams>(policy_->handler), path);
         break;
       case HandlerKind::kHeader:
-        policy_->decode = profile(params<HeaderProfileParams>(policy_->handler).profile, path + ".parameters.defaultProfile", true);
+        policy_->decode =
+            profile(params<HeaderProfileParams>(policy_->handler).profile, path + ".parameters.defaultProfile", true);
         break;
       case HandlerKind::kPair:
         policy_->decode = profile(params<PairParams>(policy_->handler).decode, path + ".parameters.profiles.decode", true);
@@ -135,7 +138,8 @@ class Compiler {
       m_.warn(path, "nonCachedTokens of the prefill decider is 0, which means that prefill is never remote; 1 would mean always");
     }
     if (policy_->prefill_decider < 0 && !first && policy_->prefill >= 0 && d_.gone.empty()) {
-      m_.warn(path, cat("profile ", json_string(p.prefill), " is not used: there is no deciders.prefill (always-disagg-pd-decider?)"));
+      m_.warn(path,
+              cat("profile ", json_string(p.prefill), " is not used: there is no deciders.prefill (always-disagg-pd-decider?)"));
     }
   }
 
@@ -168,7 +172,9 @@ class Compiler {
     }
     if (const int i = refs.ordering; i >= 0) {
       const std::string_view type = row(i)->type;
-      out.ordering = type == "edf-ordering-policy" ? Ordering::kEdf : type == "slo-deadline-ordering-policy" ? Ordering::kSloDeadline : Ordering::kFcfs;
+      out.ordering = type == "edf-ordering-policy"            ? Ordering::kEdf
+                     : type == "slo-deadline-ordering-policy" ? Ordering::kSloDeadline
+                                                              : Ordering::kFcfs;
     }
     return out;
   }
@@ -223,7 +229,8 @@ class Compiler {
     if (const int i = first_of("token-producer"); i >= 0) plan.tokens = params<TokenParams>(i);
     if (const int i = first_of("inflight-load-producer"); i >= 0) {
       const auto& p = params<InflightParams>(i);
-      plan.track_output_tokens = p.output_tokens, plan.output_ratio = p.output_ratio, plan.estimated_output_tokens_max = p.output_tokens_max;
+      plan.track_output_tokens = p.output_tokens, plan.output_ratio = p.output_ratio,
+      plan.estimated_output_tokens_max = p.output_tokens_max;
     }
     if (const int i = first_of("predicted-latency-producer"); i >= 0) plan.slo_buffer = params<PredictedParams>(i).slo_buffer;
     if (const int i = first_of("p2p-source-producer"); i >= 0) plan.kv_source_delta_min = params<ReferenceParams>(i).tokens_min;
@@ -263,8 +270,9 @@ class Compiler {
 
   void derive_needs() {
     Needs& n = d_.plan.needs;
-    const bool prefix_read = any("prefix-cache-scorer", "no-hit-lru-scorer", "prefix-cache-affinity-filter", "prefix-based-pd-decider", "latency-scorer",
-                                 "token-load-scorer", "baton-cost-decider", "baton-pair-handler", "p2p-source-producer");
+    const bool prefix_read =
+        any("prefix-cache-scorer", "no-hit-lru-scorer", "prefix-cache-affinity-filter", "prefix-based-pd-decider",
+            "latency-scorer", "token-load-scorer", "baton-cost-decider", "baton-pair-handler", "p2p-source-producer");
     n.kv_events = any("precise-prefix-cache-producer");
     n.prefix = prefix_read && any("approx-prefix-cache-producer");
     n.lora = any("lora-affinity-scorer");
@@ -273,8 +281,9 @@ class Compiler {
     n.cold_order = any("no-hit-lru-scorer");
     n.multimodal = any("always-disagg-multimodal-decider", "mm-embeddings-cache-scorer");
     n.metrics = d_.plan.scrape && (d_.plan.flow_control.enabled || d_.plan.detector.kind == DetectorParams::Kind::kUtilization ||
-                                   any("queue-scorer", "running-requests-size-scorer", "kv-cache-utilization-scorer", "load-aware-scorer", "latency-scorer",
-                                       "utilization-filter", "endpoint-attribute-filter", "endpoint-attribute-scorer", "probabilistic-admitter", "lora-affinity-scorer"));
+                                   any("queue-scorer", "running-requests-size-scorer", "kv-cache-utilization-scorer",
+                                       "load-aware-scorer", "latency-scorer", "utilization-filter", "endpoint-attribute-filter",
+                                       "endpoint-attribute-scorer", "probabilistic-admitter", "lora-affinity-scorer"));
     n.answer_usage = d_.plan.parsers != std::vector<std::string>{"passthrough-parser"};
   }
 
@@ -303,19 +312,21 @@ std::shared_ptr<const Plan> compile(Draft& draft) { return Compiler(draft).run()
 
 bool Plan::Policy::operator==(const Policy& o) const {
   return plugins == o.plugins && profiles == o.profiles && handler == o.handler && decode == o.decode && prefill == o.prefill &&
-         encode == o.encode && prefill_decider == o.prefill_decider && encode_decider == o.encode_decider && admitters == o.admitters &&
-         parsers == o.parsers && ceiling == o.ceiling && detector == o.detector && discovery == o.discovery &&
-         default_band == o.default_band && default_negative_band == o.default_negative_band && bands == o.bands;
+         encode == o.encode && prefill_decider == o.prefill_decider && encode_decider == o.encode_decider &&
+         admitters == o.admitters && parsers == o.parsers && ceiling == o.ceiling && detector == o.detector &&
+         discovery == o.discovery && default_band == o.default_band && default_negative_band == o.default_negative_band &&
+         bands == o.bands;
 }
 
 bool Plan::operator==(const Plan& o) const {
   const bool same_policy = policy == o.policy || (policy && o.policy && *policy == *o.policy);
-  return same_policy && needs == o.needs && prefix == o.prefix && kv_events == o.kv_events && tokens == o.tokens && session == o.session &&
-         source == o.source && flow_control == o.flow_control && detector == o.detector && cost == o.cost && scrape == o.scrape &&
-         track_output_tokens == o.track_output_tokens && output_ratio == o.output_ratio &&
-         estimated_output_tokens_max == o.estimated_output_tokens_max && slo_buffer == o.slo_buffer && agent_identity == o.agent_identity &&
-         kv_source_delta_min == o.kv_source_delta_min && served_verifier == o.served_verifier && parsers == o.parsers &&
-         discovery_file == o.discovery_file && discovery_watch == o.discovery_watch && passive_replica_warm == o.passive_replica_warm;
+  return same_policy && needs == o.needs && prefix == o.prefix && kv_events == o.kv_events && tokens == o.tokens &&
+         session == o.session && source == o.source && flow_control == o.flow_control && detector == o.detector &&
+         cost == o.cost && scrape == o.scrape && track_output_tokens == o.track_output_tokens && output_ratio == o.output_ratio &&
+         estimated_output_tokens_max == o.estimated_output_tokens_max && slo_buffer == o.slo_buffer &&
+         agent_identity == o.agent_identity && kv_source_delta_min == o.kv_source_delta_min &&
+         served_verifier == o.served_verifier && parsers == o.parsers && discovery_file == o.discovery_file &&
+         discovery_watch == o.discovery_watch && passive_replica_warm == o.passive_replica_warm;
 }
 
 }  // namespace baton::route

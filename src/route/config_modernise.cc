@@ -18,14 +18,15 @@ P* params_of(DraftPlugin& plugin) {
 void modernise_pd_handler(Draft& d, size_t i) {
   const std::string path = d.plugins[i].path;
   auto p = std::get<DisaggParams>(d.plugins[i].spec.params);
-  if (p.hash_block_size > 0) d.messages.warn(path + ".parameters.hashBlockSize", "the prefix index has one block size for all; not used");
+  if (p.hash_block_size > 0)
+    d.messages.warn(path + ".parameters.hashBlockSize", "the prefix index has one block size for all; not used");
   std::string decider = p.old_decider;
   if (!decider.empty() && p.threshold >= 0) {
     d.messages.warn(path + ".parameters.threshold", "deciderPluginName decides; not used");
   } else if (decider.empty() && p.threshold > 0) {
     const int64_t tokens = (p.threshold + kCharsPerToken - 1) / kCharsPerToken;
-    d.messages.warn(path + ".parameters.threshold",
-                    cat("is nonCachedTokens of a prefix-based-pd-decider now; ", p.threshold, " characters are taken as ", tokens, " tokens"));
+    d.messages.warn(path + ".parameters.threshold", cat("is nonCachedTokens of a prefix-based-pd-decider now; ", p.threshold,
+                                                        " characters are taken as ", tokens, " tokens"));
     DraftPlugin& made = d.add("prefix-based-pd-decider");
     std::get<PdDeciderParams>(made.spec.params).non_cached_tokens = tokens;
     decider = made.spec.name;
@@ -39,13 +40,15 @@ void modernise_pd_handler(Draft& d, size_t i) {
   DraftPlugin& handler = d.plugins[i];  // add() may have moved it
   d.messages.warn(path + ".type", "pd-profile-handler is called disagg-profile-handler now");
   handler.spec.row = find_plugin("disagg-profile-handler");
-  if (handler.spec.name == "pd-profile-handler" && d.find("disagg-profile-handler") == nullptr) handler.spec.name = "disagg-profile-handler";
+  if (handler.spec.name == "pd-profile-handler" && d.find("disagg-profile-handler") == nullptr)
+    handler.spec.name = "disagg-profile-handler";
   DisaggParams now;
   now.decode = p.decode, now.prefill = p.prefill, now.prefill_decider = decider;
   now.primary_port = p.primary_port, now.missing = p.missing;
   handler.spec.params = now;
   // "A config with only one profile never prefill-routes": those releases stopped when every profile had run.
-  const bool has_prefill = std::ranges::any_of(d.profiles, [&](const DraftProfile& profile) { return profile.name == now.prefill; });
+  const bool has_prefill =
+      std::ranges::any_of(d.profiles, [&](const DraftProfile& profile) { return profile.name == now.prefill; });
   if (!has_prefill && d.profiles_given) {
     d.messages.warn(path, cat("there is no profile ", json_string(now.prefill), ": the decode worker prefills by itself"));
     std::get<DisaggParams>(handler.spec.params).prefill_decider.clear();
@@ -73,14 +76,16 @@ void move_prefix_params(Draft& d, size_t i) {
     return d.messages.warn(path, "a prefix producer is configured: its parameters hold, not these");
   }
   PrefixParams made;
-  const int64_t asked = old.block_tokens > 0 ? old.block_tokens
+  const int64_t asked = old.block_tokens > 0      ? old.block_tokens
                         : old.hash_block_size > 0 ? (old.hash_block_size + kCharsPerToken - 1) / kCharsPerToken
                                                   : made.block_tokens;
   made.block_tokens = std::max<int64_t>(asked, PrefixParams{}.block_tokens);
   if (made.block_tokens > asked) {
-    d.messages.warn(path, cat("blocks of ", asked, " tokens are raised to ", made.block_tokens, ", the size that engines cache by"));
+    d.messages.warn(path,
+                    cat("blocks of ", asked, " tokens are raised to ", made.block_tokens, ", the size that engines cache by"));
   }
-  if (old.blocks_max > 0) made.blocks_max = std::clamp<int64_t>(old.blocks_max * asked / made.block_tokens, 1, PrefixParams{}.blocks_max);
+  if (old.blocks_max > 0)
+    made.blocks_max = std::clamp<int64_t>(old.blocks_max * asked / made.block_tokens, 1, PrefixParams{}.blocks_max);
   // The files in use say 256 blocks of 5 characters, which sees 1,280 characters of a prompt: looking further costs nothing here.
   made.blocks_max = std::max<int64_t>(made.blocks_max, 256);
   if (old.capacity > 0) made.capacity_per_endpoint = old.capacity;
@@ -90,7 +95,8 @@ void move_prefix_params(Draft& d, size_t i) {
 
 void split_precise_scorer(Draft& d, size_t i) {
   DraftPlugin& scorer = d.plugins[i];
-  d.messages.warn(scorer.path + ".type", cat(scorer.spec.row->type, " is a precise-prefix-cache-producer and a prefix-cache-scorer now"));
+  d.messages.warn(scorer.path + ".type",
+                  cat(scorer.spec.row->type, " is a precise-prefix-cache-producer and a prefix-cache-scorer now"));
   const Params params = scorer.spec.params;
   scorer.spec.row = find_plugin("prefix-cache-scorer");
   scorer.spec.params = PrefixScorerParams{};
@@ -115,20 +121,24 @@ bool any_type(Draft& d, Types... types) {
 
 void inject_producers(Draft& d) {
   const bool precise = any_type(d, "precise-prefix-cache-producer");
-  const bool prefix_read = any_type(d, "prefix-cache-scorer", "no-hit-lru-scorer", "prefix-cache-affinity-filter", "prefix-based-pd-decider",
-                                    "baton-cost-decider", "baton-pair-handler", "p2p-source-producer", "latency-scorer", "token-load-scorer");
+  const bool prefix_read =
+      any_type(d, "prefix-cache-scorer", "no-hit-lru-scorer", "prefix-cache-affinity-filter", "prefix-based-pd-decider",
+               "baton-cost-decider", "baton-pair-handler", "p2p-source-producer", "latency-scorer", "token-load-scorer");
   if (prefix_read && !precise && !any_type(d, "approx-prefix-cache-producer")) d.add("approx-prefix-cache-producer");
-  if (!any_type(d, "inflight-load-producer") &&
-      any_type(d, "active-request-scorer", "token-load-scorer", "concurrency-detector", "prefix-cache-affinity-filter", "predicted-latency-producer",
-               "latency-scorer", "baton-pair-handler", "baton-cost-decider")) {
-    d.add("inflight-load-producer");
-  }
   if (!any_type(d, "predicted-latency-producer")) {
-    bool wanted = any_type(d, "latency-scorer", "slo-headroom-tier-filter", "latency-slo-admitter", "baton-pair-handler", "baton-cost-decider");
-    if (DraftPlugin* p = d.find_type("prefix-cache-affinity-filter")) wanted |= params_of<PrefixAffinityParams>(*p)->source == TtftSource::kPredictor;
+    bool wanted = any_type(d, "latency-scorer", "slo-headroom-tier-filter", "latency-slo-admitter", "baton-pair-handler",
+                           "baton-cost-decider");
+    if (DraftPlugin* p = d.find_type("prefix-cache-affinity-filter"))
+      wanted |= params_of<PrefixAffinityParams>(*p)->source == TtftSource::kPredictor;
     if (wanted) d.add("predicted-latency-producer");
   }
-  if (any_type(d, "mm-embeddings-cache-scorer") && !any_type(d, "mm-embeddings-cache-producer")) d.add("mm-embeddings-cache-producer");
+  if (!any_type(d, "inflight-load-producer") &&
+      any_type(d, "active-request-scorer", "token-load-scorer", "concurrency-detector", "prefix-cache-affinity-filter",
+               "predicted-latency-producer", "latency-scorer", "baton-pair-handler", "baton-cost-decider")) {
+    d.add("inflight-load-producer");
+  }
+  if (any_type(d, "mm-embeddings-cache-scorer") && !any_type(d, "mm-embeddings-cache-producer"))
+    d.add("mm-embeddings-cache-producer");
   if (!any_type(d, "token-producer") && (prefix_read || any_type(d, "context-length-aware"))) d.add("token-producer");
 }
 
@@ -137,7 +147,8 @@ void inject_profiles(Draft& d) {
     DraftProfile profile{"default", "schedulingProfiles[0]", {}};
     for (const DraftPlugin& p : d.plugins) {
       const uint32_t kinds = p.spec.row->kinds;
-      if ((kinds & (kFilter | kScorer | kPicker)) != 0 && (kinds & kDetector) == 0) profile.refs.push_back({p.spec.name, "", std::nullopt});
+      if ((kinds & (kFilter | kScorer | kPicker)) != 0 && (kinds & kDetector) == 0)
+        profile.refs.push_back({p.spec.name, "", std::nullopt});
     }
     d.profiles.push_back(std::move(profile));
   }
@@ -201,7 +212,8 @@ void inject(Draft& d) {
   if (d.detector.name.empty()) {
     DraftPlugin* known = d.find_type("utilization-detector");
     if (known == nullptr && !used_in_profiles(d, "concurrency-detector")) known = d.find_type("concurrency-detector");
-    d.detector = {known != nullptr ? known->spec.name : d.add("utilization-detector").spec.name, "flowControl.saturationDetector"};
+    d.detector = {known != nullptr ? known->spec.name : d.add("utilization-detector").spec.name,
+                  "flowControl.saturationDetector"};
   }
   if (!d.parsers_given) {
     for (const char* type : {"openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser"}) {
@@ -211,7 +223,8 @@ void inject(Draft& d) {
   }
   for (const NamedRef& parser : d.parsers) {
     const PluginRow* row = find_plugin(parser.name);
-    if (d.find(parser.name) == nullptr && !d.gone.contains(parser.name) && row != nullptr && (row->kinds & kParser) != 0) d.add(parser.name);
+    if (d.find(parser.name) == nullptr && !d.gone.contains(parser.name) && row != nullptr && (row->kinds & kParser) != 0)
+      d.add(parser.name);
   }
   const bool named = std::ranges::any_of(d.sources, [](const NamedRef& s) { return s.name == "metrics-data-source"; });
   if (d.inject_defaults || named) {

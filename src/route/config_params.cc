@@ -70,8 +70,10 @@ struct Binder {
     as<std::string>() = value.text;
   }
   void duration(bool seconds) const {
-    const auto n = value.is_string() || value.is_number() ? parse_duration_ms(seconds ? value.text + "s" : value.text) : std::nullopt;
-    if (!n || static_cast<double>(*n) < field.min) return wrong(seconds ? "a number of seconds" : "a duration such as 200ms or 1m30s");
+    const auto n =
+        value.is_string() || value.is_number() ? parse_duration_ms(seconds ? value.text + "s" : value.text) : std::nullopt;
+    if (!n || static_cast<double>(*n) < field.min)
+      return wrong(seconds ? "a number of seconds" : "a duration such as 200ms or 1m30s");
     as<int64_t>() = *n;
   }
   template <class F>
@@ -121,7 +123,8 @@ struct Binder {
         for (const Json& v : values->items) e.values.push_back(v.text);
       }
       const bool wants_values = e.op == LabelOp::kIn || e.op == LabelOp::kNotIn;
-      if (known != std::end(kOps) && wants_values == e.values.empty()) m.error(at + ".values", wants_values ? "is missing" : "must be empty for this operator");
+      if (known != std::end(kOps) && wants_values == e.values.empty())
+        m.error(at + ".values", wants_values ? "is missing" : "must be empty for this operator");
       reader.done();
       out.push_back(std::move(e));
     });
@@ -172,7 +175,8 @@ struct Binder {
       reader.text("producer");
       reader.done();
       if (header.empty() == attribute.empty()) return m.error(at, "must have either header or attribute");
-      if (!attribute.empty()) m.warn(at, "attributes are not known here; the session comes from the headers and session-id-producer");
+      if (!attribute.empty())
+        m.warn(at, "attributes are not known here; the session comes from the headers and session-id-producer");
       if (!header.empty()) out.push_back(header);
     });
     as<std::vector<std::string>>() = std::move(out);
@@ -183,21 +187,36 @@ struct Binder {
         if (!value.is_bool()) return wrong("true or false");
         as<bool>() = value.boolean;
         return;
-      case Type::kInt: return integer();
-      case Type::kNumber: return number();
-      case Type::kText: return text();
-      case Type::kTexts: return texts();
-      case Type::kChoice: return choice();
-      case Type::kDurationMs: return duration(false);
-      case Type::kSeconds: return duration(true);
-      case Type::kLabels: return labels();
-      case Type::kExpressions: return expressions();
-      case Type::kLimits: return limits();
-      case Type::kEngines: return engines();
-      case Type::kTiers: return tiers();
-      case Type::kShares: return shares();
-      case Type::kSources: return sources();
-      case Type::kAny: return;
+      case Type::kInt:
+        return integer();
+      case Type::kNumber:
+        return number();
+      case Type::kText:
+        return text();
+      case Type::kTexts:
+        return texts();
+      case Type::kChoice:
+        return choice();
+      case Type::kDurationMs:
+        return duration(false);
+      case Type::kSeconds:
+        return duration(true);
+      case Type::kLabels:
+        return labels();
+      case Type::kExpressions:
+        return expressions();
+      case Type::kLimits:
+        return limits();
+      case Type::kEngines:
+        return engines();
+      case Type::kTiers:
+        return tiers();
+      case Type::kShares:
+        return shares();
+      case Type::kSources:
+        return sources();
+      case Type::kAny:
+        return;
     }
   }
 };
@@ -224,7 +243,8 @@ void bind_object(const PluginRow& row, const Json& object, const std::string& pr
     }
     std::vector<std::string_view> known;
     for (const Field& f : row.fields) {
-      if (f.name.starts_with(prefix)) known.push_back(f.name.substr(prefix.size()).substr(0, f.name.substr(prefix.size()).find('.')));
+      if (f.name.starts_with(prefix))
+        known.push_back(f.name.substr(prefix.size()).substr(0, f.name.substr(prefix.size()).find('.')));
     }
     m.error(at.substr(0, 200), cat("unknown parameter of ", row.type, near_name(object.keys[i], known)));
   }
@@ -247,16 +267,27 @@ std::string value_text(const Field& f, void* from) {
   constexpr std::string_view kOps[] = {"In", "NotIn", "Exists", "DoesNotExist"};
   const auto names = split(f.choices, '|');
   switch (f.type) {
-    case Type::kBool: return as(static_cast<bool*>(nullptr)) ? "true" : "false";
-    case Type::kInt: return cat(as(static_cast<int64_t*>(nullptr)));
-    case Type::kNumber: return cat(as(static_cast<double*>(nullptr)));
-    case Type::kText: return yaml_text(as(static_cast<std::string*>(nullptr)));
-    case Type::kTexts: return flow_list(as(static_cast<std::vector<std::string>*>(nullptr)), [](const auto& s) { return yaml_text(s); });
-    case Type::kChoice: return std::string(names[std::min<size_t>(as(static_cast<uint8_t*>(nullptr)), names.size() - 1)]);
-    case Type::kDurationMs: return cat(as(static_cast<int64_t*>(nullptr)), "ms");
-    case Type::kSeconds: return cat(static_cast<double>(as(static_cast<int64_t*>(nullptr))) / 1e3);
+    case Type::kBool:
+      return as(static_cast<bool*>(nullptr)) ? "true" : "false";
+    case Type::kInt:
+      return cat(as(static_cast<int64_t*>(nullptr)));
+    case Type::kNumber:
+      return cat(as(static_cast<double*>(nullptr)));
+    case Type::kText:
+      return yaml_text(as(static_cast<std::string*>(nullptr)));
+    case Type::kTexts:
+      return flow_list(as(static_cast<std::vector<std::string>*>(nullptr)), [](const auto& s) { return yaml_text(s); });
+    case Type::kChoice:
+      return std::string(names[std::min<size_t>(as(static_cast<uint8_t*>(nullptr)), names.size() - 1)]);
+    case Type::kDurationMs:
+      return cat(as(static_cast<int64_t*>(nullptr)), "ms");
+    case Type::kSeconds: {
+      const int64_t ms = as(static_cast<int64_t*>(nullptr));
+      return ms % 1000 == 0 ? cat(ms / 1000) : cat(static_cast<double>(ms) / 1e3);
+    }
     case Type::kLabels: {
-      const std::string list = flow_list(as(static_cast<Labels*>(nullptr)), [](const auto& p) { return yaml_text(p.first) + ": " + yaml_text(p.second); });
+      const std::string list = flow_list(as(static_cast<Labels*>(nullptr)),
+                                         [](const auto& p) { return yaml_text(p.first) + ": " + yaml_text(p.second); });
       return "{" + list.substr(1, list.size() - 2) + "}";
     }
     case Type::kShares: {
@@ -269,8 +300,8 @@ std::string value_text(const Field& f, void* from) {
                        [](const auto& p) { return cat("{name: ", yaml_text(p.first), ", weight: ", shortest(p.second), "}"); });
     case Type::kExpressions:
       return flow_list(as(static_cast<std::vector<LabelExpression>*>(nullptr)), [&](const LabelExpression& e) {
-        return cat("{key: ", yaml_text(e.key), ", operator: ", kOps[static_cast<size_t>(e.op)], ", values: ",
-                   flow_list(e.values, [](const auto& s) { return yaml_text(s); }), "}");
+        return cat("{key: ", yaml_text(e.key), ", operator: ", kOps[static_cast<size_t>(e.op)],
+                   ", values: ", flow_list(e.values, [](const auto& s) { return yaml_text(s); }), "}");
       });
     case Type::kLimits:
       return flow_list(as(static_cast<std::vector<GaugeLimit>*>(nullptr)), [&](const GaugeLimit& l) {
@@ -278,12 +309,15 @@ std::string value_text(const Field& f, void* from) {
       });
     case Type::kEngines:
       return flow_list(as(static_cast<std::vector<SourceParams::Engine>*>(nullptr)), [](const SourceParams::Engine& e) {
-        return cat("{name: ", yaml_text(e.name), ", queuedRequestsSpec: ", yaml_text(e.waiting), ", runningRequestsSpec: ", yaml_text(e.running),
-                   ", kvUsageSpec: ", yaml_text(e.kv_usage), ", loraSpec: ", yaml_text(e.lora), ", cacheInfoSpec: ", yaml_text(e.cache_info), "}");
+        return cat("{name: ", yaml_text(e.name), ", queuedRequestsSpec: ", yaml_text(e.waiting),
+                   ", runningRequestsSpec: ", yaml_text(e.running), ", kvUsageSpec: ", yaml_text(e.kv_usage),
+                   ", loraSpec: ", yaml_text(e.lora), ", cacheInfoSpec: ", yaml_text(e.cache_info), "}");
       });
     case Type::kSources:
-      return flow_list(as(static_cast<std::vector<std::string>*>(nullptr)), [](const auto& s) { return cat("{header: ", yaml_text(s), "}"); });
-    case Type::kAny: return "";
+      return flow_list(as(static_cast<std::vector<std::string>*>(nullptr)),
+                       [](const auto& s) { return cat("{header: ", yaml_text(s), "}"); });
+    case Type::kAny:
+      return "";
   }
   return "";
 }
@@ -291,9 +325,14 @@ std::string value_text(const Field& f, void* from) {
 }  // namespace
 
 std::string yaml_text(std::string_view s) {
-  const bool plain = !s.empty() && s.size() < 64 && std::ranges::all_of(s, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.' || c == '/';
-  }) && (s[0] >= 'a' && s[0] <= 'z') && s.size() > 3 && s != "true" && s != "false" && s != "null";
+  const bool plain =
+      !s.empty() && s.size() < 64 &&
+      std::ranges::all_of(
+          s,
+          [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.' || c == '/';
+          }) &&
+      (s[0] >= 'a' && s[0] <= 'z') && s.size() > 3 && s != "true" && s != "false" && s != "null";
   return plain ? std::string(s) : json_string(s);
 }
 

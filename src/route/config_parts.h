@@ -95,10 +95,10 @@ struct Draft {
   std::vector<std::string_view> names() const;
 };
 
-void read_draft(const Json& root, Draft& draft);   // config_read.cc
-void modernise(Draft& draft);                      // config_modernise.cc
-void inject(Draft& draft);                         // config_modernise.cc
-std::shared_ptr<const Plan> compile(Draft& draft); // config_compile.cc; nullptr if there are errors
+void read_draft(const Json& root, Draft& draft);    // config_read.cc
+void modernise(Draft& draft);                       // config_modernise.cc
+void inject(Draft& draft);                          // config_modernise.cc
+std::shared_ptr<const Plan> compile(Draft& draft);  // config_compile.cc; nullptr if there are errors
 
 inline constexpr std::string_view kRoleLabel = "llm-d.ai/role";
 

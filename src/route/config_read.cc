@@ -101,7 +101,8 @@ void read_plugin(const Json& item, const std::string& path, Draft& d) {
     return;
   }
   DraftPlugin plugin{{row, name, {}}, path, {}};
-  if (row->ignored.empty() || !row->fields.empty()) plugin.spec.params = bind_params(*row, parameters, path + ".parameters", d.messages);
+  if (row->ignored.empty() || !row->fields.empty())
+    plugin.spec.params = bind_params(*row, parameters, path + ".parameters", d.messages);
   if (!row->ignored.empty()) {
     d.messages.warn(path + ".type", cat(type, " does nothing: ", row->ignored));
     d.gone.insert(name);
@@ -119,7 +120,8 @@ void read_plugins(const Json* list, Draft& d) {
 
 void read_profiles(const Json* list, Draft& d) {
   if (list == nullptr) return;
-  if (list->items.size() > kConfigProfilesMax) return d.messages.error("schedulingProfiles", cat("more than ", kConfigProfilesMax));
+  if (list->items.size() > kConfigProfilesMax)
+    return d.messages.error("schedulingProfiles", cat("more than ", kConfigProfilesMax));
   for (size_t i = 0; i < list->items.size(); ++i) {
     DraftProfile profile;
     profile.path = cat("schedulingProfiles[", i, "]");
@@ -138,7 +140,8 @@ void read_profiles(const Json* list, Draft& d) {
         ref.done();
         if (!out.plugin.empty()) profile.refs.push_back(std::move(out));
       }
-      if (refs->items.size() > kConfigProfilePluginsMax) d.messages.error(profile.path + ".plugins", cat("more than ", kConfigProfilePluginsMax));
+      if (refs->items.size() > kConfigProfilePluginsMax)
+        d.messages.error(profile.path + ".plugins", cat("more than ", kConfigProfilePluginsMax));
     }
     reader.done();
     d.profiles.push_back(std::move(profile));
@@ -172,10 +175,11 @@ void read_flow_control(const Json* object, Draft& d) {
   flow.ttl_ms = reader.duration_ms("defaultRequestTTL").value_or(flow.ttl_ms);
   flow.no_endpoint_ttl_ms = reader.duration_ms("noEndpointRequestTTL").value_or(-1);
   d.default_band = read_band(reader.take("defaultPriorityBand"), "flowControl.defaultPriorityBand", false, d.default_band, d);
-  d.default_negative_band =
-      read_band(reader.take("defaultNegativePriorityBand"), "flowControl.defaultNegativePriorityBand", false, d.default_negative_band, d);
+  d.default_negative_band = read_band(reader.take("defaultNegativePriorityBand"), "flowControl.defaultNegativePriorityBand",
+                                      false, d.default_negative_band, d);
   if (const Json* bands = reader.list("priorityBands")) {
-    if (bands->items.size() > kConfigPluginsMax) d.messages.error("flowControl.priorityBands", cat("more than ", kConfigPluginsMax));
+    if (bands->items.size() > kConfigPluginsMax)
+      d.messages.error("flowControl.priorityBands", cat("more than ", kConfigPluginsMax));
     std::set<int64_t> seen;
     for (size_t i = 0; i < std::min(bands->items.size(), kConfigPluginsMax); ++i) {
       const std::string path = cat("flowControl.priorityBands[", i, "]");
@@ -198,7 +202,8 @@ void read_sources(const Json* list, const std::string& path, Draft& d) {
       d.sources.push_back(ref);
     else
       d.messages.error(at, "pluginRef is missing");
-    for (NamedRef& ref : plugin_refs(reader.list("extractors"), at + ".extractors", d.messages)) d.extractors.push_back(std::move(ref));
+    for (NamedRef& ref : plugin_refs(reader.list("extractors"), at + ".extractors", d.messages))
+      d.extractors.push_back(std::move(ref));
     reader.done();
   }
 }
@@ -211,7 +216,8 @@ void read_data_layer(const Json* object, std::string_view key, Draft& d) {
   read_sources(reader.list("sources"), path + ".sources", d);
   d.discovery = plugin_ref(reader.take("discovery"), path + ".discovery", d.messages);
   if (reader.take("peerDiscovery") != nullptr) d.messages.warn(path + ".peerDiscovery", "replicas find each other by --peers");
-  if (!reader.text("crossReplicaSyncerPluginRef").empty()) d.messages.warn(path + ".crossReplicaSyncerPluginRef", "replicas exchange their state by --peers");
+  if (!reader.text("crossReplicaSyncerPluginRef").empty())
+    d.messages.warn(path + ".crossReplicaSyncerPluginRef", "replicas exchange their state by --peers");
   reader.duration_ms("crossReplicaSyncInterval");
   reader.done();
 }

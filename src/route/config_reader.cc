@@ -75,7 +75,13 @@ std::optional<int64_t> parse_duration_ms(std::string_view text) {
     text.remove_prefix(static_cast<size_t>(end - text.data()));
     const size_t n = std::min(text.find_first_of("0123456789."), text.size());
     const std::string_view unit = text.substr(0, n);
-    const double ms = unit == "h" ? 3.6e6 : unit == "m" ? 6e4 : unit == "s" ? 1e3 : unit == "ms" ? 1 : unit == "us" ? 1e-3 : unit == "ns" ? 1e-6 : -1;
+    const double ms = unit == "h"    ? 3.6e6
+                      : unit == "m"  ? 6e4
+                      : unit == "s"  ? 1e3
+                      : unit == "ms" ? 1
+                      : unit == "us" ? 1e-3
+                      : unit == "ns" ? 1e-6
+                                     : -1;
     if (ms < 0) return std::nullopt;
     total += value * ms;
     text.remove_prefix(n);

@@ -1,4 +1,5 @@
-// load_config: what a file says, as text cases (tests/cases/route/config/*.case), and that what is printed loads to an equal plan.
+// load_config: what a file says, as text cases (tests/cases/route/config/*.case), and that what is printed loads to an equal
+// plan.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -85,7 +86,8 @@ void expect_round_trip(const Plan& plan, const std::vector<std::string>& warning
   ASSERT_TRUE(again.plan) << printed << testing::PrintToString(again.errors);
   EXPECT_TRUE(*again.plan == plan) << printed << "\nagain:\n" << print_config(*again.plan);
   EXPECT_EQ(print_config(*again.plan), printed);
-  for (const std::string& w : again.warnings) EXPECT_THAT(warnings, testing::Contains(w)) << "what is printed has no old names\n" << printed;
+  for (const std::string& w : again.warnings)
+    EXPECT_THAT(warnings, testing::Contains(w)) << "what is printed has no old names\n" << printed;
 }
 
 TEST(ConfigCases, LoadAsWritten) {
@@ -105,7 +107,9 @@ TEST(ConfigCases, LoadAsWritten) {
       if (verb == "printed") {
         EXPECT_TRUE(lines.contains(strip(text))) << "not printed: " << text << "\n" << printed.str();
       } else if (verb == "absent") {
-        EXPECT_TRUE(std::ranges::none_of(lines, [&](const std::string& l) { return l.find(text) != std::string::npos; })) << text << "\n" << printed.str();
+        EXPECT_TRUE(std::ranges::none_of(lines, [&](const std::string& l) { return l.find(text) != std::string::npos; }))
+            << text << "\n"
+            << printed.str();
       } else {
         EXPECT_TRUE(std::set<std::string>({"error", "warning", "experimental", "flow-control"}).contains(verb)) << verb;
       }
@@ -128,27 +132,44 @@ std::string random_value(const Field& f, Prng& prng) {
   using enum Field::Type;
   auto pick = [&](std::initializer_list<const char*> list) { return std::string(*(list.begin() + prng.below(list.size()))); };
   switch (f.type) {
-    case kBool: return pick({"true", "false"});
-    case kInt: return std::to_string(prng.between(static_cast<int64_t>(f.min), std::min<int64_t>(static_cast<int64_t>(f.max), static_cast<int64_t>(f.min) + 5000)));
-    case kNumber: return cat(std::max(f.min, 0.0) + prng.uniform() * std::min(1.0, f.max - f.min));
-    case kText: return f.choices.empty() ? pick({"plain", "\"with: colon\"", "\"true\"", "\"12\"", "\"\"", "\"\\u00e9 # x\""}) : std::string(f.choices.substr(0, f.choices.find('|')));
-    case kTexts: return pick({"[]", "[a, b]", "[\"1\"]"});
+    case kBool:
+      return pick({"true", "false"});
+    case kInt:
+      return std::to_string(prng.between(static_cast<int64_t>(f.min),
+                                         std::min<int64_t>(static_cast<int64_t>(f.max), static_cast<int64_t>(f.min) + 5000)));
+    case kNumber:
+      return cat(std::max(f.min, 0.0) + prng.uniform() * std::min(1.0, f.max - f.min));
+    case kText:
+      return f.choices.empty() ? pick({"plain", "\"with: colon\"", "\"true\"", "\"12\"", "\"\"", "\"\\u00e9 # x\""})
+                               : std::string(f.choices.substr(0, f.choices.find('|')));
+    case kTexts:
+      return pick({"[]", "[a, b]", "[\"1\"]"});
     case kChoice: {
       std::vector<std::string> names;
       std::stringstream in{std::string(f.choices)};
       for (std::string n; std::getline(in, n, '|');) names.push_back(n);
       return names[prng.below(names.size())];
     }
-    case kDurationMs: return pick({"1s", "250ms", "1m30s", "2h"});
-    case kSeconds: return pick({"1", "30", "300"});
-    case kLabels: return pick({"{}", "{b: x, a: \"1\"}"});
-    case kExpressions: return pick({"[]", "[{key: k, operator: In, values: [a]}, {key: z, operator: Exists}]"});
-    case kLimits: return pick({"[]", "[{metric: waiting-queue, maxValue: 3.5}]"});
-    case kEngines: return pick({"[]", "[{name: mine, queuedRequestsSpec: \"q{a=b}\"}]"});
-    case kTiers: return pick({"[]", "[{name: gpu, weight: 1}, {name: disk, weight: 0.1}]"});
-    case kShares: return pick({"{}", "{team: 2, other: 0.5}"});
-    case kSources: return pick({"[{header: X-Session}]", "[{header: a}, {header: b}]"});
-    case kAny: return "{}";
+    case kDurationMs:
+      return pick({"1s", "250ms", "1m30s", "2h"});
+    case kSeconds:
+      return pick({"1", "30", "300"});
+    case kLabels:
+      return pick({"{}", "{b: x, a: \"1\"}"});
+    case kExpressions:
+      return pick({"[]", "[{key: k, operator: In, values: [a]}, {key: z, operator: Exists}]"});
+    case kLimits:
+      return pick({"[]", "[{metric: waiting-queue, maxValue: 3.5}]"});
+    case kEngines:
+      return pick({"[]", "[{name: mine, queuedRequestsSpec: \"q{a=b}\"}]"});
+    case kTiers:
+      return pick({"[]", "[{name: gpu, weight: 1}, {name: disk, weight: 0.1}]"});
+    case kShares:
+      return pick({"{}", "{team: 2, other: 0.5}"});
+    case kSources:
+      return pick({"[{header: X-Session}]", "[{header: a}, {header: b}]"});
+    case kAny:
+      return "{}";
   }
   return "";
 }
@@ -168,11 +189,13 @@ TEST(ConfigProperty, WhatLoadsPrintsAndLoadsAsEqual) {
       text += cat("- type: ", row->type, "\n") + (renamed ? cat("  name: ", name, "\n") : "");
       std::string params;
       for (const Field& f : row->fields) {
-        if (f.name.find('.') == std::string_view::npos && f.historic.empty() && prng.chance(0.6)) params += cat("    ", f.name, ": ", random_value(f, prng), "\n");
+        if (f.name.find('.') == std::string_view::npos && f.historic.empty() && prng.chance(0.6))
+          params += cat("    ", f.name, ": ", random_value(f, prng), "\n");
       }
       if (!params.empty()) text += "  parameters:\n" + params;
       if ((row->kinds & kPicker) != 0 && ++pickers > 1) continue;
-      if ((row->kinds & (kFilter | kScorer | kPicker)) != 0) refs += cat("  - {pluginRef: ", name, ", weight: ", prng.below(50), ".5}\n");
+      if ((row->kinds & (kFilter | kScorer | kPicker)) != 0)
+        refs += cat("  - {pluginRef: ", name, ", weight: ", prng.below(50), ".5}\n");
     }
     if (!refs.empty()) text += "schedulingProfiles:\n- name: only\n  plugins:\n" + refs;
     text += cat("featureGates: [\"flowControl=", prng.chance(0.5), "\"]\n");
@@ -186,7 +209,8 @@ TEST(ConfigProperty, WhatLoadsPrintsAndLoadsAsEqual) {
 }
 
 TEST(Config, NamesEveryErrorAtOnce) {
-  const Loaded loaded = load_config("plugins:\n- type: queue-scorrer\n- type: max-score-picker\n  parameters: {maxNumEndpoints: 2}\n- {}\nbogus: 1\n");
+  const Loaded loaded = load_config(
+      "plugins:\n- type: queue-scorrer\n- type: max-score-picker\n  parameters: {maxNumEndpoints: 2}\n- {}\nbogus: 1\n");
   EXPECT_EQ(loaded.plan, nullptr);
   EXPECT_EQ(loaded.errors.size(), 4u) << testing::PrintToString(loaded.errors);
 }

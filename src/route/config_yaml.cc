@@ -26,7 +26,8 @@ std::string number_text(std::string_view s) {
     if (power.empty() || !digits(power) || power.size() > 6) return "";
   }
   const size_t dot = std::min(mantissa.find('.'), mantissa.size());
-  std::string_view whole = mantissa.substr(0, dot), fraction = dot < mantissa.size() ? mantissa.substr(dot + 1) : std::string_view();
+  std::string_view whole = mantissa.substr(0, dot),
+                   fraction = dot < mantissa.size() ? mantissa.substr(dot + 1) : std::string_view();
   if ((whole.empty() && fraction.empty()) || !digits(whole) || !digits(fraction) || mantissa.size() > 400) return "";
   if (whole.size() > 1 && whole[0] == '0') return "";  // an identifier such as 007
   std::string out = sign + (whole.empty() ? "0" : std::string(whole));

@@ -24,7 +24,8 @@ std::string_view host_of(std::string_view entry) {
 }
 
 bool in_subset(const Endpoint& endpoint, const Inquiry& inquiry) {
-  return !inquiry.subset_given || std::ranges::any_of(inquiry.subset, [&](std::string_view e) { return host_of(e) == endpoint.host; });
+  return !inquiry.subset_given ||
+         std::ranges::any_of(inquiry.subset, [&](std::string_view e) { return host_of(e) == endpoint.host; });
 }
 
 void usable_endpoints(const Snapshot& snapshot, const Inquiry& inquiry, Candidates& out) {
@@ -43,7 +44,9 @@ std::unexpected<Error> nothing_usable(const Snapshot& snapshot, const Inquiry& i
 
 // `Prefer: if-available`: only if the chosen decode worker holds some of the prompt.
 bool wants_cache_only(const Inquiry& inquiry) {
-  return std::ranges::any_of(inquiry.headers, [](const auto& h) { return h.first == "prefer" && h.second.find("if-available") != std::string_view::npos; });
+  return std::ranges::any_of(inquiry.headers, [](const auto& h) {
+    return h.first == "prefer" && h.second.find("if-available") != std::string_view::npos;
+  });
 }
 
 // A prefill worker is wanted: is there one that is better than the decode worker itself?
@@ -136,7 +139,8 @@ Result<> prefill_first(Scene& s, const Plan::Policy& policy, const DisaggParams&
 
 Result<> one_profile(Scene& s, const ProfileSpec& profile, std::span<float> scores, Verdict& v) {
   v.profile = profile.name;
-  if (!decode_stage(s, profile, Missing::kServe, -1, scores, v)) return fail(Code::kResourceExhausted, "no endpoint passed the filters");
+  if (!decode_stage(s, profile, Missing::kServe, -1, scores, v))
+    return fail(Code::kResourceExhausted, "no endpoint passed the filters");
   if (v.why != Why::kPrefillServesAll) v.why = Why::kSingle;
   return {};
 }
@@ -159,7 +163,8 @@ Result<> run_handler(Scene& s, const Plan::Policy& policy, std::span<float> scor
   switch (handler.row->handler) {
     case HandlerKind::kDisagg: {
       const auto& p = std::get<DisaggParams>(handler.params);
-      BATON_OK(p.order == StageOrder::kDecodeFirst ? decode_first(s, policy, p, scores, v) : prefill_first(s, policy, p, scores, v));
+      BATON_OK(p.order == StageOrder::kDecodeFirst ? decode_first(s, policy, p, scores, v)
+                                                   : prefill_first(s, policy, p, scores, v));
       v.destination_port = static_cast<int>(p.primary_port);
       return {};
     }

@@ -49,7 +49,8 @@ double concurrency(const Snapshot& snapshot, const DetectorParams& d, bool& any,
 
 double saturation(const Snapshot& snapshot, const DetectorParams& d) {
   auto of = [&](bool& any, auto includes) {
-    return d.kind == DetectorParams::Kind::kUtilization ? mean_utilization(snapshot, d, any, includes) : concurrency(snapshot, d, any, includes);
+    return d.kind == DetectorParams::Kind::kUtilization ? mean_utilization(snapshot, d, any, includes)
+                                                        : concurrency(snapshot, d, any, includes);
   };
   bool any_prefill = false, any_decode = false;
   const double prefill = of(any_prefill, [](Role role) { return prefills(role); });

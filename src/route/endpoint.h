@@ -32,8 +32,8 @@ struct Endpoint {
   std::vector<std::string> models{};  // served names; empty = not known yet, taken as any
   std::string address{};              // host_port(host, port), made once: it goes into headers and logs
   std::string name{};                 // "<namespace>/<pod>-rank-<i>", "" where nobody names it
-  bool role_given = true;             // false: nobody said one (an unlabelled pod); such a worker is not asked to prefill for others
-  int rank = 0;                       // data-parallel rank: which of the pod's target ports
+  bool role_given = true;  // false: nobody said one (an unlabelled pod); such a worker is not asked to prefill for others
+  int rank = 0;            // data-parallel rank: which of the pod's target ports
   std::vector<std::pair<std::string, std::string>> labels{};  // sorted by key
   std::string_view label(std::string_view key) const;         // "" if absent
   bool has_label(std::string_view key) const;
@@ -52,8 +52,8 @@ struct Load {
   int64_t blocks_total = 0;       // KV blocks it has; 0 = not known
   int32_t lora_max = 0;
   std::span<const std::string> lora_running{}, lora_waiting{};  // adapters; the snapshot's owner keeps them
-  float mean_context = 0;            // tokens, of the running streams; 0 = not known
-  float ttft_ms = -1, tpot_ms = -1;  // predictions for this request; -1 = none
+  float mean_context = 0;                                       // tokens, of the running streams; 0 = not known
+  float ttft_ms = -1, tpot_ms = -1;                             // predictions for this request; -1 = none
 };
 
 struct Snapshot {

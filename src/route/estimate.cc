@@ -11,7 +11,8 @@ constexpr int64_t kOutputTokensUnknown = 128;  // expected answer where nobody s
 double harm_of_prefill(const Scene& s, int decode, int64_t tokens, int64_t context) {
   const auto d = static_cast<size_t>(decode);
   if (tokens <= 0) return 0;
-  return s.worker_load(d).running * s.cost(d).prefill.step_us(tokens, static_cast<double>(context) + static_cast<double>(tokens) / 2) / 1e3;
+  return s.worker_load(d).running *
+         s.cost(d).prefill.step_us(tokens, static_cast<double>(context) + static_cast<double>(tokens) / 2) / 1e3;
 }
 
 }  // namespace
@@ -40,7 +41,8 @@ double transfer_ms(const Scene& s, int prefill, int decode, int64_t tail_tokens)
   const int64_t tokens = std::max<int64_t>(0, s.inquiry.prompt_tokens - tail_tokens - s.cached_tokens(d));
   const double us = s.plan.cost.link.transfer_us(tokens * s.cost(p).kv_bytes_per_token);
   // Same host: shared memory, taken as the plain link. Zones that are both named and differ: far.
-  const std::string_view a = s.endpoint(p).label("topology.kubernetes.io/zone"), b = s.endpoint(d).label("topology.kubernetes.io/zone");
+  const std::string_view a = s.endpoint(p).label("topology.kubernetes.io/zone"),
+                         b = s.endpoint(d).label("topology.kubernetes.io/zone");
   const bool far = !a.empty() && !b.empty() && a != b;
   return (far ? us * s.plan.cost.far_link_factor : us) / 1e3;
 }
@@ -64,7 +66,8 @@ Estimate estimate_remote(const Scene& s, int prefill, int decode, double harm_we
     Estimate out;
     const auto d = static_cast<size_t>(decode);
     const int64_t context = std::max<int64_t>(0, s.inquiry.prompt_tokens - tail);
-    const double own_tail_ms = tail > 0 ? s.cost(d).prefill.step_us(tail, static_cast<double>(context)) / 1e3 : decode_ms(s, decode);
+    const double own_tail_ms =
+        tail > 0 ? s.cost(d).prefill.step_us(tail, static_cast<double>(context)) / 1e3 : decode_ms(s, decode);
     out.ttft_ms = prefill_ms(s, prefill, tail) + transfer_ms(s, prefill, decode, tail) + own_tail_ms;
     out.harm_ms = harm_of_prefill(s, decode, tail, context) + stream_harm_ms(s, decode);
     out.cost_ms = out.ttft_ms + harm_weight * out.harm_ms;

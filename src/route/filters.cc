@@ -45,7 +45,8 @@ Range parse_range(std::string_view text) {
   const char* end = text.data() + text.size();
   const auto low = std::from_chars(text.data(), text.data() + dash, out.min);
   const auto high = std::from_chars(text.data() + dash + 1, end, out.max);
-  out.ok = low.ec == std::errc() && low.ptr == text.data() + dash && high.ec == std::errc() && high.ptr == end && out.min <= out.max;
+  out.ok =
+      low.ec == std::errc() && low.ptr == text.data() + dash && high.ec == std::errc() && high.ptr == end && out.min <= out.max;
   return out;
 }
 
@@ -75,7 +76,8 @@ void filter_selector(const Scene& s, const Params& params, Candidates& c) {
   const auto& p = std::get<SelectorParams>(params);
   c.keep_if([&](uint16_t i) {
     const Endpoint& e = s.endpoint(i);
-    return std::ranges::all_of(p.labels, [&](const auto& want) { return e.has_label(want.first) && e.label(want.first) == want.second; }) &&
+    return std::ranges::all_of(p.labels,
+                               [&](const auto& want) { return e.has_label(want.first) && e.label(want.first) == want.second; }) &&
            std::ranges::all_of(p.expressions, [&](const LabelExpression& x) { return matches(e, x); });
   });
 }
@@ -83,7 +85,9 @@ void filter_selector(const Scene& s, const Params& params, Candidates& c) {
 void filter_prefix_affinity(const Scene& s, const Params& params, Candidates& c) {
   const auto& p = std::get<PrefixAffinityParams>(params);
   const auto total = static_cast<double>(s.inquiry.blocks_total);
-  const auto sticky = [&](uint16_t i) { return total > 0 && static_cast<double>(s.matched(i)) >= p.threshold * total && s.matched(i) > 0; };
+  const auto sticky = [&](uint16_t i) {
+    return total > 0 && static_cast<double>(s.matched(i)) >= p.threshold * total && s.matched(i) > 0;
+  };
   const auto ttft = [&](uint16_t i) {
     if (p.source == TtftSource::kPredictor) return std::max(0.0, s.ttft_ms(i));
     return static_cast<double>(s.load(i).inflight_tokens) / p.throughput * 1e3;
@@ -194,13 +198,16 @@ void filter_detector(const Scene& s, const Params& params, Candidates& c) {
     c.keep_if([&](uint16_t i) {
       const bool requests = s.load(i).inflight_requests < static_cast<double>(p.concurrency_max) * room;
       const bool tokens = static_cast<double>(s.load(i).inflight_tokens) < static_cast<double>(p.tokens_max) * room;
-      return p.mode == DetectorParams::Mode::kRequests ? requests : p.mode == DetectorParams::Mode::kTokens ? tokens : requests && tokens;
+      return p.mode == DetectorParams::Mode::kRequests ? requests
+             : p.mode == DetectorParams::Mode::kTokens ? tokens
+                                                       : requests && tokens;
     });
     return;
   }
   keep_or_all(c, true, [&](uint16_t i) {
     const Load& l = s.load(i);
-    return l.age_ms >= 0 && l.age_ms <= p.staleness_ms && effective_waiting(l) < p.queue_depth * room && l.kv_usage < p.kv_cache_util * room;
+    return l.age_ms >= 0 && l.age_ms <= p.staleness_ms && effective_waiting(l) < p.queue_depth * room &&
+           l.kv_usage < p.kv_cache_util * room;
   });
 }
 

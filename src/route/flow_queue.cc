@@ -12,9 +12,9 @@ namespace baton::route {
 namespace {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-constexpr int64_t kFlowIdleUs = 300'000'000;        // llm-d forgets idle flows after 5 minutes
-constexpr int64_t kRevocationWaitUs = 10'000'000;   // its confirmation timeout
-constexpr size_t kRevocationsMax = 2;               // and its revocations per decision
+constexpr int64_t kFlowIdleUs = 300'000'000;       // llm-d forgets idle flows after 5 minutes
+constexpr int64_t kRevocationWaitUs = 10'000'000;  // its confirmation timeout
+constexpr size_t kRevocationsMax = 2;              // and its revocations per decision
 
 int64_t after(int64_t now_us, int64_t ms) { return ms <= 0 || ms > (kNever - now_us) / 1000 ? kNever : now_us + ms * 1000; }
 
@@ -97,12 +97,16 @@ std::expected<FlowQueue::Ticket, FlowRefusal> FlowQueue::enqueue(const FlowReque
   if (flow == nullptr) return std::unexpected(FlowRefusal::kTooManyFlows);
 
   const Ticket ticket = next_++;
-  Item item{.band = &band, .flow = flow, .key = {}, .priority = request.priority, .bytes = bytes,
-            .input_tokens = std::max<int64_t>(0, request.input_tokens), .enqueued_us = now_us};
+  Item item{.band = &band,
+            .flow = flow,
+            .key = {},
+            .priority = request.priority,
+            .bytes = bytes,
+            .input_tokens = std::max<int64_t>(0, request.input_tokens),
+            .enqueued_us = now_us};
   const int64_t ttl_ms = request.ttl_ms >= 0 ? request.ttl_ms : params_.ttl_ms;
   item.expires_us = after(now_us, ttl_ms);
-  item.expires_empty_us =
-      params_.no_endpoint_ttl_ms < 0 ? item.expires_us : after(now_us, params_.no_endpoint_ttl_ms);
+  item.expires_empty_us = params_.no_endpoint_ttl_ms < 0 ? item.expires_us : after(now_us, params_.no_endpoint_ttl_ms);
   constexpr double kLast = std::numeric_limits<double>::infinity();
   switch (band.params.ordering) {
     case Ordering::kFcfs:
@@ -135,7 +139,7 @@ std::expected<FlowQueue::Ticket, FlowRefusal> FlowQueue::enqueue(const FlowReque
 FlowQueue::Key FlowQueue::ready_key(const Band& band, const Flow& flow) const {
   switch (band.params.fairness) {
     case Fairness::kRoundRobin:
-      return {static_cast<double>(flow.turn), 0};
+      return {static_cast<double>(flow.turn), flow.waiting.begin()->first.seq};
     case Fairness::kTokenWeighted:
       return {flow.service, flow.waiting.begin()->first.seq};
     case Fairness::kGlobalStrict:

@@ -24,10 +24,10 @@ namespace baton::route {
 
 struct FlowRequest {
   int64_t priority = 0;
-  std::string_view flow;        // fairness id
+  std::string_view flow;  // fairness id
   int64_t bytes = 0, input_tokens = 0;
-  int64_t ttl_ms = -1;          // -1 = the plan's; 0 = waits for ever
-  double ttft_slo_ms = 0;       // slo-deadline-ordering-policy; 0 = none
+  int64_t ttl_ms = -1;     // -1 = the plan's; 0 = waits for ever
+  double ttft_slo_ms = 0;  // slo-deadline-ordering-policy; 0 = none
 };
 
 enum class FlowRefusal : uint8_t { kBandFull, kQueueFull, kTooManyFlows };  // all: 429 rejected-saturated
@@ -73,7 +73,7 @@ class FlowQueue {
   int64_t bytes() const { return bytes_; }
   std::optional<int64_t> head_priority() const;  // of the first band in which someone waits
   double ceiling(int64_t priority) const;
-  std::vector<BandView> bands() const;           // highest priority first
+  std::vector<BandView> bands() const;  // highest priority first
   // Jain's index over the attained service of the band's known flows: 1 = all equal.
   double fairness_index(int64_t priority, int64_t now_us) const;
 
@@ -86,10 +86,10 @@ class FlowQueue {
   struct Flow {
     std::string name;
     std::set<std::pair<Key, Ticket>> waiting;
-    Key ready;                 // its key in Band::ready while something waits
-    double service = 0;        // attained tokens: decayed (program-aware) or since ever, by weight (token-weighted)
+    Key ready;           // its key in Band::ready while something waits
+    double service = 0;  // attained tokens: decayed (program-aware) or since ever, by weight (token-weighted)
     int64_t service_at_us = 0;
-    uint64_t turn = 0;         // round-robin: when it was last served
+    uint64_t turn = 0;  // round-robin: when it was last served
     double weight = 1;
     int64_t idle_since_us = 0;
     std::list<Flow*>::iterator idle;  // in Band::idle while nothing waits
@@ -99,10 +99,10 @@ class FlowQueue {
     BandParams params;
     std::unordered_map<std::string, Flow> flows;
     std::set<std::pair<Key, Flow*>> ready;
-    std::list<Flow*> idle;     // longest idle first
+    std::list<Flow*> idle;  // longest idle first
     int64_t requests = 0, bytes = 0;
     uint64_t turn = 0;
-    double floor = 0;          // token-weighted: counter of the last flow served; nobody returns below it
+    double floor = 0;  // token-weighted: counter of the last flow served; nobody returns below it
   };
   struct Item {
     Band* band = nullptr;

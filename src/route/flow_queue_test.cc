@@ -101,6 +101,7 @@ TEST(FlowQueue, SloDeadline) {
 TEST(FlowQueue, TokenWeightedSharesByTokensAndWeight) {
   FlowControlParams p = params(Fairness::kTokenWeighted);
   p.tenant_weights = {{"heavy", 3}};
+  p.default_band.requests_max = 0;
   FlowQueue q(p);
   std::map<Ticket, std::string> whose;
   std::map<std::string, int64_t> tokens;
@@ -133,7 +134,6 @@ TEST(FlowQueue, AnIdleTenantSavesNothingUp) {
   for (int i = 0; i < 100; ++i) put(q, "busy");
   for (int i = 0; i < 50; ++i) q.dispatch(0, 0);
   for (int i = 0; i < 50; ++i) put(q, "back");  // comes when busy has had 5,000 tokens
-  std::map<int64_t, int> by_flow;
   int back = 0;
   for (int i = 0; i < 20; ++i) back += q.dispatch(0, 0)->ticket > 100;
   EXPECT_NEAR(back, 10, 1) << "half, not all";
@@ -243,14 +243,22 @@ TEST(FlowQueueProperty, EveryTicketLeavesExactlyOnce) {
     for (int step = 0; step < 600; ++step) {
       now += prng.between(0, 4'000);
       switch (prng.below(8)) {
-        case 0: case 1: case 2: {
+        case 0:
+        case 1:
+        case 2: {
           const int64_t priority = prng.between(-1, 2);
-          const auto t = q.enqueue({.priority = priority, .flow = cat("f", prng.below(5)), .bytes = prng.between(0, 9), .input_tokens = prng.between(0, 99),
-                                    .ttl_ms = prng.between(-1, 20), .ttft_slo_ms = prng.uniform() * 10}, now);
+          const auto t = q.enqueue({.priority = priority,
+                                    .flow = cat("f", prng.below(5)),
+                                    .bytes = prng.between(0, 9),
+                                    .input_tokens = prng.between(0, 99),
+                                    .ttl_ms = prng.between(-1, 20),
+                                    .ttft_slo_ms = prng.uniform() * 10},
+                                   now);
           if (t) EXPECT_TRUE(waiting.emplace(*t, priority).second);
           break;
         }
-        case 3: case 4: {
+        case 3:
+        case 4: {
           const auto d = q.dispatch(now, prng.uniform() * 1.2);
           if (!d) break;
           int64_t highest = INT64_MIN;

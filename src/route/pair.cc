@@ -97,20 +97,19 @@ Result<> choose_pair(Scene& s, const Plan::Policy& policy, const PairParams& p, 
   Best best;
   const bool may_remote = s.inquiry.remote_prefill_allowed && prefillers.count > 0 && !serves_all;
   if (may_remote) {
-    fill(s, decode_profile, p, decoders, decode, [&](uint16_t i) {
-      return p.ttft_weight * decode_ms(s, i) + p.harm_weight * stream_harm_ms(s, i);
-    });
+    fill(s, decode_profile, p, decoders, decode,
+         [&](uint16_t i) { return p.ttft_weight * decode_ms(s, i) + p.harm_weight * stream_harm_ms(s, i); });
     fill(s, prefill_profile, p, prefillers, prefill, [&](uint16_t i) { return p.ttft_weight * prefill_ms(s, i, 0); });
     best = search(s, p, prefill, decode);
   }
   const bool local_allowed = p.local || best.decode < 0;
   if (best.decode < 0 || (local_allowed && alone.cost <= best.cost + p.local_bonus_ms)) {
     fill_stage(s, decode_profile, local, alone.i, v.primary);
-    v.why = serves_all                             ? Why::kPrefillServesAll
-            : !s.inquiry.remote_prefill_allowed    ? Why::kNotAllowed
-            : best.decode >= 0                     ? Why::kCheaperLocal
-            : prefills(s.endpoint(alone.i).role)   ? Why::kDecodeServesBoth
-                                                   : Why::kNoPrefillEndpoint;
+    v.why = serves_all                           ? Why::kPrefillServesAll
+            : !s.inquiry.remote_prefill_allowed  ? Why::kNotAllowed
+            : best.decode >= 0                   ? Why::kCheaperLocal
+            : prefills(s.endpoint(alone.i).role) ? Why::kDecodeServesBoth
+                                                 : Why::kNoPrefillEndpoint;
     v.estimated_ttft_ms = estimate_local(s, alone.i, 0).ttft_ms;
     return {};
   }

@@ -57,7 +57,7 @@ struct PdDeciderParams {
   int64_t non_cached_tokens = 0, prompt_tokens = 0;
   bool operator==(const PdDeciderParams&) const = default;
 };
-struct CostDeciderParams {  // ours: baton-cost-decider
+struct CostDeciderParams {        // ours: baton-cost-decider
   double harm_weight = 0.2;       // a ms by which all running streams are delayed counts as this many ms of own TTFT, each
   double margin_ms = 0;           // remote must win by this much
   int64_t split_tail_tokens = 0;  // a remote prefill leaves up to this many of the prompt's last tokens to decode; 0 = none

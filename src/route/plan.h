@@ -15,26 +15,26 @@ namespace baton::route {
 // What the policies in use read; what nobody reads is not scraped, hashed, tokenised or parsed (you pay for what you configure).
 struct Needs {
   bool metrics = true;
-  bool prefix = true;             // approximate index, recorded at dispatch
-  bool kv_events = false;         // precise index, fed by engines' KV events
+  bool prefix = true;      // approximate index, recorded at dispatch
+  bool kv_events = false;  // precise index, fed by engines' KV events
   bool lora = false, models = false;
-  bool answer_usage = true;       // token counts out of answers
-  bool predictions = false;       // TTFT and TPOT from cost/
-  bool cold_order = false;        // Inquiry::cold_order
-  bool session = false;           // Inquiry::session_slot, by Plan::session
-  bool multimodal = false;        // Inquiry::multimodal, media_total, media_matched
+  bool answer_usage = true;  // token counts out of answers
+  bool predictions = false;  // TTFT and TPOT from cost/
+  bool cold_order = false;   // Inquiry::cold_order
+  bool session = false;      // Inquiry::session_slot, by Plan::session
+  bool multimodal = false;   // Inquiry::multimodal, media_total, media_matched
   bool operator==(const Needs&) const = default;
 };
 
-struct PrefixParams {             // approx-prefix-cache-producer
-  bool auto_tune = true;          // block size and capacity from the engines' cache_config_info
+struct PrefixParams {     // approx-prefix-cache-producer
+  bool auto_tune = true;  // block size and capacity from the engines' cache_config_info
   int64_t block_tokens = 16;
   int64_t blocks_max = 2'048, capacity_per_endpoint = 31'250;  // hashes looked at per prompt; blocks remembered per endpoint
-  int64_t tokens_max = 131'072;   // maxPrefixTokensToMatch: the smaller of the two limits holds
+  int64_t tokens_max = 131'072;                                // maxPrefixTokensToMatch: the smaller of the two limits holds
   bool operator==(const PrefixParams&) const = default;
 };
 
-struct KvEventsParams {           // precise-prefix-cache-producer
+struct KvEventsParams {  // precise-prefix-cache-producer
   int64_t block_tokens = 16;
   std::string hash_seed, hash_algorithm = "cbor-fnv";  // or xxh64
   std::string zmq_endpoint, topic_filter = "kv@", engine_type = "vllm";
@@ -44,32 +44,32 @@ struct KvEventsParams {           // precise-prefix-cache-producer
   std::vector<std::pair<std::string, float>> tiers = {{"gpu", 1.0f}, {"cpu", 0.8f}};
   bool speculative = false;
   int64_t speculative_ttl_ms = 2'000;
-  bool metrics = false;           // enableMetrics
+  bool metrics = false;  // enableMetrics
   bool operator==(const KvEventsParams&) const = default;
 };
 
-struct TokenParams {              // token-producer
+struct TokenParams {                                                        // token-producer
   enum class Kind : uint8_t { kEstimate, kRender } kind = Kind::kEstimate;  // bytes / 4, or an engine's /render
   std::string model, url = "http://localhost:8000";
   int64_t timeout_ms = 5'000, media_timeout_ms = 30'000;
   bool operator==(const TokenParams&) const = default;
 };
 
-struct SessionParams {            // session-affinity-scorer and -filter, session-id-producer
-  bool encoded_endpoint = false;  // the endpoint's name, base64, in x-session-token: in and out
+struct SessionParams {                        // session-affinity-scorer and -filter, session-id-producer
+  bool encoded_endpoint = false;              // the endpoint's name, base64, in x-session-token: in and out
   std::vector<std::string> headers, cookies;  // else a table from the first of these that the request has
   int64_t ttl_ms = 300'000;
   bool operator==(const SessionParams&) const = default;
 };
 
-struct SourceParams {             // metrics-data-source, core-metrics-extractor
+struct SourceParams {  // metrics-data-source, core-metrics-extractor
   std::string scheme = "http", path = "/metrics";
-  int64_t port = 0;               // 0 = the endpoint's own
+  int64_t port = 0;  // 0 = the endpoint's own
   bool insecure_skip_verify = true;
   std::string ca_cert_path, client_cert_path, client_key_path;
-  int64_t interval_ms = 0;        // 0 = the flag's
+  int64_t interval_ms = 0;  // 0 = the flag's
   std::string engine_label = "llm-d.ai/engine-type", default_engine = "vllm";
-  struct Engine {                 // custom names; an empty one keeps the built-in row's; may carry label filters name{a="b"}
+  struct Engine {  // custom names; an empty one keeps the built-in row's; may carry label filters name{a="b"}
     std::string name, waiting, running, kv_usage, lora, cache_info;
     bool operator==(const Engine&) const = default;
   };
@@ -89,19 +89,19 @@ struct BandParams {
   bool operator==(const BandParams&) const = default;
 };
 
-struct DetectorParams {           // utilization-detector, concurrency-detector
+struct DetectorParams {  // utilization-detector, concurrency-detector
   enum class Kind : uint8_t { kUtilization, kConcurrency } kind = Kind::kUtilization;
   double queue_depth = 5, kv_cache_util = 0.8, headroom = 0;
   int64_t staleness_ms = 200;
-  bool stale_is_saturated = true; // stalenessPolicy saturated | ignore
+  bool stale_is_saturated = true;  // stalenessPolicy saturated | ignore
   int64_t concurrency_max = 100, tokens_max = 1'000'000;
   enum class Mode : uint8_t { kRequests, kTokens, kHybrid } mode = Mode::kRequests;
   bool operator==(const DetectorParams&) const = default;
 };
 
 struct FlowControlParams {
-  bool enabled = false;           // feature gate flowControl
-  int64_t bytes_max = 0, requests_max = 0;  // 0 = no global limit
+  bool enabled = false;                              // feature gate flowControl
+  int64_t bytes_max = 0, requests_max = 0;           // 0 = no global limit
   int64_t ttl_ms = 60'000, no_endpoint_ttl_ms = -1;  // -1 = as ttl_ms
   BandParams default_band, default_negative_band;
   std::vector<BandParams> bands;
@@ -115,10 +115,10 @@ struct FlowControlParams {
   bool operator==(const FlowControlParams&) const = default;
 };
 
-struct CostParams {               // baton-pair-handler, baton-cost-decider: until a worker's own figures are fitted
+struct CostParams {  // baton-pair-handler, baton-cost-decider: until a worker's own figures are fitted
   cost::WorkerCost worker{{2'000, 60, 0.4}, {6'000, 100, 4}, 131'072};
-  cost::LinkCost link{200, 10'000};         // KV hand-over inside a zone, us and bytes per us (= 10 GB/s)
-  double far_link_factor = 4;               // bytes take this much longer between zones
+  cost::LinkCost link{200, 10'000};  // KV hand-over inside a zone, us and bytes per us (= 10 GB/s)
+  double far_link_factor = 4;        // bytes take this much longer between zones
   bool operator==(const CostParams&) const = default;
 };
 
@@ -132,22 +132,22 @@ struct Plan {
   FlowControlParams flow_control;
   DetectorParams detector;
   CostParams cost;
-  bool scrape = true;                               // dataLayer.injectDefaults=false and no metrics source: no scraping
-  bool track_output_tokens = false;                 // inflight-load-producer addEstimatedOutputTokens
+  bool scrape = true;                // dataLayer.injectDefaults=false and no metrics source: no scraping
+  bool track_output_tokens = false;  // inflight-load-producer addEstimatedOutputTokens
   double output_ratio = 1.5;
   int64_t estimated_output_tokens_max = 0;
-  double slo_buffer = 1;                            // predicted-latency-producer sloBufferFactor
-  bool agent_identity = false;                      // fairness id from an agent's session headers where its own header is missing
-  int64_t kv_source_delta_min = 0;                  // p2p-source-producer: tokens another worker must hold more; 0 = off
-  bool served_verifier = false;                     // destination-endpoint-served-verifier (conformance)
+  double slo_buffer = 1;            // predicted-latency-producer sloBufferFactor
+  bool agent_identity = false;      // fairness id from an agent's session headers where its own header is missing
+  int64_t kv_source_delta_min = 0;  // p2p-source-producer: tokens another worker must hold more; 0 = off
+  bool served_verifier = false;     // destination-endpoint-served-verifier (conformance)
   std::vector<std::string> parsers = {"openai-parser", "anthropic-parser", "vllmhttp-parser", "passthrough-parser"};
-  std::string discovery_file;                       // file-discovery's path, "" = none
+  std::string discovery_file;  // file-discovery's path, "" = none
   bool discovery_watch = true;
-  bool passive_replica_warm = true;                 // gate haPopulateNonLeaderDatastore
-  struct Policy;                                    // plugins.h: profiles, handler, deciders, admitters: decide()'s own
+  bool passive_replica_warm = true;  // gate haPopulateNonLeaderDatastore
+  struct Policy;                     // plugins.h: profiles, handler, deciders, admitters: decide()'s own
   std::shared_ptr<const Policy> policy;
 
-  bool operator==(const Plan& other) const;         // by value, the policy included
+  bool operator==(const Plan& other) const;  // by value, the policy included
 };
 
 }  // namespace baton::route

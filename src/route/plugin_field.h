@@ -88,7 +88,7 @@ constexpr Field one_of(std::string_view choices, Field f) {  // an enum, or a bo
   f.choices = choices;
   return f;
 }
-constexpr Field quiet(std::string_view name) { return {.name = name}; }  // any value, not kept, no warning
+constexpr Field quiet(std::string_view name) { return {.name = name}; }      // any value, not kept, no warning
 constexpr Field accepted(std::string_view name, std::string_view warning) {  // any value, not kept
   return {.name = name, .type = Field::Type::kAny, .historic = warning};
 }

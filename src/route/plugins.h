@@ -1,9 +1,9 @@
 #pragma once
-// The one table of plugin types: type name, kind, parameters, function. load_config() binds a file's parameters by a row's fields,
-// decide() runs its function, docs/endpoint-picker-config.md is printed from it. To add one: a parameter struct in params.h, a
-// function in the file of its kind (filters.cc, scorers.cc, deciders.cc), a row in plugins_*.cc, a case in tests/cases/route.
-// A type of llm-d that cannot mean anything here is a row too: `ignored` or `refused` says so to whoever configures it.
-// Functions are pure, allocate nothing and get candidates as indices into the snapshot.
+// The one table of plugin types: type name, kind, parameters, function. load_config() binds a file's parameters by a row's
+// fields, decide() runs its function, docs/endpoint-picker-config.md is printed from it. To add one: a parameter struct in
+// params.h, a function in the file of its kind (filters.cc, scorers.cc, deciders.cc), a row in plugins_*.cc, a case in
+// tests/cases/route. A type of llm-d that cannot mean anything here is a row too: `ignored` or `refused` says so to whoever
+// configures it. Functions are pure, allocate nothing and get candidates as indices into the snapshot.
 #include <array>
 #include <span>
 #include <string_view>
@@ -36,18 +36,31 @@ enum class Stability : uint8_t { kStable, kAlpha, kDeprecated, kOurs };
 
 struct Field {
   enum class Type : uint8_t {
-    kBool, kInt, kNumber, kText, kTexts, kChoice, kDurationMs, kSeconds,
-    kLabels, kExpressions, kLimits, kEngines, kTiers, kShares, kSources,
+    kBool,
+    kInt,
+    kNumber,
+    kText,
+    kTexts,
+    kChoice,
+    kDurationMs,
+    kSeconds,
+    kLabels,
+    kExpressions,
+    kLimits,
+    kEngines,
+    kTiers,
+    kShares,
+    kSources,
     kAny,  // accepted, not kept
   };
-  std::string_view name;            // dotted where the value lies in an object: "deciders.prefill"
+  std::string_view name;  // dotted where the value lies in an object: "deciders.prefill"
   Type type = Type::kAny;
   void* (*at)(Params&) = nullptr;
   std::string_view help{};
   double min = -1e18, max = 1e18;
-  std::string_view choices{};       // kChoice: "a|b|c", in the enum's order
-  std::string_view historic{};      // not empty: accepted with this warning, never printed
-  bool ours = false;                // not in llm-d, or only there to be absent: printed where it differs from the default
+  std::string_view choices{};   // kChoice: "a|b|c", in the enum's order
+  std::string_view historic{};  // not empty: accepted with this warning, never printed
+  bool ours = false;            // not in llm-d, or only there to be absent: printed where it differs from the default
 };
 
 struct Candidates {
@@ -74,7 +87,9 @@ struct Scene {  // one decide() under way
   int peer = -1;                       // the worker already chosen for the other stage
   const Load& load(size_t i) const { return snapshot.loads[i]; }
   const Endpoint& endpoint(size_t i) const { return snapshot.endpoints[i]; }
-  int64_t matched(size_t i) const { return inquiry.match == nullptr ? 0 : (*inquiry.match)[static_cast<size_t>(endpoint(i).slot)]; }
+  int64_t matched(size_t i) const {
+    return inquiry.match == nullptr ? 0 : (*inquiry.match)[static_cast<size_t>(endpoint(i).slot)];
+  }
   bool fresh(size_t i) const {  // scraped lately enough to believe
     const int64_t age = load(i).age_ms;
     return age >= 0 && age <= inquiry.stale_after_ms;
@@ -112,10 +127,10 @@ struct PluginRow {
   AdmitFn admit = nullptr;
   HandlerKind handler = HandlerKind::kNone;
   PickerKind picker = PickerKind::kMaxScore;
-  bool role_filter = false;        // an empty result means "this role is missing", not "nobody is fit"
-  std::string_view same_as{};      // another name of this type
-  std::string_view ignored{};      // loads with this warning and does nothing
-  std::string_view refused{};      // does not load, for this reason
+  bool role_filter = false;    // an empty result means "this role is missing", not "nobody is fit"
+  std::string_view same_as{};  // another name of this type
+  std::string_view ignored{};  // loads with this warning and does nothing
+  std::string_view refused{};  // does not load, for this reason
 };
 
 std::span<const PluginRow* const> plugin_rows();      // sorted by type
@@ -152,7 +167,7 @@ struct ProfileSpec {
     float weight = 1;
   };
   std::string name;
-  std::vector<Ref> refs;  // as configured
+  std::vector<Ref> refs;            // as configured
   std::vector<FilterStep> filters;  // the rest is compiled from refs
   std::vector<ScorePart> scorers;
   PickerKind picker = PickerKind::kMaxScore;
@@ -163,10 +178,10 @@ struct ProfileSpec {
 struct Plan::Policy {
   std::vector<PluginSpec> plugins;
   std::vector<ProfileSpec> profiles;
-  int handler = -1;  // index into plugins
-  int decode = -1, prefill = -1, encode = -1;        // index into profiles; single and the like: decode
-  int prefill_decider = -1, encode_decider = -1;     // index into plugins; -1 = stage not run
-  std::vector<int> admitters;                        // index into plugins
+  int handler = -1;                               // index into plugins
+  int decode = -1, prefill = -1, encode = -1;     // index into profiles; single and the like: decode
+  int prefill_decider = -1, encode_decider = -1;  // index into plugins; -1 = stage not run
+  std::vector<int> admitters;                     // index into plugins
   // What the rest of the file refers to, for printing; Plan holds the values.
   struct BandRefs {
     int fairness = -1, ordering = -1;
@@ -175,7 +190,7 @@ struct Plan::Policy {
   std::vector<int> parsers;
   int ceiling = -1, detector = -1, discovery = -1;
   BandRefs default_band, default_negative_band;
-  std::vector<BandRefs> bands;                       // as FlowControlParams::bands
+  std::vector<BandRefs> bands;  // as FlowControlParams::bands
   Policy() = default;
   Policy(const Policy&) = delete;  // profiles point into plugins
   Policy& operator=(const Policy&) = delete;

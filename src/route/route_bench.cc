@@ -2,6 +2,11 @@
 // studies; facts sheet "performance" 2.1); our aim is 20 us for 100 endpoints, four scorers and a prompt of 8k tokens.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <chrono>
+
+#include "route/config.h"
+#include "route/decide.h"
 #include "route/pick.h"
 
 namespace {
@@ -53,6 +58,60 @@ void BM_Decide(benchmark::State& state) {
   }
 }
 BENCHMARK(BM_Decide)->Args({2, 128})->Args({100, 1024})->Args({100, 8192})->Args({256, 32768})->Unit(benchmark::kMicrosecond);
+
+// The same through decide() and the plan of no file: four scorers, decode and prefill stage.
+void BM_Plan(benchmark::State& state) {
+  World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
+  const auto plan = default_plan();
+  Prng prng(2);
+  size_t i = 0;
+  PrefixMatch match;
+  for (auto _ : state) {
+    const auto& chain = world.prompts[i++ % world.prompts.size()];
+    world.index.match(chain, match);
+    Inquiry inquiry;
+    inquiry.match = &match;
+    inquiry.blocks_total = chain.size();
+    inquiry.prompt_tokens = static_cast<int64_t>(chain.size()) * 16;
+    const auto verdict = decide({world.endpoints, world.loads}, inquiry, *plan, prng);
+    world.index.record(chain, world.endpoints[verdict->primary.ranked.index[0]].slot);
+    world.index.record(chain, world.endpoints[verdict->prefill.ranked.index[0]].slot);
+  }
+}
+BENCHMARK(BM_Plan)->Args({2, 128})->Args({100, 8192})->Args({1000, 8192})->Args({1000, 32768})->Unit(benchmark::kMicrosecond);
+
+// decide() alone. Arguments: endpoints, and 0 = default plan, 1 = baton-pair-handler. 5,000 a second leave 200 us each; the tail
+// is printed as p50_us and p99_us.
+void BM_DecideAlone(benchmark::State& state) {
+  World world(static_cast<int>(state.range(0)), 8192);
+  auto plan = default_plan();
+  if (state.range(1) == 1) {
+    plan = load_config(
+               "plugins: [{type: prefill-filter}, {type: decode-filter}, {type: baton-pair-handler}]\n"
+               "schedulingProfiles:\n- {name: prefill, plugins: [{pluginRef: prefill-filter}]}\n"
+               "- {name: decode, plugins: [{pluginRef: decode-filter}]}\n")
+               .plan;
+  }
+  Prng prng(2);
+  PrefixMatch match;
+  world.index.match(world.prompts[0], match);
+  Inquiry inquiry;
+  inquiry.match = &match;
+  inquiry.blocks_total = world.prompts[0].size();
+  inquiry.prompt_tokens = 8192;
+  std::vector<double> us;
+  us.reserve(1 << 20);
+  for (auto _ : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    benchmark::DoNotOptimize(decide({world.endpoints, world.loads}, inquiry, *plan, prng));
+    if (us.size() < us.capacity())
+      us.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+  }
+  std::sort(us.begin(), us.end());
+  state.counters["p50_us"] = us[us.size() / 2];
+  state.counters["p99_us"] = us[us.size() * 99 / 100];
+}
+BENCHMARK(BM_DecideAlone)->Args({100, 0})->Args({1000, 0})->Args({100, 1})->Args({1000, 1})->Unit(benchmark::kMicrosecond);
 
 void BM_Hash(benchmark::State& state) {
   const std::string text(static_cast<size_t>(state.range(0)), 'x');

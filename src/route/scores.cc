@@ -73,7 +73,9 @@ struct Spread {
 
 }  // namespace
 
-void score_queue(const Scene& s, const Params&, Picked candidates, Scores out) { least_is_best(s, candidates, out, effective_waiting); }
+void score_queue(const Scene& s, const Params&, Picked candidates, Scores out) {
+  least_is_best(s, candidates, out, effective_waiting);
+}
 
 void score_running(const Scene& s, const Params&, Picked candidates, Scores out) {
   least_is_best(s, candidates, out, [](const Load& load) { return load.running; });
@@ -149,7 +151,8 @@ void score_no_hit_lru(const Scene& s, const Params&, Picked candidates, Scores o
   std::array<uint16_t, kEndpointsMax> order;
   const size_t n = candidates.size();
   for (size_t k = 0; k < n; ++k) order[k] = static_cast<uint16_t>(k);
-  std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n), [&](uint16_t a, uint16_t b) { return last(a) < last(b); });
+  std::sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(n),
+            [&](uint16_t a, uint16_t b) { return last(a) < last(b); });
   size_t rank = 0;  // equals share a rank, so that chance spreads those never used
   for (size_t j = 0; j < n; ++j) {
     if (j > 0 && last(order[j]) != last(order[j - 1])) rank = j;
@@ -198,7 +201,10 @@ void score_media(const Scene& s, const Params&, Picked candidates, Scores out) {
   for (size_t k = 0; k < out.size(); ++k) {
     const auto slot = static_cast<size_t>(s.endpoint(candidates[k]).slot);
     const bool known = s.inquiry.media_total > 0 && slot < s.inquiry.media_matched.size();
-    out[k] = known ? static_cast<float>(static_cast<double>(s.inquiry.media_matched[slot]) / static_cast<double>(s.inquiry.media_total)) : 0.0f;
+    out[k] =
+        known
+            ? static_cast<float>(static_cast<double>(s.inquiry.media_matched[slot]) / static_cast<double>(s.inquiry.media_total))
+            : 0.0f;
   }
 }
 
