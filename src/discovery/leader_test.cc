@@ -35,10 +35,10 @@ class Candidate {
     std::unique_lock lock(mutex);
     return wake.wait_for(lock, std::chrono::seconds(30), [&] { return changes.size() >= n; });
   }
-  std::unique_ptr<LeaderElection> election;
   std::mutex mutex;
   std::condition_variable wake;
   std::vector<bool> changes;
+  std::unique_ptr<LeaderElection> election;  // last: it tells of its end while it is destroyed
 };
 
 TEST(Lease, KeepsWhatItDoesNotKnow) {
