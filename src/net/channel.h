@@ -27,6 +27,7 @@ class Channel {
   bool ready() const;             // the TLS handshake is done, or there is none
   std::string_view alpn() const;  // "" if none was agreed on
   std::string_view why() const;   // what TLS disliked, "" = nothing
+  std::string why_or(const ErrorCode& ec) const { return why().empty() ? ec.message() : std::string(why()); }
   ErrorCode handshake();          // one step; would_block: wait for reading (and for writing if unsent())
 
   // Bytes read. asio::error::eof at the end of the stream.

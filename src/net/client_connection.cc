@@ -71,7 +71,7 @@ Task<Result<>> ClientConnection::handshake(const std::string& name, std::string_
     if (!ec && !aborted_) ec = channel_.handshake();
   }
   if (aborted_) co_return std::unexpected(*aborted_);
-  if (ec) co_return fail(Code::kUnavailable, where, ": TLS: ", channel_.why().empty() ? ec.message() : std::string(channel_.why()));
+  if (ec) co_return fail(Code::kUnavailable, where, ": TLS: ", channel_.why_or(ec));
   co_return Result<>();
 }
 

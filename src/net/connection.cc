@@ -75,7 +75,7 @@ Task<bool> Connection::handshake() {
   }
   handshaking_ = false;
   deadline_.clear();
-  if (ec && !gone_) log_debug("TLS handshake failed", "peer={} why={}", peer_, channel_.why().empty() ? ec.message() : channel_.why());
+  if (ec && !gone_) log_debug("TLS handshake failed", "peer={} why={}", peer_, channel_.why_or(ec));
   co_return !ec && !timed_out_ && !gone_ && !thread_.scope.stopping();
 }
 

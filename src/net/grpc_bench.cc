@@ -1,5 +1,5 @@
-// What the gRPC server costs, protocol alone, over loopback. CPU of the server is its own thread's (measured on it), so the client's
-// share does not count: cpu_us = CPU per call or message. Memory per open stream: growth of the heap, divided.
+// What the gRPC server costs, protocol alone, over loopback. CPU of the server is its own thread's (measured on it), so the
+// client's share does not count: cpu_us = CPU per call or message. Memory per open stream: growth of the heap, divided.
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 

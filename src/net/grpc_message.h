@@ -1,7 +1,7 @@
 #pragma once
-// gRPC's message framing, without sockets. GrpcDeframer: messages out of DATA bytes; a message that lies inside one feed() is given
-// as it lies, others are put together here, growing as bytes arrive (a lying length reserves nothing). Source: gRPC over HTTP/2,
-// "Length-Prefixed-Message", "Status-Message".
+// gRPC's message framing, without sockets. GrpcDeframer: messages out of DATA bytes; a message that lies inside one feed() is
+// given as it lies, others are put together here, growing as bytes arrive (a lying length reserves nothing). Source: gRPC over
+// HTTP/2, "Length-Prefixed-Message", "Status-Message".
 #include <string>
 #include <string_view>
 

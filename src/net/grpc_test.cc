@@ -308,12 +308,14 @@ TEST(Grpc, FloodsAreClosed) {
   };
   std::string opened = frame(Frame::kHeaders, kEndHeaders, 1, grpc_head(kPath)), resets;
   for (uint32_t id = 1; id < 120'000; id += 2) {
-    resets += frame(Frame::kHeaders, kEndHeaders, id, grpc_head(kPath)) + frame(Frame::kReset, 0, id, std::string_view("\0\0\0\10", 4));
+    resets += frame(Frame::kHeaders, kEndHeaders, id, grpc_head(kPath));
+    resets += frame(Frame::kReset, 0, id, std::string_view("\0\0\0\10", 4));
   }
   std::string headers = frame(Frame::kHeaders, 0, 1, header_block({{":method", "POST"}}));
   for (int i = 0; i < 40; ++i) headers += frame(Frame::kContinuation, 0, 1, header_block({{"a", "b"}}));
   std::string many;  // one table entry of 4,000 bytes, named again and again
-  many += frame(Frame::kHeaders, 0, 1, cat(std::string_view("\x40\1a\x7f\xa1\x1e", 6), std::string(4000, 'x'), repeated("\xbe", 12'000)));
+  std::string entry = cat(std::string_view("\x40\1a\x7f\xa1\x1e", 6), std::string(4000, 'x'));
+  many += frame(Frame::kHeaders, 0, 1, entry + repeated("\xbe", 12'000));
   const std::pair<std::string_view, std::string> kCases[] = {
       {"pings", repeated(ping, 60'000)},
       {"settings", repeated(settings, 60'000)},
@@ -342,7 +344,10 @@ TEST(Grpc, StreamsAreBounded) {
   options.streams_max = 10;
   auto server = serve_echo(options);
   GrpcTestClient client(server->port());
-  client.pump_until([&] { return nghttp2_session_get_remote_settings(client.session(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS) == 10; });
+  auto allowed = [&] {
+    return nghttp2_session_get_remote_settings(client.session(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+  };
+  client.pump_until([&] { return allowed() == 10; });
   std::vector<std::unique_ptr<GrpcTestClient::Call>> calls;
   for (int i = 0; i < 12; ++i) calls.push_back(client.open(kPath));  // the client's library holds the last two back
   for (int i = 0; i < 10; ++i) {

@@ -29,6 +29,7 @@ void H2Connection::start(std::string_view already_read) {
   bool alive = already_read.empty() || session_.feed(already_read);
   flush();
   if (!alive) return leave(session_.broken());
+  if (!writing_ && session_.established()) deadline_.clear();
   watch();
 }
 
@@ -56,12 +57,11 @@ bool H2Connection::read_once() {
     feeding_ = false;
   }
   if (gone_) return false;
-  if (n > 0 || channel_.unsent()) flush();
+  if (n > 0 || channel_.unsent() || !session_.established()) flush();
   if (gone_) return false;
   if (!alive) return leave(session_.broken()), false;
   if (ec && ec != asio::error::would_block) {
-    std::string why(channel_.why());
-    return leave(why.empty() ? ec.message() : why), false;
+    return leave(channel_.why_or(ec)), false;
   }
   return true;
 }

@@ -1,9 +1,10 @@
 #pragma once
-// H2Session: the server's side of one HTTP/2 connection, in memory: bytes in by feed(), bytes out by gather(). nghttp2 does frames,
-// HPACK and flow control; here are the streams' queues, the limits on what a peer may do, and the order of events.
-// Requires: one thread; feed() and gather() are not called from a stream's callbacks, everything else may be. Guarantees: on_field*,
-// on_head, on_data*, on_end in this order, on_closed exactly once and last (it may delete the stream), and only from feed(), reap()
-// or the destructor; pieces given out by gather() stay valid until reap(). Receive windows open as data is delivered.
+// H2Session: the server's side of one HTTP/2 connection, in memory: bytes in by feed(), bytes out by gather(). nghttp2 does
+// frames, HPACK and flow control; here are the streams' queues, the limits on what a peer may do, and the order of events.
+// Requires: one thread; feed() and gather() are not called from a stream's callbacks, everything else may be. Guarantees:
+// on_field*, on_head, on_data*, on_end in this order, on_closed exactly once and last (it may delete the stream), and only from
+// feed(), reap() or the destructor; pieces given out by gather() stay valid until reap(). Receive windows open as data is
+// delivered.
 // Source: RFC 9113, RFC 7541.
 #include <sys/uio.h>
 

@@ -81,7 +81,9 @@ void Http2Stream::on_data(std::string_view bytes) {
   if (refused_) return;
   const ServerOptions& options = connection_->thread().options;
   size_t total = request_.body.size() + bytes.size();
-  if (total > options.body_bytes_max) return refuse(413, cat("request body is over the limit of ", options.body_bytes_max, " bytes"));
+  if (total > options.body_bytes_max) {
+    return refuse(413, cat("request body is over the limit of ", options.body_bytes_max, " bytes"));
+  }
   if (connection_->body_bytes_ + bytes.size() > kHttp2BodiesMax * options.body_bytes_max) {
     return refuse(503, "too many large requests at once on this connection");
   }
@@ -101,7 +103,8 @@ void Http2Stream::on_end() {
   if (refused_) return;
   stop_waiting();
   ++*connection_->thread().in_flight;
-  connection_->thread().scope.spawn([](std::shared_ptr<Http2Stream> self) -> Task<> { co_await self->run(); }(shared_from_this()));
+  auto keep = [](std::shared_ptr<Http2Stream> self) -> Task<> { co_await self->run(); };
+  connection_->thread().scope.spawn(keep(shared_from_this()));
 }
 
 Task<> Http2Stream::run() {
@@ -112,7 +115,9 @@ Task<> Http2Stream::run() {
   } catch (const std::exception& e) {
     failure = e.what();
   }
-  if (!failure.empty()) log_error("request handler threw", "method={} path={} what={}", request_.method, request_.path, failure);
+  if (!failure.empty()) {
+    log_error("request handler threw", "method={} path={} what={}", request_.method, request_.path, failure);
+  }
   if (!started()) (void)co_await send(Response::json(500, wire::error_json(500, "the server did not answer the request")));
   if (!finished()) connection_->session().reset(*this, kH2InternalError);  // a body that was begun and left
   --*thread.in_flight;

