@@ -1,37 +1,41 @@
 #pragma once
 // Worker: one I/O thread's share of the gateway: answers what the gateway itself knows, forwards the rest. An Exchange is one
-// request. The spine (docs/life_of_a_request.md 1-2): read the body once, pick, name the prefill worker in x-prefiller-host-port,
-// forward the body verbatim, stream the answer through. Until the first answer byte a failed worker is replaced by another; after
-// it the client gets one clear error event. The client's disconnect cancels the worker's side at once. Shared is owned by the
-// Gateway and outlives all Workers; everything in it may be used from any thread.
+// request. The spine (docs/life_of_a_request.md 1-2): the body goes into a Flight of the pool's picker, which chooses; it is
+// forwarded verbatim with the headers of the Choice; the answer streams through. Until the first answer byte a failed worker is
+// replaced by another; after it a stream goes on elsewhere where that is possible (resume.h), else the client gets one clear
+// error. The client's disconnect cancels the worker's side at once. Shared is owned by the Gateway and outlives all Workers;
+// everything in it may be used from any thread. exchange.cc: dispatch and what the gateway answers; forward.cc: attempts and
+// answers.
 #include <atomic>
-#include <bitset>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
-#include "base/prng.h"
+#include "gateway/access_log.h"
 #include "gateway/config.h"
+#include "gateway/keys.h"
 #include "gateway/metrics.h"
-#include "gateway/pool.h"
-#include "gateway/request_view.h"
+#include "gateway/pools.h"
+#include "gateway/resume.h"
 #include "net/http.h"
+#include "net/mailbox.h"
 
 namespace baton::gateway {
 
 struct Shared {
   GatewayConfig config;
-  route::RouteConfig route;
-  Pool pool;
-  GatewayMetrics metrics;
   SteadyClock clock;
-  uint64_t hash_seed = 0;
-  std::atomic<uint64_t> pick_seed{0};
+  Metrics own_metrics;
+  GatewayMetrics metrics;
+  Pools pools;
+  ApiKeys keys;
+  AccessLog access_log;
   std::atomic<int> in_flight{0};
   std::atomic<bool> draining{false};
-  explicit Shared(GatewayConfig c) : config(std::move(c)), metrics(config.pool_name) {}
+  explicit Shared(GatewayConfig c, Metrics* shared_metrics = nullptr)
+      : config(std::move(c)), metrics(shared_metrics != nullptr ? *shared_metrics : own_metrics) {}
 };
 
 struct Exchange {
@@ -40,52 +44,69 @@ struct Exchange {
   net::ResponseWriter& writer;
   std::string id;           // x-request-id
   std::string model = "-";  // for labels and log: known ones only
-  RequestView view;
-  std::shared_ptr<const View> pool;
-  std::bitset<route::kEndpointsMax> excluded;  // indices into pool
-  bool remote_prefill_allowed = true, remote_prefill_blamed = false;
-  int attempts = 0;
-  int64_t start_ns = 0;
-  double first_byte_ms = 0;
+  std::shared_ptr<ApiKey> key;
+  GatewayPool* pool = nullptr;
+  std::vector<picker::HeaderField> head;
+  std::string names;  // lower-case names that head points to
+  std::unique_ptr<picker::Flight> flight;
+  const picker::Choice* choice = nullptr;  // of the present attempt; lives in the flight
+  std::optional<Resume> resume;
+  std::string resumed_body;
+  bool forwarded = false, generates = false, chat = false;
+  int attempts = 0, legs = 1;
+  int64_t start_ns = 0, tokens_out = -1;
+  double decided_ms = 0, first_byte_ms = 0;
   int status = 0;
-  size_t bytes_out = 0;
-  std::string decode, prefill, note;          // of the last attempt, for the log
+  size_t bytes_in = 0, bytes_out = 0;
+  std::string decode, prefill, note;  // of the last attempt, for the log
+  std::string_view why;
+  net::Cancel stop;  // of the worker's side: the client left, or the picker takes the request back
+  std::optional<picker::Refusal> evicted;
   std::optional<net::Response> last_failure;  // a worker's 502 or 503, shown if nobody does better
 };
 
 class Worker {
  public:
-  // probes_only: the second listener, which answers /health and /metrics and forwards nothing.
+  // probes_only: the second listener, which answers /health, /metrics and /debug and forwards nothing.
   explicit Worker(Shared& shared, bool probes_only = false);
+  ~Worker();
   net::Task<> handle(net::Request& request, net::ResponseWriter& writer);
 
  private:
-  struct Attempt {
-    route::Decision decision;
-    InFlight decode, prefill;
-  };
   enum class Tried : uint8_t { kDone, kNext };
+  enum class End : uint8_t { kWhole, kLost, kClientLeft };
+  using Picked = std::expected<const picker::Choice*, picker::Refusal>;
 
   net::Task<> dispatch(Exchange& x);
   net::Task<> serve_get(Exchange& x);
   net::Task<> models(Exchange& x);
-  net::Task<> admit(Exchange& x, Api api, bool disaggregated);
-  net::Task<> forward(Exchange& x, std::string_view body);
-  Result<Attempt> choose(Exchange& x);
-  net::Call make_call(const Exchange& x, const Attempt& attempt, std::string_view body);
-  net::Task<Tried> attempt_once(Exchange& x, Attempt& attempt, std::string_view body);
-  net::Task<> relay(Exchange& x, Attempt& attempt, net::ResponseStream& upstream);
-  net::Task<> broken_stream(Exchange& x, const Error& error, bool sse);
+  net::Task<> admit(Exchange& x);
+  void read_head(Exchange& x);
+  net::Task<std::optional<Picked>> decide(Exchange& x);
+  net::Task<> forward(Exchange& x);
+  void take(Exchange& x, const picker::Choice& choice);
+  net::Call make_call(const Exchange& x, std::string_view body);
+  net::Task<Tried> attempt_once(Exchange& x);
+  bool give_up_on(Exchange& x, std::string_view reason);
+  net::Task<> relay(Exchange& x, std::unique_ptr<net::ResponseStream> upstream);
+  net::Headers answer_headers(Exchange& x, const net::ResponseStream& upstream);
+  net::Task<End> copy(Exchange& x, net::ResponseStream& upstream, std::string& error);
+  net::Task<bool> pass_on(Exchange& x, std::string_view bytes, bool last);
+  net::Task<std::unique_ptr<net::ResponseStream>> go_on_elsewhere(Exchange& x);
+  net::Task<std::optional<Resume::Count>> count_sent(Exchange& x, const Resume::Question& question);
+  net::Task<> broken_stream(Exchange& x, bool sse);
   net::Task<> send(Exchange& x, net::Response response);
   net::Task<> send_error(Exchange& x, int status, std::string_view message, std::string_view param = "");
+  net::Task<> refuse(Exchange& x, const picker::Refusal& refusal);
   void finish(Exchange& x);
-  void give_up_on(Exchange& x, const Attempt& attempt, std::string_view reason);
+  void write_logs(const Exchange& x, int status, double ms);
 
   Shared& shared_;
-  bool probes_only_;
+  const bool probes_only_;
   net::Client client_;
-  Prng prng_;
-  std::vector<route::Load> loads_;  // scratch of choose()
+  Handles counts_;
+  using Posted = net::Mailbox<std::move_only_function<void()>>;
+  std::shared_ptr<Posted> posted_;  // what pickers run on this thread
 };
 
 }  // namespace baton::gateway

@@ -1,27 +1,34 @@
 #pragma once
-// Gateway: the embedded HTTP gateway: pool, prober, discovery and HTTP server wired together. See exchange.h for what a request
-// meets. Life cycle: start() binds and begins to probe; stop() drains: /health turns 503, requests in flight get up to the grace
-// time; wait() blocks until stop() was called. Owner: main or a test; start, stop and wait may be called from different threads.
+// Gateway: the embedded HTTP gateway: pools with their pickers, key file, access log and HTTP server wired together. See
+// exchange.h for what a request meets. Life cycle: start() binds and begins to probe; stop() drains: /health turns 503, requests
+// in flight get up to the grace time; wait() blocks until stop() was called. Owner: main or a test; start, stop and wait may be
+// called from different threads. The second form is one more door of a picker that somebody else feeds, starts and stops; it
+// outlives this.
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "base/metrics.h"
 #include "base/result.h"
 #include "discovery/members.h"
 #include "gateway/config.h"
-#include "net/http.h"
+#include "picker/picker.h"
 
 namespace baton::gateway {
 
 class Gateway {
  public:
   explicit Gateway(GatewayConfig config);
+  Gateway(GatewayConfig config, picker::Picker& picker, Metrics& metrics);
   ~Gateway();
   Result<> start();
   int port() const;
   int metrics_port() const;  // 0 = none
-  // Replaces the members of the pool, for callers that discover by themselves; endpoints_file does it through this.
+  // Replaces the members of the first pool, for callers that discover by themselves.
   void set_members(const std::vector<discovery::Member>& members);
   int ready_endpoints() const;
+  // Looks at key, certificate and configuration files now instead of within a second.
+  void look_at_files();
   void stop();  // waits up to config.drain_timeout_ms for requests in flight
   void wait();
 

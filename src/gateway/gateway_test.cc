@@ -1,81 +1,10 @@
 // The gateway between real sockets: fake workers behind it, the client of net/ before it.
-#include "gateway/gateway.h"
-
-#include <functional>
-
-#include "base/clock.h"
-#include "base/json.h"
-#include "gateway/fake_worker.h"
-#include "net/test_socket.h"
+#include "gateway/gateway_fixture.h"
 
 namespace baton::gateway {
 namespace {
 
 using testing::HasSubstr;
-
-FakeWorker::Script always(int status, std::string body) {
-  return [=](net::Request&, net::ResponseWriter& writer) -> net::Task<> {
-    (void)co_await writer.send(net::Response::json(status, body));
-  };
-}
-
-// Waits for something another thread does; fails after 20 s instead of hanging.
-void eventually(const std::function<bool()>& done, const char* what) {
-  const SteadyClock clock;
-  for (const int64_t begin = clock.now_ms(); !done(); std::this_thread::yield())
-    ASSERT_LT(clock.now_ms() - begin, 20'000) << what;
-}
-
-net::Response call(int port, std::string method, std::string target, std::string body = "", net::Headers headers = {}) {
-  net::Response out;
-  net::run_task([&]() -> net::Task<> {
-    net::Client client;
-    net::Call request;
-    request.host = "127.0.0.1";
-    request.port = port;
-    request.method = method;
-    request.target = target;
-    request.headers = headers;
-    request.body = body;
-    request.first_byte_timeout = request.idle_timeout = net::Millis(20'000);
-    auto response = co_await client.fetch(std::move(request));
-    if (response)
-      out = *std::move(response);
-    else
-      out.status = -static_cast<int>(response.error().code), out.body = response.error().message;
-  });
-  return out;
-}
-
-class GatewayTest : public testing::Test {
- protected:
-  Gateway& start(const std::vector<discovery::Member>& members, int ready = -1) {
-    config.host = "127.0.0.1";
-    config.http_port = 0;
-    config.seed = 1;
-    config.drain_timeout_ms = 5'000;
-    gateway = std::make_unique<Gateway>(config);
-    const auto started = gateway->start();
-    EXPECT_TRUE(started) << started.error().message;
-    gateway->set_members(members);
-    wait_ready(ready < 0 ? static_cast<int>(members.size()) : ready);
-    return *gateway;
-  }
-  void wait_ready(int n) {
-    eventually([&] { return gateway->ready_endpoints() == n; }, "endpoints do not become ready");
-  }
-  net::Response post(std::string body = R"({"model":"m","prompt":"hi"})", net::Headers headers = {},
-                     std::string path = "/v1/completions") {
-    return call(gateway->port(), "POST", path, std::move(body), std::move(headers));
-  }
-  std::string metric(const std::string& name) {
-    const std::string text = call(gateway->port(), "GET", "/metrics").body;
-    const size_t at = text.find("\n" + name + " ");
-    return at == std::string::npos ? "absent" : text.substr(at + name.size() + 2, text.find('\n', at + 1) - at - name.size() - 2);
-  }
-  GatewayConfig config;
-  std::unique_ptr<Gateway> gateway;
-};
 
 TEST_F(GatewayTest, ForwardsVerbatimAndNamesThePrefillWorker) {
   FakeWorker decode(always(200, R"({"answer":1})")), prefill(always(500, ""));
@@ -124,7 +53,7 @@ TEST_F(GatewayTest, ClientsCannotRouteOrReadKv) {
                 .headers.get("x-request-id"),
             "my-id");
   const net::Request seen = decode.seen()[0];
-  EXPECT_EQ(seen.body, "{\"model\":\"m\",\"prompt\":\"a,b\"}");
+  EXPECT_EQ(seen.body, "{\"model\":\"m\", \"prompt\":\"a,b\"}");
   for (const auto& [name, value] : seen.headers.fields()) EXPECT_THAT(value, testing::Not(HasSubstr("evil"))) << name;
   EXPECT_FALSE(seen.headers.get("x-data-parallel-rank"));
   EXPECT_EQ(post("{\"kv_transfer_params\":1,\"model\":\"m\",\"kv_transfer_params\":2}").status, 200);
@@ -425,16 +354,15 @@ TEST_F(GatewayTest, CountsWhatItDid) {
   start({decode.member("decode"), prefill.member("prefill")});
   EXPECT_EQ(post().status, 200);
   EXPECT_EQ(post(R"({"model":"made-up","prompt":"x"})").status, 404);
-  const std::string m = R"({model_name="m",target_model_name="m"})";
-  EXPECT_EQ(metric("inference_objective_request_total" + m), "1.0");
-  EXPECT_EQ(
-      metric(R"(inference_objective_request_error_total{error_code="404",model_name="unknown",target_model_name="unknown"})"),
-      "1.0");
-  EXPECT_EQ(metric("baton_gateway_first_byte_seconds_count" + m), "1.0");
+  EXPECT_EQ(metric(R"(inference_objective_request_total{model_name="m",priority="0",target_model_name="m"})"), "1.0");
+  EXPECT_EQ(metric(R"(baton_gateway_requests_total{code="200",pool="baton"})"), "1.0");
+  EXPECT_EQ(metric(R"(baton_gateway_requests_total{code="404",pool="baton"})"), "1.0");
+  EXPECT_EQ(metric(R"(baton_gateway_first_byte_seconds_count{model_name="m"})"), "1.0");
   EXPECT_EQ(metric("inference_pool_ready_pods{name=\"baton\"}"), "2.0");
   EXPECT_EQ(metric(R"(llm_d_inference_scheduler_pd_decision_total{decision_type="prefill-decode",model_name="m"})"), "1.0");
-  EXPECT_EQ(metric("baton_gateway_picks_total{endpoint=\"" + prefill.address() + "\",role=\"prefill\"}"), "1.0");
-  EXPECT_EQ(metric("inference_objective_running_requests"), "0.0");
+  EXPECT_EQ(metric("baton_gateway_picks_total{endpoint=\"" + prefill.address() + "\",pool=\"baton\",role=\"prefill\"}"), "1.0");
+  EXPECT_EQ(metric(R"(baton_gateway_decisions_total{pool="baton",why="remote-prefill"})"), "1.0");
+  EXPECT_EQ(metric("baton_gateway_running_requests"), "0.0");
 }
 
 TEST_F(GatewayTest, StartFailsClearly) {

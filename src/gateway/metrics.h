@@ -1,36 +1,56 @@
 #pragma once
-// GatewayMetrics: what the gateway tells Prometheus. Names that llm-d's picker has keep its older, still-read spelling
-// (inference_objective_*, inference_pool_*, inference_extension_*, llm_d_inference_scheduler_*); ours begin with baton_gateway_.
-// Model labels come from the pool, never from the client: an unknown model counts as "unknown". Any thread.
-// Source: facts sheet "epp" 7.
+// GatewayMetrics: what the HTTP door tells Prometheus beside its pickers (baton_gateway_*). Counters are handles, looked up once
+// and kept by each I/O thread (Handles), because a look-up costs more than the rest of a small request's bookkeeping.
+// Model labels come from the pools, never from the client: an unknown model counts as "unknown". Threads: GatewayMetrics any,
+// a Handles only its own.
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "base/metrics.h"
-#include "gateway/pool.h"
-#include "route/pick.h"
+#include "gateway/pools.h"
 
 namespace baton::gateway {
 
 class GatewayMetrics {
  public:
-  explicit GatewayMetrics(std::string pool_name);
-  void decided(std::string_view model, const View& view, const route::Decision& decision, double seconds);
-  void undecided();
-  void retried(std::string_view reason) {
-    metrics_.counter("baton_gateway_retries", "attempts given up, by reason", {{"reason", std::string(reason)}}).inc();
-  }
-  void first_byte(std::string_view model, double seconds);
-  void finished(std::string_view model, int status, double seconds, size_t request_bytes, size_t response_bytes,
-                int64_t input_tokens);
-  void rejected(std::string_view reason);  // before a pick: limit, auth, parse
+  explicit GatewayMetrics(Metrics& metrics);
+  Metrics& metrics() { return metrics_; }
   void running(double delta) { running_.add(delta); }
-  std::string text(const Pool& pool);  // with the pool's gauges brought up to date
+  std::string text(Pools& pools);  // with the pools' gauges brought up to date
 
  private:
-  Metrics metrics_;
-  std::string pool_name_;
+  Metrics& metrics_;
   Gauge& running_;
 };
+
+class Handles {
+ public:
+  explicit Handles(Metrics& metrics) : metrics_(metrics) {}
+  void decided(std::string_view pool, const picker::Choice& choice);
+  void retried(std::string_view reason);
+  void resumed(std::string_view result);
+  void rejected(std::string_view reason);  // before a pick: limit, auth, parse
+  void first_byte(std::string_view model, double seconds);
+  void finished(std::string_view pool, int status);
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
+  };
+  template <class T>
+  using Map = std::unordered_map<std::string, T*, Hash, std::equal_to<>>;
+  template <class Make>
+  Counter& cached(std::string_view a, std::string_view b, std::string_view c, Make make);
+
+  Metrics& metrics_;
+  Map<Counter> counters_;
+  Map<Histogram> first_bytes_;
+  std::string key_;
+};
+
+// Endpoints that can take requests, over all pools.
+int endpoints_up(const Pools& pools);
 
 }  // namespace baton::gateway

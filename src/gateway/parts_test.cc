@@ -1,12 +1,20 @@
-// The gateway's pure parts: flags, bodies, scraped text, pool.
+// The gateway's pure parts: flags, keys, pools file, access log.
+#include <unistd.h>
+
+#include <fstream>
+
+#include "base/prng.h"
+#include "base/sha256.h"
+#include "gateway/access_log.h"
 #include "gateway/config.h"
-#include "gateway/metrics_scan.h"
-#include "gateway/pool.h"
-#include "gateway/prober.h"
-#include "gateway/request_view.h"
+#include "gateway/keys.h"
+#include "gateway/pools.h"
+#include "route/config.h"
 
 namespace baton::gateway {
 namespace {
+
+using testing::HasSubstr;
 
 TEST(GatewayConfig, TakesThePickersFlags) {
   GatewayConfig config;
@@ -17,11 +25,7 @@ TEST(GatewayConfig, TakesThePickersFlags) {
   EXPECT_EQ(config.refresh_metrics_interval_ms, 100);
   EXPECT_EQ(config.metrics_staleness_threshold_ms, 90'000);
   EXPECT_EQ(parsed->warnings.size(), 1u) << "an llm-d flag that is not ours";
-  auto route = config.finish();
-  ASSERT_TRUE(route);
-  EXPECT_EQ(route->decider, route::DeciderKind::kPrefixBased);
-  EXPECT_EQ(route->non_cached_tokens, 64);
-  EXPECT_EQ(route->stale_after_ms, 90'000);
+  EXPECT_TRUE(config.check());
   for (const char* bad : {"", "5x", "ms", "-1s", "1s5", "1e99h"}) {
     EXPECT_FALSE(gateway_options(config).parse({cat("--connect-timeout=", bad)})) << bad;
   }
@@ -30,121 +34,158 @@ TEST(GatewayConfig, TakesThePickersFlags) {
   EXPECT_FALSE(gateway_options(config).parse({"--picker", "best"}));
 }
 
-TEST(ReadRequest, SeesModelAndSize) {
-  auto view = read_request(R"({"model":"m","stream":true,"prompt":"01234567"})", Api::kCompletions, 1, 16);
-  ASSERT_TRUE(view);
-  EXPECT_EQ(view->model, "m");
-  EXPECT_TRUE(view->stream);
-  EXPECT_EQ(view->prompt_tokens, 2);
-  EXPECT_EQ(read_request(R"({"prompt":[1,2,3]})", Api::kCompletions, 1, 16)->prompt_tokens, 3);
-  EXPECT_EQ(read_request(R"({"prompt":[[1,2,3],[4]]})", Api::kCompletions, 1, 16)->prompt_tokens, 4);
-  EXPECT_EQ(read_request("{}", Api::kChat, 1, 16)->prompt_tokens, 1);
-  EXPECT_EQ(read_request(R"({"prompt":5,"messages":"x","stream":"yes","model":null})", Api::kChat, 1, 16)->model, "");
-}
-
-TEST(ReadRequest, ChainFollowsWhatTheModelSees) {
-  auto chain = [](std::string_view body) { return read_request(body, Api::kChat, 1, 4)->chain; };
-  const std::string text(100, 'x');
-  const auto plain = chain(R"({"model":"m","messages":[{"role":"user","content":")" + text + R"("}]})");
-  const auto spaced =
-      chain(R"({ "temperature":1, "messages" : [ {"content" : ")" + text + R"(","role":"user"} ], "model":"m" })");
-  const auto parts = chain(R"({"model":"m","messages":[{"role":"user","content":[{"type":"text","text":")" + text + R"("}]}]})");
-  EXPECT_EQ(plain, spaced);
-  EXPECT_EQ(plain, parts);
-  const auto longer = chain(R"({"model":"m","messages":[{"role":"user","content":")" + text +
-                            R"("},{"role":"assistant","content":"more of it"}]})");
-  ASSERT_GT(longer.size(), plain.size());
-  EXPECT_TRUE(std::equal(plain.begin(), plain.end(), longer.begin())) << "a conversation that grows keeps its prefix";
-  EXPECT_NE(plain[0], chain(R"({"model":"m","cache_salt":"s","messages":[{"role":"user","content":")" + text + R"("}]})")[0]);
-  EXPECT_NE(plain[0], chain(R"({"model":"m","tools":[{"a":1}],"messages":[{"role":"user","content":")" + text + R"("}]})")[0]);
-}
-
-TEST(ReadRequest, CutsKvTransferParamsWhereverTheyStand) {
-  const std::pair<const char*, const char*> kCases[] = {
-      {R"({"kv_transfer_params":null})", "{}"},
-      {R"({ "kv_transfer_params" : {"a":[1,{"b":"}"}]} , "x":1 })", R"({ "x":1 })"},
-      {R"({"x":1, "kv_transfer_params":2})", R"({"x":1})"},
-      {R"({"x":1,"kv_transfer_params":2,"y":"kv_transfer_params"})", R"({"x":1,"y":"kv_transfer_params"})"},
-      {R"({"kv_transfer_params":1,"kv_transfer\u005fparams":2,"y":3})", R"({"y":3})"},
+TEST(GatewayConfig, FlagsMeanAConfigurationThatLoads) {
+  const std::vector<std::vector<std::string>> kCases = {
+      {},
+      {"--pd-decider", "never"},
+      {"--pd-decider", "prefix-based-pd-decider", "--non-cached-tokens", "64", "--prompt-tokens", "128"},
+      {"--picker", "weighted-random-picker", "--prefill-candidates", "3", "--no-prefill-may-decode"},
+      {"--scorers", "queue-scorer", "--prefill-scorers", "kv-cache-utilization-scorer=0.5,queue-scorer=2"},
+      {"--scorers", ""},
   };
-  for (const auto& [body, want] : kCases) {
-    auto view = read_request(body, Api::kCompletions, 1, 16);
-    ASSERT_TRUE(view && view->cut) << body;
-    EXPECT_EQ(view->cleaned, want);
+  for (const auto& flags : kCases) {
+    GatewayConfig config;
+    ASSERT_TRUE(gateway_options(config).parse(flags));
+    const auto text = config.picker_config();
+    ASSERT_TRUE(text) << text.error().message;
+    const auto loaded = route::load_config(*text);
+    EXPECT_TRUE(loaded.plan) << *text << "\n" << testing::PrintToString(loaded.errors);
+    EXPECT_TRUE(loaded.warnings.empty()) << testing::PrintToString(loaded.warnings);
   }
-  EXPECT_FALSE(read_request(R"({"x":{"kv_transfer_params":1}})", Api::kChat, 1, 16)->cut) << "only the top level means anything";
+  GatewayConfig config;
+  config.scorers = "queue-scorer=x,";
+  config.pd_decider = "prefix-based-pd-decider";
+  config.tls_cert_file = "only-one";
+  const auto bad = config.check();
+  ASSERT_FALSE(bad);
+  EXPECT_THAT(bad.error().message,
+              testing::AllOf(HasSubstr("--scorers"), HasSubstr("--non-cached-tokens"), HasSubstr("--tls-key-file")));
 }
 
-TEST(ScanMetrics, ReadsWhatVllmWrites) {
-  const auto got = scan_metrics(R"(# HELP vllm:num_requests_waiting Number of requests waiting.
-# TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{engine="0",model_name="a } \" b"} 3.0
-vllm:num_requests_waiting{engine="1",model_name="x"} 4
-vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 99
-vllm:num_requests_running{engine="0"} 1e+01
-vllm:kv_cache_usage_perc{engine="0"} 0.25 1700000000000
-vllm:kv_cache_usage_perc{engine="1"} 0.75
-vllm:cache_config_info{block_size="16",num_gpu_blocks="100",gpu_block_size="7"} 1.0
-vllm:prompt_tokens_total 5)");
-  EXPECT_EQ(got.waiting, 7);
-  EXPECT_EQ(got.running, 10);
-  EXPECT_FLOAT_EQ(*got.kv_usage, 0.5f);
-  EXPECT_EQ(got.block_size, 16);
-  EXPECT_FALSE(scan_metrics("").waiting);
-  for (const char* bad :
-       {"vllm:num_requests_waiting", "vllm:num_requests_waiting{", "vllm:num_requests_waiting NaN",
-        "vllm:num_requests_waiting +Inf", "vllm:num_requests_waiting 5x", "vllm:num_requests_waiting{a=\"b} 5"}) {
-    EXPECT_FALSE(scan_metrics(bad).waiting) << bad;
+TEST(ApiKeys, FileOfNamesAndKeys) {
+  ApiKeys keys;
+  EXPECT_TRUE(keys.empty());
+  const std::string hashed = hex(Sha256().update("other").finish());
+  ASSERT_TRUE(keys.load(
+      cat("# tenants\n\nalice secret-1 objective=high tokens_per_minute=600 burst=100  # hers\n  bob\tsha256:", hashed, "\r\n")));
+  EXPECT_FALSE(keys.empty());
+  const auto alice = keys.find("Bearer secret-1");
+  ASSERT_TRUE(alice);
+  EXPECT_EQ(alice->name, "alice");
+  EXPECT_EQ(alice->objective, "high");
+  ASSERT_TRUE(keys.find("Bearer other"));
+  EXPECT_EQ(keys.find("Bearer other")->name, "bob");
+  for (const char* bad : {"", "secret-1", "Bearer ", "Bearer secret-", "Bearer secret-11", "bearer secret-1", "Basic secret-1"})
+    EXPECT_FALSE(keys.find(bad)) << bad;
+  EXPECT_FALSE(keys.find(cat("Bearer ", hashed))) << "the hash is no key";
+}
+
+TEST(ApiKeys, BadFilesKeepTheOldKeysAndShowNone) {
+  ApiKeys keys;
+  ASSERT_TRUE(keys.load("alice secret-1"));
+  for (const char* bad : {"bob", "bob secret-2 burst=0", "bob secret-2 colour=red", "bob sha256:12",
+                          "bob secret-2\ncarl secret-2", "bob secret-2 tokens_per_minute=x"}) {
+    const auto loaded = keys.load(bad);
+    ASSERT_FALSE(loaded) << bad;
+    EXPECT_THAT(loaded.error().message, testing::AllOf(HasSubstr("line "), testing::Not(HasSubstr("secret")))) << bad;
+    EXPECT_TRUE(keys.find("Bearer secret-1")) << bad;
   }
-  EXPECT_EQ(scan_metrics("vllm:num_requests_waiting -5\r\nvllm:kv_cache_usage_perc 7").waiting, 0);
-  EXPECT_EQ(scan_metrics("vllm:num_requests_waiting 1e300").waiting, 1'000'000'000);
+  ASSERT_TRUE(keys.load("bob secret-2"));
+  EXPECT_FALSE(keys.find("Bearer secret-1"));
+  keys.add("flag", "from-a-flag");
+  ASSERT_TRUE(keys.load(""));
+  EXPECT_TRUE(keys.find("Bearer from-a-flag")) << "a file does not take away the flag's key";
 }
 
-TEST(ModelCards, AreTakenAsTheyAre) {
-  const auto cards = read_model_cards(R"({"data":[{"id":"a", "x": 18446744073709551615},{"no":"id"},{"id":5},7,{"id":"b"}]})");
-  ASSERT_EQ(cards.size(), 2u);
-  EXPECT_EQ(cards[0].json, R"({"id":"a", "x": 18446744073709551615})");
-  EXPECT_TRUE(read_model_cards("<html>").empty());
-  EXPECT_TRUE(read_model_cards(R"({"data":{}})").empty());
+TEST(ApiKeys, BucketLetsInThenMakesPayOff) {
+  ApiKeys keys;
+  ASSERT_TRUE(keys.load("a k tokens_per_minute=600 burst=100"));  // ten a second
+  const auto key = keys.find("Bearer k");
+  int64_t now = 1'000'000;
+  EXPECT_EQ(key->wait_ms(now), 0);
+  key->charge(150, now);  // more than there was: owed
+  EXPECT_EQ(key->wait_ms(now), 5'001);
+  EXPECT_EQ(key->wait_ms(now + 5'000), 1);
+  EXPECT_EQ(key->wait_ms(now + 5'001), 0);
+  EXPECT_DOUBLE_EQ(key->level(now + 3'600'000), 100) << "no more than the burst";
+  ASSERT_TRUE(keys.load("a k tokens_per_minute=600 burst=100\nb other"));
+  EXPECT_EQ(keys.find("Bearer k"), key) << "an unchanged key keeps its bucket";
+  ASSERT_TRUE(keys.load("a k"));
+  EXPECT_EQ(keys.find("Bearer k")->wait_ms(now), 0);
 }
 
-TEST(Pool, KeepsStateAcrossChangesAndReusesSlots) {
-  Pool pool;
-  const discovery::Member a{"a", 1, "decode", {}, "", {}}, b{"b", 1, "prefill", {}, "", {}}, c{"c", 1, "", {"named"}, "", {}};
-  ASSERT_EQ(pool.apply({a, b}).size(), 2u);
-  const auto state = pool.view()->states[0];
-  const auto gone = pool.view()->states[1];
-  pool.record(std::vector<uint64_t>{1, 2}, gone->slot);
-  InFlight on_gone(gone, 10);
-  const auto fresh = pool.apply({c, a});
-  ASSERT_EQ(fresh.size(), 1u);
-  EXPECT_TRUE(gone->removed);
-  EXPECT_EQ(pool.view()->states[1], state) << "a stays the same, wherever it is listed";
-  EXPECT_EQ(fresh[0]->slot, gone->slot);
-  EXPECT_EQ(pool.match(std::vector<uint64_t>{1, 2})[gone->slot], 0) << "the new endpoint does not inherit the old one's prefixes";
-  on_gone = InFlight();
-  EXPECT_EQ(gone->inflight_requests, 0);
-  EXPECT_EQ(gone->inflight_tokens, 0);
-  EXPECT_TRUE(pool.view()->knows_model("named"));
-  pool.set_models(*state, {{"x", "{}"}});
-  EXPECT_TRUE(pool.view()->knows_model("x"));
-  EXPECT_EQ(pool.view()->endpoints[1].models, std::vector<std::string>{"x"});
-  EXPECT_EQ(pool.view()->endpoints[0].models, std::vector<std::string>{"named"});
-}
-
-TEST(InFlight, ReleasesOnceInAnyOrder) {
-  auto state = std::make_shared<EndpointState>();
-  {
-    InFlight a(state, 100);
-    InFlight b = std::move(a);
-    EXPECT_EQ(state->inflight_requests, 1);
-    b.release_tokens();
-    EXPECT_EQ(state->inflight_tokens, 0);
-    b.release();
-    b.release();
+TEST(Pools, FileNamesPools) {
+  const auto pools = parse_pools(
+      "pools:\n- name: small\n  endpoints: small.yaml\n  models: [a, b]\n  max-concurrent-requests: 7\n- {name: big, endpoints: "
+      "/x/big.yaml, config: big-config.yaml}\n",
+      "/etc/baton");
+  ASSERT_TRUE(pools) << pools.error().message;
+  ASSERT_EQ(pools->size(), 2u);
+  EXPECT_EQ((*pools)[0].endpoints_file, "/etc/baton/small.yaml");
+  EXPECT_EQ((*pools)[0].models, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ((*pools)[0].concurrent_requests_max, 7);
+  EXPECT_EQ((*pools)[1].endpoints_file, "/x/big.yaml");
+  EXPECT_EQ((*pools)[1].config_file, "/etc/baton/big-config.yaml");
+  const std::pair<const char*, const char*> kBad[] = {
+      {"", "list of pools"},
+      {"pools: []", "list of pools"},
+      {"pools: [5]", "map"},
+      {"- {name: a, endpoints: x}\n- {name: a, endpoints: y}", "line 2: pool a is there twice"},
+      {"- {name: a}", "needs endpoints"},
+      {"- {endpoints: a}", "needs a name"},
+      {"- {name: a, endpoints: x, colour: red}", "colour"},
+      {"- {name: a, endpoints: x, max-concurrent-requests: many}", "number"},
+      {"- {name: [a], endpoints: x}", "must be a text"},
+      {"- {name: a", "line"},
+  };
+  for (const auto& [text, why] : kBad) {
+    const auto bad = parse_pools(text, "");
+    ASSERT_FALSE(bad) << text;
+    EXPECT_THAT(bad.error().message, HasSubstr(why)) << text;
   }
-  EXPECT_EQ(state->inflight_requests, 0);
-  EXPECT_EQ(state->inflight_tokens, 0);
+}
+
+TEST(PeekModel, FindsTheTopLevelModelOnly) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {R"({"model":"m"})", "m"},
+      {R"( { "a" : { "model" : "no" }, "b":[{"model":"no"},"]"], "c":"\"model\":\"no\"", "d":-1.5e3,"e":null , "model" : "yes" } )",
+       "yes"},
+      {R"({"x":"model","model":"m","model":"n"})", "m"},
+      {R"({"model":5})", ""},
+      {R"({"model":"a\u0062"})", ""},
+      {R"({"messages":[{"model":"no"}]})", ""},
+      {R"({"model")", ""},
+      {R"({"model":)", ""},
+      {R"({"model":"m)", ""},
+      {R"(["model","m"])", ""},
+      {"", ""},
+      {"{", ""},
+      {R"({"a":"\)", ""},
+      {R"({"a":{"b":[1,2,{"c":"}"}]},"model":"deep"})", "deep"},
+  };
+  for (const auto& [body, want] : kCases) EXPECT_EQ(peek_model(body), want) << body;
+}
+
+TEST(AccessLog, SurvivesRotation) {
+  const std::string path = cat(testing::TempDir(), "access-", ::getpid(), "-", Prng(1).next(), ".log");
+  auto lines = [](const std::string& file) {
+    std::ifstream in(file);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  AccessLog log;
+  EXPECT_FALSE(log.on());
+  EXPECT_FALSE(AccessLog().open("/nonexistent/access.log"));
+  ASSERT_TRUE(log.open(path));
+  log.line("{\"a\":1}");
+  log.flush();
+  ASSERT_EQ(::rename(path.c_str(), (path + ".1").c_str()), 0);
+  log.line("{\"a\":2}");
+  log.flush();
+  EXPECT_EQ(lines(path + ".1"), "{\"a\":1}\n");
+  EXPECT_EQ(lines(path), "{\"a\":2}\n");
+  for (int i = 0; i < 9; ++i) log.line(std::string(1 << 20, 'x'));
+  EXPECT_GT(log.dropped(), 0u) << "memory is bounded";
+  ::unlink(path.c_str()), ::unlink((path + ".1").c_str());
 }
 
 }  // namespace
