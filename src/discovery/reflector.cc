@@ -31,9 +31,10 @@ std::string rbac_command(const Resource& resource, std::string_view verbs, const
   constexpr std::string_view kAccount = "system:serviceaccount:";
   const bool service = account.starts_with(kAccount);
   const std::string role = "baton-router-" + resource.plural;
+  // Another kind of user is not known by name here: the API server's own message has it.
+  const std::string who = service ? " --serviceaccount=" + account.substr(kAccount.size()) : " --user=USER";
   return cat("kubectl -n ", resource.ns, " create role ", role, " --verb=", verbs, " --resource=", full_name(resource),
-             " && kubectl -n ", resource.ns, " create rolebinding ", role, " --role=", role,
-             service ? " --serviceaccount=" : " --user=", service ? account.substr(kAccount.size()) : account);
+             " && kubectl -n ", resource.ns, " create rolebinding ", role, " --role=", role, who);
 }
 
 net::Millis Backoff::next() {
