@@ -252,13 +252,11 @@ TEST_P(FaultTest, EndsInTheRightState) {
   start();
   ASSERT_TRUE(becomes("10.0.0.1:8000 10.0.0.2:8000"));
   for (int round = 0; round < 3; ++round) {
-    const int watches = api.count("watch pods");
     api.fault(what, GetParam().fault, 3);
     if (what.starts_with("list")) api.forget_history();
     api.cut_watches();
     api.put(kPods, pod_json("c", cat("10.0.1.", round)));
     ASSERT_TRUE(becomes(cat("10.0.0.1:8000 10.0.0.2:8000 10.0.1.", round, ":8000")));
-    ASSERT_TRUE(api.wait_count("watch pods", watches + 1));
   }
   EXPECT_FALSE(ever_empty());
 }
