@@ -54,11 +54,11 @@ TEST(Top, ShowsPoolsRolesQueuesAndWhy) {
                            "2,210",
                            "remote-prefill          ##########..........   50%",
                            "prompt tokens cached    ###############.....   75%",
-                           "10.0.0.1:8000 > 10.0.0.2:8000",
+                           "ns/prefill-0 > 10.0.0.2:8000",
                            "10.0.0.2:8000 (again)"}) {
     EXPECT_THAT(text, HasSubstr(want)) << text;
   }
-  EXPECT_LT(text.find("ns/prefill-0"), text.find("10.0.0.2:8000")) << "prefill first, as requests meet them";
+  EXPECT_LT(text.find("ns/prefill-0"), text.find("decode   10.0.0.2:8000")) << "prefill first, as requests meet them";
   EXPECT_THAT(text, testing::Not(HasSubstr("\033"))) << "no colours unless asked for";
   EXPECT_THAT(joined(draw_top(*now, nullptr, "http://x", {.color = true})), HasSubstr("\033["));
 }

@@ -262,10 +262,19 @@ class Drawing {
     if (!pool.synced) line.put("   not synced", kRed);
     add(line);
     size_t widest = 8;
-    for (const TopEndpoint& e : pool.endpoints) widest = std::max(widest, shown(e).size());
+    bool named = false;
+    for (const TopEndpoint& e : pool.endpoints) {
+      widest = std::max(widest, shown(e).size());
+      named |= !e.name.empty();
+    }
     widest = std::min<size_t>(widest, 40);
     Line head(look_);
-    head.put("  ").left("role", 9, kDim).left("worker", widest + 2, kDim).left("state", 7, kDim).right("running", 8, kDim);
+    head.put("  ")
+        .left("role", 9, kDim)
+        .left("worker", widest + 2, kDim)
+        .left(named ? "address" : "", named ? 22 : 0, kDim)
+        .left("state", 7, kDim)
+        .right("running", 8, kDim);
     head.right("waiting", 9, kDim)
         .put("  ")
         .left("kv cache", 16, kDim)
@@ -274,7 +283,7 @@ class Drawing {
     head.right("sent/s", 9, kDim);
     add(head);
     if (pool.endpoints.empty()) add(Line(look_).put("  no workers: requests get 503", kRed));
-    for (const TopEndpoint& e : pool.endpoints) endpoint(e, widest, before_pool(pool.name));
+    for (const TopEndpoint& e : pool.endpoints) endpoint(e, widest, named, before_pool(pool.name));
     decisions(pool);
   }
 
@@ -293,7 +302,7 @@ class Drawing {
     return at == before_->pools.end() ? nullptr : &*at;
   }
 
-  void endpoint(const TopEndpoint& e, size_t widest, const TopPool* before) {
+  void endpoint(const TopEndpoint& e, size_t widest, bool named, const TopPool* before) {
     std::string sent = "-";
     if (before != nullptr) {
       const auto old = std::ranges::find(before->endpoints, e.address, &TopEndpoint::address);
@@ -301,6 +310,7 @@ class Drawing {
     }
     Line line(look_);
     line.put("  ").left(e.role, 9, role_style(e.role)).left(shown(e), widest + 2);
+    if (named) line.left(e.address, 22, kDim);
     line.left(e.healthy ? "up" : "down", 7, e.healthy ? kGreen : kRed);
     const bool known = e.healthy && e.age_ms >= 0;
     line.right(known ? grouped(e.running) : "-", 8)
@@ -349,16 +359,22 @@ class Drawing {
         .put("  ");
     head.left("why", 24, kDim).left("prefill > decode", 42, kDim).right("us", 6, kDim);
     add(head);
-    for (size_t i = 0; i < std::min<size_t>(pool.decisions.size(), kTopDecisionsMax); ++i) decision(pool.decisions[i]);
+    for (size_t i = 0; i < std::min<size_t>(pool.decisions.size(), kTopDecisionsMax); ++i) decision(pool, pool.decisions[i]);
   }
 
-  void decision(const TopDecision& d) {
+  static std::string name_of(const TopPool& pool, const std::string& address) {
+    const auto at = std::ranges::find(pool.endpoints, address, &TopEndpoint::address);
+    return at == pool.endpoints.end() ? address : shown(*at);
+  }
+
+  void decision(const TopPool& pool, const TopDecision& d) {
     const double age = static_cast<double>(d.age_ms) / 1000;
     Line line(look_);
     line.put("  ").right(age < 100 ? fmt::format("{:.1f} s", age) : fmt::format("{:.0f} s", age), 7).put("  ").left(d.model, 22);
     const int64_t cached = std::max(d.cached_tokens, d.prefill_cached_tokens);
     line.right(grouped(d.prompt_tokens), 8).right(grouped(cached), 8, cached > 0 ? kGreen : kPlain).put("  ").left(d.why, 24);
-    const std::string way = d.prefill.empty() ? d.destination : cat(d.prefill, look_.ascii ? " > " : " → ", d.destination);
+    const std::string decode = name_of(pool, d.destination);
+    const std::string way = d.prefill.empty() ? decode : cat(name_of(pool, d.prefill), look_.ascii ? " > " : " → ", decode);
     line.left(cat(way, d.again ? " (again)" : ""), 42).right(fmt::format("{:.0f}", d.decide_us), 6);
     add(line);
   }

