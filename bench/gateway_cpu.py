@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """CPU time of the embedded gateway alone, per request and per streamed chunk, before a worker that costs nothing (canned bytes from this
 process). User and system time are the kernel's accounting of the gateway's threads.   bench/gateway_cpu.py [--requests 2000] [--flag=...]
-Loads: small answers in one piece; 101 chunks that come together (a fast worker, a slow network); 101 chunks one by one (each waits until
+Loads: small answers in one piece, on kept and on new connections; 101 chunks that come together (a fast worker, a slow network); 101 chunks one by one (each waits until
 the client has the last one, so nothing is ever joined: the dearest case)."""
 import argparse, asyncio, json, os, pathlib, socket, subprocess, tempfile, time, urllib.request
 
@@ -51,7 +51,7 @@ class Worker:
         w.close()
 
 
-async def load(port, worker, n, connections, prompt, stream):
+async def load(port, worker, n, connections, prompt, stream, keep=True):
     body = json.dumps({"model": "m", "prompt": prompt, "max_tokens": CHUNKS, **({"stream": True} if stream else {})}, separators=(",", ":")).encode()
     request = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     left = [n]
@@ -60,6 +60,9 @@ async def load(port, worker, n, connections, prompt, stream):
         r, w = await asyncio.open_connection("127.0.0.1", port)
         while left[0] > 0:
             left[0] -= 1
+            if not keep:
+                w.close()
+                r, w = await asyncio.open_connection("127.0.0.1", port)
             w.write(request)
             head = await r.readuntil(b"\r\n\r\n")
             assert b" 200 " in head[:20], head
@@ -109,11 +112,13 @@ async def run(a):
         prompt = "A short prompt of about forty tokens. " * 4
         print(f"{'load':>16} {'requests':>9} {'ms a request':>13} {'user ms':>8} {'system ms':>10}")
         per = {}
-        for name, text, stream, n, connections in (("one piece", prompt, False, a.requests, 8), ("101 together", "together " + prompt, True, a.requests // 2, 8),
+        for name, text, stream, n, connections in (("one piece", prompt, False, a.requests, 8), ("new connections", prompt, False, a.requests, 8),
+                                                   ("101 together", "together " + prompt, True, a.requests // 2, 8),
                                                    ("101 one by one", prompt, True, max(1, a.requests // 10), 1)):
-            await load(port, worker, max(1, n // 10), connections, text, stream)
+            keep = name != "new connections"
+            await load(port, worker, max(1, n // 10), connections, text, stream, keep)
             before = cpu(gateway.pid)
-            await load(port, worker, n, connections, text, stream)
+            await load(port, worker, n, connections, text, stream, keep)
             after = cpu(gateway.pid)
             exact, user, system = ((after[i] - before[i]) * 1e3 / n for i in range(3))
             part = user / max(1e-9, user + system)
