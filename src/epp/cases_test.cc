@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "epp/stream.h"
@@ -216,7 +217,7 @@ std::string show(const std::string& bytes) {
   if (message.has_dynamic_metadata()) {
     std::string json;
     BATON_CHECK(google::protobuf::util::MessageToJsonString(message.dynamic_metadata(), &json).ok());
-    out += "metadata " + json + "\n";
+    out += "metadata " + nlohmann::json::parse(json).dump() + "\n";  // protobuf's maps have no order
   }
   out.pop_back();
   return out;
