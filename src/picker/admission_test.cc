@@ -193,10 +193,11 @@ TEST_F(FlowControl, EvictsRunningSheddableRequests) {
   pool.cluster.objectives = {{.name = "batch", .priority = -1}};
   pool.members({{"a", ""}});
   pool.scraped("a:80", 0);
-  Waiting batch = ask({{"x-llm-d-inference-objective", "batch"}});
-  ASSERT_TRUE(batch.done());
   std::optional<Refusal> evicted;
+  Waiting batch;
+  batch.flight = pool.begin(kSmall, {{"x-llm-d-inference-objective", "batch"}});
   batch.flight->on_evict([&](Refusal refusal) { evicted = std::move(refusal); });
+  ASSERT_TRUE(pool.decide(*batch.flight));
   full("a:80");
   Waiting urgent = ask();
   pool.posts.run();

@@ -7,11 +7,21 @@
 
 namespace baton::picker {
 
+namespace {
+// Replicas that exchange prefixes must hash alike; nobody who lacks their token can prepare prompts that collide.
+uint64_t shared_seed(const PickerOptions& options) {
+  if (!options.replicas) return secure_random_u64();
+  uint64_t seed = 0;
+  for (const char c : options.replicas->token) seed = mix64(seed * 31 + static_cast<unsigned char>(c) + 1);
+  return mix64(seed + 1);
+}
+}  // namespace
+
 Core::Core(PickerOptions given, std::shared_ptr<const route::Plan> plan, Metrics& m, const Clock& c)
     : options(std::move(given)),
       clock(c),
       metrics(m, options.pool_name),
-      hash_seed(secure_random_u64()),
+      hash_seed(shared_seed(options)),
       seed_(options.seed != 0 ? options.seed : secure_random_u64()),
       admission(c, metrics, {.view = [this] { return pool.view(); }, .arm = [this](int64_t at_us) { arm(at_us); }}),
       prober(pool, c,
@@ -23,6 +33,7 @@ Core::Core(PickerOptions given, std::shared_ptr<const route::Plan> plan, Metrics
                             {{"reason", std::string(scrape_fault_name(static_cast<ScrapeFault>(i)))}});
   }
   set_plan(std::move(plan));
+  if (options.replicas) replica = std::make_unique<Replica>(*options.replicas, replica_hooks(), clock);
 }
 
 Core::~Core() { stop(); }
@@ -31,6 +42,7 @@ Result<> Core::start() {
   std::lock_guard writer(writer_mutex_);
   const auto now = live();
   BATON_OK(make_scanners(now->plan->source));  // a bad metric name stops the start; on reload it is logged
+  if (replica) BATON_OK(replica->start());
   started_ = true;
   if (now->kv) start_feed(*now->kv);
   for (const auto& state : pool.view()->states) prober.follow(state);
@@ -40,6 +52,7 @@ Result<> Core::start() {
 void Core::stop() {
   stopped = true;
   admission.stop();
+  if (replica) replica->stop();
   if (const auto now = live(); now && now->kv) now->kv->source.stop();
   prober.stop();
 }
@@ -172,6 +185,35 @@ void Core::report_down(std::string_view address) {
     if (state->address == address && state->healthy.exchange(false))
       log_warn("endpoint refuses connections", "endpoint={}", address);
   }
+}
+
+ReplicaHooks Core::replica_hooks() {
+  return {.local =
+              [this] {
+                std::vector<ReplicaCount> out;
+                for (const auto& state : pool.view()->states)
+                  out.push_back({state->address, state->inflight_requests.load(), state->inflight_tokens.load()});
+                return out;
+              },
+          .remote =
+              [this](std::span<const ReplicaCount> others) {
+                const auto view = pool.view();
+                std::vector<const ReplicaCount*> by_index(view->states.size(), nullptr);
+                for (const ReplicaCount& count : others) {
+                  if (const int i = view->find(count.address); i >= 0) by_index[static_cast<size_t>(i)] = &count;
+                }
+                for (size_t i = 0; i < by_index.size(); ++i) {
+                  view->states[i]->peer_requests = by_index[i] != nullptr ? static_cast<int32_t>(by_index[i]->requests) : 0;
+                  view->states[i]->peer_tokens = by_index[i] != nullptr ? by_index[i]->tokens : 0;
+                }
+                admission.poke();
+              },
+          .prefix =
+              [this](std::string_view address, std::span<const uint64_t> hashes) {
+                const auto view = pool.view();
+                if (const int i = view->find(std::string(address)); i >= 0)
+                  prefix.record(hashes, view->states[static_cast<size_t>(i)]->slot);
+              }};
 }
 
 void Core::fresh_numbers(const EndpointState& state) {

@@ -85,6 +85,7 @@ class Core {
   ColdOrder cold;
   DecisionLog decisions;
   Predictor predictor;
+  std::unique_ptr<Replica> replica;  // nullptr: alone
   std::atomic<bool> stopped{false};
   uint64_t hash_seed;
 
@@ -92,6 +93,8 @@ class Core {
   std::shared_ptr<const ProbePlan> probe_plan(const route::Plan& plan) const;
   void endpoint_gone(const EndpointState& state);
   void start_feed(KvFeed& feed);
+  ReplicaHooks replica_hooks();
+  void propose_flip(const View& view);
   void fresh_numbers(const EndpointState& state);
   void set_capacity(const EndpointState& state, const route::PrefixParams& params);
   void arm(int64_t at_us);
@@ -118,6 +121,7 @@ class Core {
   };
   std::mutex gauges_mutex_;
   std::unordered_map<std::string, std::vector<OwnedSeries>> owned_series_;  // by endpoint address: they vanish with it
+  std::string last_flip_;                                                   // under gauges_mutex_
   bool started_ = false;
 
  public:

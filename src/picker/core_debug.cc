@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "picker/core.h"
 #include "picker/limits.h"
+#include "route/estimate.h"
 
 namespace baton::picker {
 namespace {
@@ -146,12 +148,37 @@ void Core::endpoint_gauges(const View& view) {
   }
 }
 
+// For a person or an autoscaler; nothing here changes a role.
+void Core::propose_flip(const View& view) {
+  std::vector<route::Load> loads;
+  std::vector<cost::WorkerCost> costs;
+  for (const auto& state : view.states) {
+    loads.push_back(state->load(clock.now_ns()));
+    costs.push_back(state->cost());
+  }
+  const auto flip = route::propose_role_flip({view.endpoints, loads, costs}, *live()->plan);
+  Metrics& m = metrics.metrics();
+  const Labels pool_labels = {{"inference_pool", options.pool_name}};
+  m.gauge("llm_d_epp_prefill_pressure", "mean seconds of queued prompt work", pool_labels).set(flip.prefill_pressure);
+  m.gauge("llm_d_epp_decode_pressure", "mean share of KV and streams in use", pool_labels).set(flip.decode_pressure);
+  const std::string address = flip.endpoint < 0 ? std::string() : view.endpoints[static_cast<size_t>(flip.endpoint)].address;
+  const std::string now = flip.endpoint < 0 ? std::string() : cat(address, " to ", route::role_name(flip.to));
+  m.gauge("llm_d_epp_role_flip_proposed", "1 if another role for one worker would even out the stages", pool_labels)
+      .set(flip.endpoint < 0 ? 0 : 1);
+  if (now != last_flip_ && flip.endpoint >= 0) {
+    log_info("another role would even out the stages", "endpoint={} to={} prefill_pressure={:.2f} decode_pressure={:.2f}",
+             address, route::role_name(flip.to), flip.prefill_pressure, flip.decode_pressure);
+  }
+  last_flip_ = now;
+}
+
 void Core::refresh_metrics() {
   {
     std::lock_guard lock(gauges_mutex_);
     const auto view = pool.view();
     pool_gauges(*view);
     endpoint_gauges(*view);
+    if (options.propose_role_flips) propose_flip(*view);
   }
   admission.refresh_gauges();
 }

@@ -127,7 +127,7 @@ void FlightImpl::decide(Subset subset, Done done) {
     return done(std::unexpected(
         refuse({.status = 503, .message = "shutting down", .drop_reason = "rejected-shutting-down", .retry_after_s = 1})));
   }
-  if (plan_.flow_control.enabled) return wait_for_room(std::move(done));
+  if (plan_.flow_control.enabled && post_) return wait_for_room(std::move(done));
   if (priority_ < 0 && core_.admission.saturation() >= 1) {
     return done(std::unexpected(refuse({.status = 429,
                                         .message = "system saturated, sheddable request dropped",
@@ -167,6 +167,7 @@ void FlightImpl::wait_for_room(Done done) {
   waiter_ = std::make_shared<Waiter>();
   waiter_->post = post_;
   waiter_->series = series_;
+  waiter_->evict = std::move(evict_);
   auto shared_done = std::make_shared<Done>(std::move(done));
   const auto go_on = [this, shared_done](Outcome outcome) {
     waited_ns_ = core_.clock.now_ns() - decided_ns_;
@@ -215,8 +216,8 @@ std::expected<const Choice*, Refusal> FlightImpl::repick(bool blame_prefill) {
 }
 
 void FlightImpl::on_evict(std::move_only_function<void(Refusal)> f) {
-  if (!waiter_) return;
-  waiter_->evict = [f = std::move(f)]() mutable {
+  auto& evict = waiter_ ? waiter_->evict : evict_;
+  evict = [f = std::move(f)]() mutable {
     f({.status = 429, .message = "request evicted by flow control", .drop_reason = "evicted", .retry_after_s = 1});
   };
 }

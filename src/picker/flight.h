@@ -92,6 +92,7 @@ class FlightImpl final : public Flight {
 
   Series* series_ = nullptr;
   std::shared_ptr<Waiter> waiter_;
+  std::move_only_function<void()> evict_;  // until there is a waiter
   int64_t decided_ns_ = 0, waited_ns_ = 0;
   Choice choice_;
   int primary_ = -1, prefill_ = -1;  // in view_

@@ -4,6 +4,35 @@
 #include "picker/flight.h"
 
 namespace baton::picker {
+namespace {
+
+// llm-d's names for the error_code label.
+std::string_view error_code(int status) {
+  switch (status) {
+    case 400:
+      return "BadRequest";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "NotFound";
+    case 412:
+      return "PreconditionFailed";
+    case 413:
+      return "RequestEntityTooLarge";
+    case 429:
+      return "ResourceExhausted";
+    case 499:
+      return "ClientCanceled";
+    case 503:
+      return "ServiceUnavailable";
+    default:
+      return status >= 500 ? "Internal" : "Unknown";
+  }
+}
+
+}  // namespace
 
 bool FlightImpl::wants_answer() const { return plan_.needs.answer_usage || rewritten_; }
 
@@ -73,8 +102,7 @@ void FlightImpl::finish(int status) {
   const double seconds = static_cast<double>(now - start_ns_) * 1e-9;
   series_->count_request();
   if (counted_running_) series_->running(-1);
-  if (status >= 400)
-    series_->count_error(status == 499 ? "ClientCanceled" : status == 503 ? "ServiceUnavailable" : std::to_string(status));
+  if (status >= 400) series_->count_error(answered_ && status != 499 ? "ModelServerError" : error_code(status));
   series_->observe(PerRequest::kDuration, seconds);
   series_->observe(PerRequest::kRequestBytes, static_cast<double>(request_bytes_));
   if (answered_) series_->observe(PerRequest::kResponseBytes, static_cast<double>(response_bytes_));

@@ -80,8 +80,8 @@ route::Inquiry FlightImpl::inquire(Scratch& scratch) const {
   q.remote_prefill_allowed = remote_allowed_;
   q.multimodal = facts.multimodal;
   q.priority = static_cast<int>(priority_);
-  q.ttft_slo_ms = ttft_slo_ms_;
-  q.tpot_slo_ms = tpot_slo_ms_;
+  q.ttft_slo_ms = ttft_slo_ms_ * plan_.slo_buffer;
+  q.tpot_slo_ms = tpot_slo_ms_ * plan_.slo_buffer;
   q.session_slot = session_slot();
   q.stale_after_ms = core_.options.staleness_ms;
   if (plan_.needs.cold_order) {
@@ -240,8 +240,12 @@ void FlightImpl::remember(const route::Verdict& verdict) {
     if (prefill_ >= 0) live_->kv->index.speculate(kv_prompt_, view_->states[static_cast<size_t>(prefill_)]->slot, now);
   }
   if (!chain_.empty()) {
-    core_.prefix.record(chain_, decode->slot);
-    if (prefill_ >= 0) core_.prefix.record(chain_, view_->states[static_cast<size_t>(prefill_)]->slot);
+    const auto record = [&](const EndpointState& state, int64_t cached_tokens) {
+      core_.prefix.record(chain_, state.slot);
+      if (core_.replica) core_.replica->recorded(state.address, chain_, static_cast<size_t>(cached_tokens / block_tokens_));
+    };
+    record(*decode, verdict.primary.cached_tokens);
+    if (prefill_ >= 0) record(*view_->states[static_cast<size_t>(prefill_)], verdict.prefill.cached_tokens);
     const double total = static_cast<double>(chain_.size()) * block_tokens_;
     core_.metrics.observe(PerPicker::kHitRatio, std::min(1.0, static_cast<double>(verdict.primary.cached_tokens) / total));
     core_.metrics.observe(PerPicker::kHitBytes, static_cast<double>(verdict.primary.cached_tokens * 4));

@@ -24,6 +24,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "discovery/cluster.h"
+#include "picker/replica.h"
 #include "route/plan.h"
 
 namespace baton::picker {
@@ -107,8 +108,10 @@ struct PickerOptions {
   int64_t scrape_interval_ms = 50, staleness_ms = 2'000;
   size_t body_bytes_max = 128u << 20;
   bool subset_filter = true, emit_scores = false, allow_experimental = false;
-  bool replies_need_health = true;  // ask /health too (gateway); EPP trusts Kubernetes' readiness
-  uint64_t seed = 0;                // 0 = random
+  bool replies_need_health = true;           // ask /health too (gateway); EPP trusts Kubernetes' readiness
+  uint64_t seed = 0;                         // 0 = random
+  std::optional<ReplicaOptions> replicas{};  // active-active: in-flight counts and prefixes are exchanged with these
+  bool propose_role_flips = false;           // a gauge and a log line, at every refresh_metrics()
 };
 
 class Picker {

@@ -179,6 +179,48 @@ TEST(Picker, RepickLeavesOutWhatFailed) {
   EXPECT_EQ(pool.inflight(), 0);
 }
 
+TEST(Picker, RepickDoesNotGoToWhoLeft) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}, {"b", ""}, {"c", ""}});
+  auto flight = pool.begin(kSmall);
+  const auto first = pool.decide(*flight);
+  ASSERT_TRUE(first);
+  const std::string kept = (*first)->destination == "a:80" ? "b" : "a";
+  pool.members({{kept, ""}});
+  const auto again = flight->repick(false);
+  ASSERT_TRUE(again);
+  EXPECT_EQ((*again)->destination, kept + ":80");
+}
+
+TEST(Picker, SessionsStayWhereTheyAre) {
+  auto plan = make_plan(kPrefixOnly);
+  plan->needs.session = true;
+  plan->session.encoded_endpoint = true;
+  TestPool pool(plan);
+  pool.members({{"a", ""}, {"b", ""}});
+  auto flight = pool.begin(kSmall);
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice);
+  flight->answer_head(200, "application/json");
+  ASSERT_EQ(flight->answer_headers().size(), 1u);
+  EXPECT_EQ(flight->answer_headers()[0].first, "x-session-token");
+  EXPECT_EQ(base64_decode(flight->answer_headers()[0].second), (*choice)->destination);
+}
+
+TEST(Picker, ConditionalDecodeWantsACachedPrefix) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}});
+  const std::string body = R"({"model":"m","prompt":")" + std::string(4'096, 'x') + R"("})";
+  auto cold = pool.begin(body, {{"prefer", "if-available"}});
+  const auto refused = pool.decide(*cold);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().status, 412);
+  EXPECT_EQ(refused.error().message, "no decode worker has the requested KV cache");
+  (void)pool.destination(body);
+  auto warm = pool.begin(body, {{"prefer", "if-available"}});
+  EXPECT_TRUE(pool.decide(*warm));
+}
+
 TEST(Picker, RefusesOnceStopped) {
   TestPool pool(kPrefixOnly);
   pool.members({{"a", ""}});

@@ -38,7 +38,7 @@ route::Load EndpointState::load(int64_t now_ns) const {
   const int64_t scraped = scraped_ns.load(kRelaxed);
   const int32_t requests = inflight_requests.load(kRelaxed);
   route::Load load;
-  load.healthy = healthy.load(kRelaxed);
+  load.healthy = healthy.load(kRelaxed) && !removed.load(kRelaxed);
   load.age_ms = scraped < 0 ? -1 : std::max<int64_t>(0, (now_ns - scraped) / 1'000'000);
   load.waiting = waiting.load(kRelaxed);
   load.running = running.load(kRelaxed);

@@ -133,6 +133,32 @@ TEST_F(Probed, BadCustomNamesStopTheStart) {
   EXPECT_FALSE(core->start());
 }
 
+TEST_F(Probed, ReplicasCountEachOthersRequests) {
+  FakeEngine engine;
+  start({&engine}, {.replicas = ReplicaOptions{.name = "a", .bind = "tcp://127.0.0.1:*", .token = "t"}});
+  eventually([&] { return state(0).healthy.load(); }, "it does not come up");
+  const std::string endpoint = core->replica->endpoint();
+  Metrics other_metrics;
+  Core other(
+      {.replicas =
+           ReplicaOptions{
+               .name = "b", .bind = "tcp://127.0.0.1:*", .peers = {endpoint.substr(endpoint.rfind('/') + 1)}, .token = "t"}},
+      make_plan(kPrefixOnly), other_metrics, clock);
+  ASSERT_TRUE(other.start());
+  EXPECT_EQ(other.hash_seed, core->hash_seed) << "prefixes mean the same on both";
+  auto cluster = std::make_shared<discovery::ClusterState>();
+  cluster->members.push_back(engine.member("decode"));
+  other.set_cluster(cluster);
+  const auto seen = other.pool.view()->states[0];
+  {
+    InFlight ours(core->pool.view()->states[0], 1'000);
+    eventually([&] { return seen->peer_requests == 1 && seen->peer_tokens == 1'000; }, "the other replica does not hear of it");
+    EXPECT_EQ(seen->load(0).inflight_requests, 1);
+    EXPECT_EQ(seen->inflight_requests, 0);
+  }
+  eventually([&] { return seen->peer_requests == 0; }, "the other replica does not hear of its end");
+}
+
 // Requests, scrapes, members and plans change at the same time on several threads; nothing is lost, nothing is counted twice.
 TEST_F(Probed, ReloadsUnderLoad) {
   FakeEngine a, b;
