@@ -7,6 +7,7 @@
 #include "engine/config.h"
 #include "loadgen/bench.h"
 #include "sidecar/config.h"
+#include "sim/command.h"
 #include "stack/chat.h"
 #include "stack/pull.h"
 #include "stack/supervisor.h"
@@ -32,7 +33,8 @@ std::string page() {
          section<RouterConfig>(router_options) + section<stack::StackConfig>(stack::up_options) +
          section<stack::DownConfig>(stack::down_options) + section<stack::ChatConfig>(stack::chat_options) +
          section<stack::TopConfig>(stack::top_options) +
-         section<loadgen::BenchConfig>(loadgen::bench_options) + section<stack::PullConfig>(stack::pull_options);
+         section<loadgen::BenchConfig>(loadgen::bench_options) + section<sim::SimCommand>(sim::sim_options) +
+         section<stack::PullConfig>(stack::pull_options);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #pragma once
 // decode_kv_events(): the MessagePack payload of one ZeroMQ message to a KvEventBatch. Takes array and map forms, every optional
 // trailing field or none, hashes as integers or bytes; unknown events and fields are skipped. Not nlohmann's reader: that recurses
-// as deep as the text nests, and takes four times as long.
+// as deep as the text nests.
 // Guarantees: untrusted bytes; memory is bounded by the payload's size, nesting by kKvDepthMax.
 // Source: facts sheet "epp" 4.7 precise-prefix-cache-producer.
 #include <string>
