@@ -6,6 +6,7 @@
 
 #include "base/prng.h"
 #include "gateway/gateway_fixture.h"
+#include "net/tls.h"
 
 namespace baton::gateway {
 namespace {
@@ -140,6 +141,33 @@ TEST_F(GatewayTest, BodyOfAHundredMegabytes) {
   EXPECT_THAT(refused.read_to_end(), HasSubstr("413 ")) << "by its length, before it is sent";
   EXPECT_EQ(decode.posts, 0);
   EXPECT_EQ(post().status, 200);
+}
+
+TEST_F(GatewayTest, TlsWithACertificateMadeAtStart) {
+  FakeWorker decode(always(200, "secret"));
+  start({decode.member("decode")});
+  const int plain = gateway->port();
+  config.tls = true;
+  Gateway& secure = start({decode.member("decode")});
+  net::run_task([&]() -> net::Task<> {
+    net::TlsClientOptions options;
+    options.verify = false;
+    auto tls = net::TlsClient::make(options);
+    EXPECT_TRUE(tls);
+    if (!tls) co_return;
+    net::Client client;
+    net::Call request;
+    request.host = "127.0.0.1", request.port = secure.port(), request.method = "POST", request.target = "/v1/completions";
+    request.body = "{}";
+    request.tls = *tls;
+    const auto response = co_await client.fetch(std::move(request));
+    EXPECT_TRUE(response) << response.error().message;
+    if (response) EXPECT_EQ(response->body, "secret");
+  });
+  EXPECT_LT(call(secure.port(), "GET", "/health").status, 0) << "plain text is no TLS";
+  EXPECT_NE(plain, secure.port());
+  config.tls_cert_dir = "/nonexistent";
+  EXPECT_FALSE(Gateway(config).start());
 }
 
 TEST_F(GatewayTest, HeadOverItsLimit) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -45,6 +46,10 @@ net::Response error_response(int status, std::string_view message, std::string_v
   net::Response response = net::Response::json(status, wire::error_json(error));
   if (status == 429 || status == 503) response.headers.set("Retry-After", "1");
   return response;
+}
+
+int64_t wall_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 double ms_between(int64_t from_ns, int64_t to_ns) { return static_cast<double>(to_ns - from_ns) * 1e-6; }
@@ -270,10 +275,7 @@ void Worker::write_logs(const Exchange& x, int status, double ms) {
   }
   if (!shared_.access_log.on()) return;
   JsonWriter w;
-  w.object()
-      .field("time_ms", unix_seconds() * 1000 + (shared_.clock.now_ms() % 1000))
-      .field("id", x.id)
-      .field("peer", x.request.peer);
+  w.object().field("time_ms", wall_ms()).field("id", x.id).field("peer", x.request.peer);
   w.field("key", x.key ? x.key->name : "").field("method", x.request.method).field("path", x.request.path);
   w.field("pool", x.pool ? x.pool->spec.name : "")
       .field("model", x.model)
