@@ -3,7 +3,7 @@ import concurrent.futures, http.client, json, os, random, socket, time, unittest
 
 import harness
 from envoy_proxy import Backend, Envoy, Router, Sidecar, endpoint
-from harness import Stack, get, metrics, request, wait_for
+from harness import Stack, metrics, request, wait_for
 
 # As the P/D guide's chart ships it (values of inferencepool v0.5.1 to v1.2.0).
 PD_CONFIG = """apiVersion: inference.networking.x-k8s.io/v1alpha1
@@ -218,10 +218,11 @@ class RealEngines(unittest.TestCase):
         with Stack(prefill=1, decode=1) as s, Router(harness.BIN, list(s.endpoints.values()), [], PD_CONFIG) as router, Envoy(router.port) as envoy:
             ready(router, 2)
             body = {"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
-            status, headers, data = request(envoy.port, "POST", "/v1/completions", body)
+            status, _, data = request(envoy.port, "POST", "/v1/completions", body)
             self.assertEqual(status, 200, data)
             direct = request(s.port, "POST", "/v1/completions", body)
             self.assertEqual(json.loads(data)["choices"][0]["text"], json.loads(direct[2])["choices"][0]["text"])
-            self.assertIn("prefill=", headers.get("x-baton-worker", "") + "prefill=")
+            handed = harness.total(router.metrics_port, "llm_d_epp_disagg_decision_total", 'decision_type="prefill-decode"')
+            self.assertEqual(handed, 1)
             status, _, data = request(envoy.port, "POST", "/v1/completions", {**body, "stream": True})
             self.assertEqual((status, data.endswith(b"data: [DONE]\n\n")), (200, True))
