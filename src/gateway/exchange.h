@@ -52,7 +52,7 @@ struct Exchange {
   const picker::Choice* choice = nullptr;  // of the present attempt; lives in the flight
   std::optional<Resume> resume;
   std::string resumed_body;
-  bool forwarded = false, generates = false, chat = false;
+  bool forwarded = false, generates = false, chat = false, prefill_blamed = false;
   int attempts = 0, legs = 1;
   int64_t start_ns = 0, tokens_out = -1;
   double decided_ms = 0, first_byte_ms = 0;

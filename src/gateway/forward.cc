@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -123,11 +124,11 @@ net::Call Worker::make_call(const Exchange& x, std::string_view body) {
 }
 
 // True if the prefill worker is to blame. 503 is the decode side's "not ready", 502 may be the prefill side's failure shining
-// through (--on-prefill-failure error).
+// through (--on-prefill-failure error); a second one is taken as the decode side's own.
 bool Worker::give_up_on(Exchange& x, std::string_view reason) {
   counts_.retried(reason);
   log_warn("worker failed before the first byte", "id={} endpoint={} reason={} attempt={}", x.id, x.decode, reason, x.attempts);
-  return reason == "502" && !x.prefill.empty();
+  return reason == "502" && !x.prefill.empty() && !std::exchange(x.prefill_blamed, true);
 }
 
 net::Task<Worker::Tried> Worker::attempt_once(Exchange& x) {

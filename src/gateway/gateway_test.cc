@@ -162,6 +162,20 @@ TEST_F(GatewayTest, FailingPrefillIsLeftOut) {
   EXPECT_EQ(decode.posts, 2);
 }
 
+TEST_F(GatewayTest, DeadDecodeEngineIsLeftWhateverThePrefillWorkers) {
+  FakeWorker dead(always(502, "engine gone")), good(always(200, "good"));
+  FakeWorker p1(always(500, "")), p2(always(500, "")), p3(always(500, ""));
+  good.waiting = 10;  // the scorers prefer the dead one
+  start({dead.member("decode"), good.member("decode"), p1.member("prefill"), p2.member("prefill"), p3.member("prefill")});
+  eventually(
+      [&] {
+        return metric("inference_pool_per_pod_queue_size{model_server_pod=\"" + good.address() + "\",name=\"baton\"}") == "10.0";
+      },
+      "queue not scraped");
+  EXPECT_EQ(post().body, "good");
+  EXPECT_LE(dead.posts, 2);
+}
+
 // The default policy: the sidecar falls back by itself and says so.
 TEST_F(GatewayTest, HeaderTellsWhoReallyPrefilled) {
   const FakeWorker::Script script = [](net::Request&, net::ResponseWriter& writer) -> net::Task<> {
