@@ -36,7 +36,7 @@ class HealthCall final : public net::GrpcHandler {
     std::string_view service;
     ProtoReader reader(message);
     while (reader.next()) {
-      if (reader.field() == 1) service = reader.bytes();
+      if (reader.is_bytes(1)) service = reader.bytes();
     }
     if (!reader.ok()) return call_.finish(Code::kInvalidArgument, "malformed HealthCheckRequest");
     call_.write(lists_ ? list(health_) : response(health_.of(service)));

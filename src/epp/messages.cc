@@ -34,9 +34,9 @@ bool read_part(Inbound& out, std::string_view bytes) {
   const bool body = out.part == Part::kRequestBody || out.part == Part::kResponseBody;
   ProtoReader reader(bytes);
   while (reader.next()) {
-    if (reader.field() == 1 && headers) out.headers = reader.bytes();
-    if (reader.field() == 1 && body) out.body = reader.bytes();
-    if (reader.field() == (headers ? 3u : 2u)) out.end_of_stream = reader.boolean();
+    if (headers && reader.is_bytes(1)) out.headers = reader.bytes();
+    if (body && reader.is_bytes(1)) out.body = reader.bytes();
+    if (reader.is_number(headers ? 3 : 2)) out.end_of_stream = reader.boolean();
   }
   return reader.ok();
 }
@@ -47,9 +47,9 @@ BodyMode body_mode(uint64_t number) {
 Modes read_modes(std::string_view bytes) {
   Modes modes{BodyMode::kNone, BodyMode::kNone, false};
   for (ProtoReader reader(bytes); reader.next();) {
-    if (reader.field() == 1) modes.request = body_mode(reader.number());
-    if (reader.field() == 2) modes.response = body_mode(reader.number());
-    if (reader.field() == 3) modes.body_before_answer = reader.boolean();
+    if (reader.is_number(1)) modes.request = body_mode(reader.number());
+    if (reader.is_number(2)) modes.response = body_mode(reader.number());
+    if (reader.is_number(3)) modes.body_before_answer = reader.boolean();
   }
   return modes;
 }
@@ -58,11 +58,11 @@ Modes read_modes(std::string_view bytes) {
 std::optional<std::string_view> map_value(std::string_view message, uint32_t map_field, std::string_view key) {
   std::optional<std::string_view> found;
   for (ProtoReader entries(message); entries.next();) {
-    if (entries.field() != map_field) continue;
+    if (!entries.is_bytes(map_field)) continue;
     std::string_view name, value;
     for (ProtoReader entry(entries.bytes()); entry.next();) {
-      if (entry.field() == 1) name = entry.bytes();
-      if (entry.field() == 2) value = entry.bytes();
+      if (entry.is_bytes(1)) name = entry.bytes();
+      if (entry.is_bytes(2)) value = entry.bytes();
     }
     if (name == key) found = value;
   }
@@ -72,10 +72,10 @@ std::optional<std::string_view> map_value(std::string_view message, uint32_t map
 // google.protobuf.Value: string_value = 3, list_value = 6 {values = 1}.
 void append_strings(std::string_view value, std::vector<std::string>& out, int depth) {
   for (ProtoReader reader(value); reader.next();) {
-    if (reader.field() == 3) out.emplace_back(reader.bytes());
-    if (reader.field() != 6 || depth == 0) continue;
+    if (reader.is_bytes(3)) out.emplace_back(reader.bytes());
+    if (!reader.is_bytes(6) || depth == 0) continue;
     for (ProtoReader list(reader.bytes()); list.next();) {
-      if (list.field() == 1) append_strings(list.bytes(), out, depth - 1);
+      if (list.is_bytes(1)) append_strings(list.bytes(), out, depth - 1);
     }
   }
 }
@@ -160,15 +160,15 @@ Result<Inbound> read_request(std::string_view bytes) {
   ProtoReader reader(bytes);
   while (reader.next()) {
     const uint32_t field = reader.field();
-    if (field >= 2 && field <= 7) {
+    if (field >= 2 && field <= 7 && reader.is_bytes(field)) {
       out.part = static_cast<Part>(field);
       out.end_of_stream = false, out.body = {}, out.headers = {};
       if (!read_part(out, reader.bytes())) return fail(Code::kInvalidArgument, "malformed ", part_name(out.part));
-    } else if (field == 8) {
+    } else if (reader.is_bytes(8)) {
       out.metadata = reader.bytes();
-    } else if (field == 10) {
+    } else if (reader.is_number(10)) {
       out.observability = reader.boolean();
-    } else if (field == 11) {
+    } else if (reader.is_bytes(11)) {
       out.modes = read_modes(reader.bytes());
     }
   }

@@ -53,13 +53,13 @@ template <class F>
 bool for_each_header(std::string_view map, F f) {
   ProtoReader fields(map);
   while (fields.next()) {
-    if (fields.field() != 1) continue;
+    if (!fields.is_bytes(1)) continue;
     std::string_view key, value, raw;
     ProtoReader header(fields.bytes());
     while (header.next()) {
-      if (header.field() == 1) key = header.bytes();
-      if (header.field() == 2) value = header.bytes();
-      if (header.field() == 3) raw = header.bytes();
+      if (header.is_bytes(1)) key = header.bytes();
+      if (header.is_bytes(2)) value = header.bytes();
+      if (header.is_bytes(3)) raw = header.bytes();
     }
     if (!header.ok()) return false;
     f(key, raw.empty() ? value : raw);

@@ -1,8 +1,8 @@
 #pragma once
 // ProtoReader: walks the fields of one protobuf message in place: no copy, no allocation, views into the bytes given.
-//   for (ProtoReader r(bytes); r.next();) switch (r.field()) { case 2: r.bytes(); ... }
-// Guarantees: never reads past the end; a malformed message ends the walk with ok() == false. A value asked for by another wire
-// type than it has reads as empty or 0, so unknown and surprising fields are skipped, as protobuf's own readers do.
+//   for (ProtoReader r(bytes); r.next();) if (r.is_bytes(2)) use(r.bytes());
+// Guarantees: never reads past the end; a malformed message ends the walk with ok() == false. A field of another wire type than
+// was asked for is an unknown field, as it is to protobuf's own readers.
 // Source: the protobuf encoding as documented (varint, i64, len, i32; groups are refused).
 #include <cstdint>
 #include <cstring>
@@ -20,7 +20,8 @@ class ProtoReader {
     number_ = 0, bytes_ = {};
     if (!varint(tag) || (tag >> 3) == 0 || (tag >> 3) > kFieldMax) return ok_ = false;
     field_ = static_cast<uint32_t>(tag >> 3);
-    switch (tag & 7) {
+    type_ = static_cast<uint8_t>(tag & 7);
+    switch (type_) {
       case 0:
         return varint(number_) || (ok_ = false);
       case 1:
@@ -40,6 +41,8 @@ class ProtoReader {
   }
   bool ok() const { return ok_; }
   uint32_t field() const { return field_; }
+  bool is_bytes(uint32_t field) const { return field_ == field && type_ == 2; }
+  bool is_number(uint32_t field) const { return field_ == field && type_ == 0; }
   std::string_view bytes() const { return bytes_; }  // string, bytes, message
   uint64_t number() const { return number_; }        // integers, bool, enum; the bits of a double
   bool boolean() const { return number_ != 0; }
@@ -65,6 +68,7 @@ class ProtoReader {
 
   const char *at_, *end_;
   uint32_t field_ = 0;
+  uint8_t type_ = 0;
   uint64_t number_ = 0;
   std::string_view bytes_;
   bool ok_ = true;

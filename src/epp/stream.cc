@@ -69,6 +69,11 @@ bool usable_id(std::string_view id) {
   return !id.empty() && id.size() <= kRequestIdBytesMax && std::ranges::all_of(id, [](char c) { return c > ' ' && c < 0x7f; });
 }
 
+// Nothing else may be a header's name; an echo of it would be an answer that the proxy cannot read.
+bool usable_name(std::string_view name) {
+  return !name.empty() && std::ranges::all_of(name, [](char c) { return c > ' ' && c < 0x7f; });
+}
+
 // Parsers go by the path; proxies that rewrite it say the original elsewhere.
 std::string_view without_query(std::string_view path) { return path.substr(0, path.find('?')); }
 
@@ -150,7 +155,7 @@ bool Stream::keep_head(const Inbound& in) {
   fields_.reserve(32);
   size_t count = 0;
   const bool good = for_each_header(head_bytes_, [&](std::string_view key, std::string_view value) {
-    if (++count > static_cast<size_t>(kHeadersMax)) return;
+    if (++count > static_cast<size_t>(kHeadersMax) || !usable_name(key)) return;
     char* name = head_bytes_.data() + (key.data() - head_bytes_.data());
     for (size_t i = 0; i < key.size(); ++i) {
       if (name[i] >= 'A' && name[i] <= 'Z') name[i] = static_cast<char>(name[i] + ('a' - 'A'));
@@ -349,7 +354,7 @@ void Stream::on_response_headers(const Inbound& in) {
   const bool good = for_each_header(in.headers, [&](std::string_view key, std::string_view value) {
     if (key == ":status") std::from_chars(value.data(), value.data() + value.size(), status_);
     if (key == "content-type") content_type = value;
-    if (echo && !key.starts_with(':') && set.size() < static_cast<size_t>(kHeadersMax) &&
+    if (echo && !key.starts_with(':') && usable_name(key) && set.size() < static_cast<size_t>(kHeadersMax) &&
         std::ranges::find(kSystemOwned, key) == kSystemOwned.end()) {
       set.push_back({key, value});
     }
