@@ -25,7 +25,7 @@ endif()
 find_program(BATON_CCACHE ccache)
 if(BATON_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
-    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime CCACHE_DEPEND=1 ${BATON_CCACHE})
+    CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1 ${BATON_CCACHE})
 endif()
 
 # What ./test builds of a preset, and no more: all unit tests, those that belong in the TSan run, all fuzzers.

@@ -186,9 +186,11 @@ Result<> Engine::Impl::start() {
   serving.node = node.get();
   serving.started_ms = clock.now_ms();
   loop->start();
-  server = std::make_unique<net::Server>(
-      net::ServerOptions{.host = config.host, .port = config.port, .threads = config.io_threads, .server_name = {}},
-      make_frontend(serving));
+  net::ServerOptions options;
+  options.host = config.host;
+  options.port = config.port;
+  options.threads = config.io_threads;
+  server = std::make_unique<net::Server>(std::move(options), make_frontend(serving));
   return server->start();
 }
 
