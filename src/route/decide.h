@@ -16,9 +16,9 @@
 #include "base/prng.h"
 #include "base/result.h"
 #include "route/endpoint.h"
-#include "route/pick.h"
 #include "route/plan.h"
 #include "route/prefix_index.h"
+#include "route/verdict.h"
 
 namespace baton::route {
 

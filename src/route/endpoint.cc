@@ -66,4 +66,8 @@ std::string host_port(std::string_view host, int port) {
   return out;
 }
 
+int32_t effective_waiting(const Load& load) {
+  return load.waiting + std::max(0, load.inflight_requests - load.running - load.waiting);
+}
+
 }  // namespace baton::route

@@ -56,6 +56,10 @@ struct Load {
   float ttft_ms = -1, tpot_ms = -1;                             // predictions for this request; -1 = none
 };
 
+// Requests that wait there as far as anyone can know: what the endpoint reported, and what we sent since and it cannot have
+// counted.
+int32_t effective_waiting(const Load& load);
+
 struct Snapshot {
   std::span<const Endpoint> endpoints;
   std::span<const Load> loads;

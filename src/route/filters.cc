@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "route/plugin_field.h"
-#include "route/scorer.h"
 
 namespace baton::route {
 namespace {

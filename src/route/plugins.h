@@ -13,6 +13,8 @@
 
 namespace baton::route {
 
+enum class PickerKind : uint8_t { kMaxScore, kRandom, kWeightedRandom };
+
 enum Kind : uint32_t {
   kHandler = 1 << 0,
   kDecider = 1 << 1,

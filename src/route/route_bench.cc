@@ -7,7 +7,6 @@
 
 #include "route/config.h"
 #include "route/decide.h"
-#include "route/pick.h"
 
 namespace {
 
@@ -19,7 +18,6 @@ struct World {
   std::vector<Load> loads;
   PrefixIndex index;
   std::vector<std::vector<uint64_t>> prompts;
-  RouteConfig config = RouteConfig::defaults();
 
   World(int n, size_t tokens) {
     Prng prng(1);
@@ -42,24 +40,7 @@ struct World {
   }
 };
 
-void BM_Decide(benchmark::State& state) {
-  World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
-  Prng prng(2);
-  size_t i = 0;
-  for (auto _ : state) {
-    const auto& chain = world.prompts[i++ % world.prompts.size()];
-    RouteRequest request;
-    request.chain = chain;
-    request.prompt_tokens = static_cast<int64_t>(chain.size()) * 16;
-    const PrefixMatch match = world.index.match(chain);
-    const auto decision = pick({world.endpoints, world.loads}, request, match, world.config, prng);
-    world.index.record(chain, world.endpoints[decision->decode].slot);
-    world.index.record(chain, world.endpoints[decision->prefill].slot);
-  }
-}
-BENCHMARK(BM_Decide)->Args({2, 128})->Args({100, 1024})->Args({100, 8192})->Args({256, 32768})->Unit(benchmark::kMicrosecond);
-
-// The same through decide() and the plan of no file: four scorers, decode and prefill stage.
+// Match, decide, record, by the plan of no file: four scorers, decode and prefill stage.
 void BM_Plan(benchmark::State& state) {
   World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
   const auto plan = default_plan();

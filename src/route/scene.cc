@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "route/plugins.h"
-#include "route/scorer.h"
 
 namespace baton::route {
 namespace {

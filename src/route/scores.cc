@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "route/plugin_field.h"
-#include "route/scorer.h"
 
 namespace baton::route {
 namespace {
