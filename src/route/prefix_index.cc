@@ -9,44 +9,120 @@
 namespace baton::route {
 
 struct PrefixIndex::Impl {
-  // What one endpoint was sent, oldest first: ring[seq & mask]. An entry whose stamp in the table is another was renewed since.
-  struct Endpoint {
-    std::vector<uint64_t> ring;
-    uint64_t head = 0, tail = 0;  // next to write, oldest
-    size_t capacity = 0;
-    std::atomic<size_t> live{0};
+  // What one endpoint holds, newest first: nodes in a ring around node 0. A chain lies in it front to back as it was recorded, so
+  // a known chain is renewed by walking its neighbours and moving whole runs; the table is asked once a run.
+  struct Node {
+    uint64_t hash = 0;
+    uint32_t newer = 0, older = 0;  // older: the next free one, while free
   };
-  static uint32_t stamp(uint64_t seq) { return static_cast<uint32_t>(seq) & kStampMask; }
+  struct Endpoint {
+    std::vector<Node> nodes;
+    uint32_t free = 0, cursor = 0;  // cursor: what the chain being recorded was put behind
+    size_t capacity = 0, held = 0;
+    std::atomic<size_t> live{0};  // held, for other threads
+
+    void tell() { live.store(held, std::memory_order_relaxed); }
+    void link(uint32_t newer, uint32_t older) {
+      nodes[newer].older = older;
+      nodes[older].newer = newer;
+    }
+    uint32_t take(uint64_t hash) {
+      if (nodes.empty()) nodes.emplace_back();
+      uint32_t n = free;
+      if (n != 0) {
+        free = nodes[n].older;
+      } else {
+        n = static_cast<uint32_t>(nodes.size());
+        nodes.emplace_back();
+      }
+      nodes[n].hash = hash;
+      return n;
+    }
+    void give(uint32_t n) {
+      nodes[n].older = free;
+      free = n;
+    }
+    void put_behind_cursor(uint32_t n) {
+      const uint32_t older = nodes[cursor].older;
+      link(cursor, n);
+      link(n, older);
+      cursor = n;
+      ++held;
+    }
+    void unlink(uint32_t n) {
+      if (cursor == n) cursor = nodes[n].newer;
+      link(nodes[n].newer, nodes[n].older);
+      give(n);
+      --held;
+    }
+    // From `first` on as far as the chain's next blocks lie behind one another; moved behind the cursor. Returns their number.
+    size_t renew(uint32_t first, std::span<const uint64_t> chain) {
+      if (first == cursor) return 1;  // a chain that names a block twice
+      uint32_t last = first;
+      size_t n = 1;
+      for (; n < chain.size(); ++n) {
+        const uint32_t next = nodes[last].older;
+        if (next == 0 || next == cursor || nodes[next].hash != chain[n]) break;
+        last = next;
+      }
+      if (nodes[first].newer != cursor) {
+        link(nodes[first].newer, nodes[last].older);
+        const uint32_t behind = nodes[cursor].older;
+        link(cursor, first);
+        link(last, behind);
+      }
+      cursor = last;
+      return n;
+    }
+  };
 
   Impl(size_t blocks_max, size_t endpoint_blocks) : table(std::max<size_t>(blocks_max, 64)) {
     for (Endpoint& e : endpoints) e.capacity = std::clamp<size_t>(endpoint_blocks, 1, kEndpointBlocksMax);
   }
+  static_assert(kEndpointBlocksMax + 2 <= kNodesMax);
 
-  void drop_oldest(Endpoint& e, int slot) {
-    const uint64_t hash = e.ring[e.tail & (e.ring.size() - 1)];
-    if (table.stamp_of(hash, slot) == stamp(e.tail) && table.remove(hash, slot)) --e.live;
-    ++e.tail;
+  // The oldest go until the endpoint holds `keep`, but never what the chain being recorded was put behind.
+  void shrink(Endpoint& e, int slot, size_t keep) {
+    constexpr int kAhead = 8;
+    if (e.held <= keep) return;
+    uint32_t ahead = 0;
+    const auto look_ahead = [&] {
+      ahead = e.nodes[ahead].newer;
+      table.prefetch(e.nodes[ahead].hash);
+    };
+    for (int i = 0; i < kAhead; ++i) look_ahead();
+    while (e.held > keep) {
+      const uint32_t oldest = e.nodes[0].newer;
+      if (oldest == e.cursor) break;
+      look_ahead();
+      table.remove(e.nodes[oldest].hash, slot);
+      e.unlink(oldest);
+    }
+    e.tell();
   }
-  void make_room(Endpoint& e, int slot) {
-    const size_t ring_max = e.capacity + e.capacity / 2 + 16;  // renewed entries leave their old place in the ring
-    while (e.tail < e.head && (e.live > e.capacity || e.head - e.tail >= ring_max)) drop_oldest(e, slot);
-    if (e.head - e.tail < e.ring.size()) return;
-    std::vector<uint64_t> larger(std::max<size_t>(e.ring.size() * 2, 64));
-    for (uint64_t seq = e.tail; seq < e.head; ++seq) larger[seq & (larger.size() - 1)] = e.ring[seq & (e.ring.size() - 1)];
-    e.ring = std::move(larger);
+  // Room for `n` blocks, or as many as there can be; false: none, all it holds is the chain being recorded.
+  bool make_room(Endpoint& e, int slot, size_t n) {
+    shrink(e, slot, e.capacity - std::min(n, e.capacity));
+    return e.held < e.capacity;
   }
-  void record(Endpoint& e, int slot, uint64_t hash) {
-    const int64_t before = table.stamp_of(hash, slot);
-    if (before >= 0 && stamp(e.head - static_cast<uint64_t>(before)) < e.capacity / 4) return;  // recent enough
-    make_room(e, slot);
-    const bool fresh = table.set(hash, slot, stamp(e.head), [this](int other) { --endpoints[static_cast<size_t>(other)].live; });
-    e.ring[e.head++ & (e.ring.size() - 1)] = hash;
-    if (!fresh) return;
-    ++e.live;
-    make_room(e, slot);
+  // Returns how many blocks at the front of `chain` are now in their place.
+  size_t add(Endpoint& e, int slot, std::span<const uint64_t> chain) {
+    const uint32_t node = e.take(chain.front());
+    const uint32_t known = table.add(chain.front(), slot, node, [this](int other, uint32_t n) {
+      Endpoint& loser = endpoints[static_cast<size_t>(other)];
+      loser.unlink(n);
+      loser.tell();
+    });
+    if (known != 0) {
+      e.give(node);
+      return e.renew(known, chain);
+    }
+    e.put_behind_cursor(node);
+    return 1;
   }
 
   std::mutex write;
+  std::atomic<bool> holes{false};  // remove() was used: a known block says nothing about those before it
   PrefixTable table;
   std::array<Endpoint, kEndpointsMax> endpoints;
 };
@@ -55,7 +131,8 @@ namespace {
 bool is_slot(int slot) { return slot >= 0 && slot < kEndpointsMax; }
 }  // namespace
 
-PrefixIndex::PrefixIndex(size_t blocks_max, size_t endpoint_blocks) : impl_(std::make_unique<Impl>(blocks_max, endpoint_blocks)) {}
+PrefixIndex::PrefixIndex(size_t blocks_max, size_t endpoint_blocks)
+    : impl_(std::make_unique<Impl>(blocks_max, endpoint_blocks)) {}
 PrefixIndex::~PrefixIndex() = default;
 
 PrefixMatch PrefixIndex::match(std::span<const uint64_t> chain) const {
@@ -64,62 +141,90 @@ PrefixMatch PrefixIndex::match(std::span<const uint64_t> chain) const {
   return out;
 }
 
+// Who holds a block holds all before it, since the oldest go first and a record renews a chain from its front. So where two
+// blocks have the same holders, those between have them too: one block in 16 is looked at, and all of them only where holders
+// leave.
 size_t PrefixIndex::match(std::span<const uint64_t> chain, PrefixMatch& out) const {
-  constexpr size_t kAhead = 16;
+  constexpr size_t kAhead = 8;
   out.fill(0);
   chain = chain.first(std::min<size_t>(chain.size(), UINT16_MAX));
+  if (chain.empty()) return 0;
+  const size_t stride = impl_->holes.load(std::memory_order_acquire) ? 1 : 16;
   SlotBits alive{}, have{};
-  uint16_t depth = 0;
   const PrefixTable& table = impl_->table;
   const auto gate = table.enter();
   const size_t words = table.words();
-  const auto leave = [&](const SlotBits& staying) {  // the others matched `depth` blocks and no more
+  const auto leave = [&](size_t k, const SlotBits& staying) {  // the others matched k blocks and no more
     for (size_t w = 0; w < words; ++w) {
       for (uint64_t gone = alive[w] & ~staying[w]; gone != 0; gone &= gone - 1) {
-        out[w * 64 + static_cast<size_t>(std::countr_zero(gone))] = depth;
+        out[w * 64 + static_cast<size_t>(std::countr_zero(gone))] = static_cast<uint16_t>(k);
       }
     }
   };
-  for (size_t k = 0; k < std::min(kAhead, chain.size()); ++k) table.prefetch(chain[k]);
-  for (size_t k = 0; k < chain.size(); ++k, ++depth) {
-    if (k + kAhead < chain.size()) table.prefetch(chain[k + kAhead]);
-    const PrefixTable::Seen seen = table.intersect(chain[k], k == 0, alive, have);
-    if (seen == PrefixTable::Seen::kNobody) break;
-    if (seen == PrefixTable::Seen::kSame && k > 0) continue;
-    if (k > 0) leave(have);
-    alive = have;
+  const auto probe = [&](size_t j) { return std::min(j * stride, chain.size() - 1); };
+  for (size_t j = 0; j < kAhead; ++j) table.prefetch(chain[probe(j)]);
+  if (table.intersect(chain[0], true, alive, have) == PrefixTable::Seen::kNobody) return 0;
+  alive = have;
+  size_t k = 1;
+  for (size_t j = 1; k < chain.size(); ++j) {
+    const size_t to = probe(j);
+    table.prefetch(chain[probe(j + kAhead)]);
+    if (stride > 1 && table.intersect(chain[to], false, alive, have) == PrefixTable::Seen::kSame) {
+      k = to + 1;
+      continue;
+    }
+    if (stride > 1) {
+      for (size_t i = k; i < to; ++i) table.prefetch(chain[i]);
+    }
+    for (; k <= to; ++k) {
+      const PrefixTable::Seen seen = table.intersect(chain[k], false, alive, have);
+      if (seen == PrefixTable::Seen::kSame) continue;
+      if (seen == PrefixTable::Seen::kNobody) return leave(k, {}), k;
+      leave(k, have);
+      alive = have;
+    }
   }
-  leave({});
-  return depth;
+  leave(chain.size(), {});
+  return chain.size();
 }
 
 void PrefixIndex::record(std::span<const uint64_t> chain, int slot) {
   if (!is_slot(slot)) return;
-  constexpr size_t kAhead = 8;
+  constexpr size_t kBatch = 16;  // new blocks for which room is made at once
   const std::lock_guard lock(impl_->write);
-  // Backwards, so that the front of a prompt is newer than its tail: a chain is evicted from its end, and what is left still
-  // matches.
-  for (size_t k = chain.size(); k-- > 0;) {
-    if (k >= kAhead) impl_->table.prefetch(chain[k - kAhead]);
-    impl_->record(impl_->endpoints[static_cast<size_t>(slot)], slot, chain[k]);
+  Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  for (size_t k = 0; k < chain.size();) {
+    if (const uint32_t known = impl_->table.node_of(chain[k], slot); known != 0) {
+      k += e.renew(known, chain.subspan(k));
+      continue;
+    }
+    const size_t until = std::min(k + kBatch, chain.size());
+    for (size_t i = k; i < until; ++i) impl_->table.prefetch(chain[i]);
+    if (!impl_->make_room(e, slot, until - k)) break;
+    while (k < until && e.held < e.capacity) k += impl_->add(e, slot, chain.subspan(k));
   }
+  e.cursor = 0;
+  e.tell();
 }
 
 void PrefixIndex::remove(std::span<const uint64_t> hashes, int slot) {
   if (!is_slot(slot)) return;
   const std::lock_guard lock(impl_->write);
+  Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  impl_->holes.store(true, std::memory_order_release);
   for (const uint64_t hash : hashes) {
-    if (impl_->table.remove(hash, slot)) --impl_->endpoints[static_cast<size_t>(slot)].live;
+    if (const uint32_t node = impl_->table.remove(hash, slot); node != 0) e.unlink(node);
   }
+  e.tell();
 }
 
 void PrefixIndex::forget(int slot) {
   if (!is_slot(slot)) return;
   const std::lock_guard lock(impl_->write);
   Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
-  for (; e.tail < e.head; ++e.tail) impl_->table.remove(e.ring[e.tail & (e.ring.size() - 1)], slot);
-  e.live = 0;
-  e.ring = {};
+  impl_->shrink(e, slot, 0);
+  e.nodes = {};
+  e.free = 0;
 }
 
 void PrefixIndex::set_capacity(int slot, size_t blocks) {
@@ -127,7 +232,7 @@ void PrefixIndex::set_capacity(int slot, size_t blocks) {
   const std::lock_guard lock(impl_->write);
   Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
   e.capacity = std::min(blocks, kEndpointBlocksMax);
-  if (e.tail < e.head) impl_->make_room(e, slot);
+  impl_->shrink(e, slot, e.capacity);
 }
 
 size_t PrefixIndex::size() const { return impl_->table.size(); }
@@ -136,7 +241,7 @@ size_t PrefixIndex::blocks(int slot) const { return is_slot(slot) ? impl_->endpo
 size_t PrefixIndex::bytes() const {
   const std::lock_guard lock(impl_->write);
   size_t n = impl_->table.bytes() + sizeof(Impl);
-  for (const Impl::Endpoint& e : impl_->endpoints) n += e.ring.capacity() * sizeof(uint64_t);
+  for (const Impl::Endpoint& e : impl_->endpoints) n += e.nodes.capacity() * sizeof(Impl::Node);
   return n;
 }
 

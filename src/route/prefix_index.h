@@ -1,12 +1,16 @@
 #pragma once
 // Approximate prefix cache knowledge: which endpoint was sent which prompt prefix.
 // ChainHasher turns prompt bytes into one hash a block, each covering everything before it, so equal hashes mean equal prefixes
-// (up to 2^-64). PrefixIndex maps a hash to the endpoint slots that got it. It is optimistic: it never learns what an engine evicted;
-// a wrong guess costs time, not answers. Bounded twice: each endpoint keeps its capacity of blocks, what it was sent last (within a
-// quarter of that); the whole at most blocks_max distinct hashes.
-//   entry: | hash 64 | holder 32, holder 32 |   holder = stamp 21 | slot + 1 in 11;   three holders and more lie in a node beside
-// Threads: all functions may be called from any; match() takes no lock that a writer holds while it writes. Writers wait for each other.
-// Cost: 38 bytes a block with one holder; a look-up is one random memory access a block (prefix_index_bench.cc).
+// (up to 2^-64). PrefixIndex maps a hash to the endpoint slots that got it. It is optimistic: it never learns what an engine
+// evicted; a wrong guess costs time, not answers. Bounded twice. Each endpoint holds at most its capacity of blocks, least
+// recently recorded out first, exactly; the front of a prompt counts as newer than its tail, so what it holds of a prompt is its
+// front. The whole holds at most blocks_max distinct hashes, about; where that is full an arbitrary block goes, and match() may
+// still count it before a block that is known. Otherwise match() is exact, also after remove(), which makes it look at every
+// block from then on.
+//   entry: | hash 64 | holder 32, holder 32 |   holder = node 21 | slot + 1 in 11;   three holders and more lie in a node beside
+// Threads: all functions may be called from any; match() takes no lock that a writer holds while it writes. Writers wait for each
+// other. Cost: 48 bytes a block with one holder. match() looks at one block in 16; record() asks the table once for each run of
+// blocks recorded together before, and twice for a new block where another has to go. Requires: chains begin at the first block.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -50,11 +54,11 @@ class PrefixIndex {
   size_t match(std::span<const uint64_t> chain, PrefixMatch& out) const;  // returns the longest match
   void record(std::span<const uint64_t> chain, int slot);
   void remove(std::span<const uint64_t> hashes, int slot);
-  void forget(int slot);                           // the endpoint is gone or restarted; walks its own blocks
-  void set_capacity(int slot, size_t blocks);      // what its engine holds; at most kEndpointBlocksMax
-  size_t size() const;                             // distinct hashes
-  size_t blocks(int slot) const;                   // that this endpoint holds
-  size_t bytes() const;                            // memory taken
+  void forget(int slot);                       // the endpoint is gone or restarted; walks its own blocks
+  void set_capacity(int slot, size_t blocks);  // what its engine holds; at most kEndpointBlocksMax
+  size_t size() const;                         // distinct hashes
+  size_t blocks(int slot) const;               // that this endpoint holds
+  size_t bytes() const;                        // memory taken
 
  private:
   struct Impl;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <thread>
@@ -22,19 +23,21 @@ TEST(PrefixIndex, MatchesLikeAPlainModel) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     Prng prng(seed);
     PrefixIndex index(100'000);
+    const bool holes = seed % 4 < 2;  // without remove(), match() need not look at every block
     const int spread = seed % 2 == 0 ? 51 : 1;
     const uint64_t endpoints = seed % 3 == 0 ? 20 : 6;
     std::map<int, std::set<uint64_t>> model;
     for (int step = 0; step < 300; ++step) {
       std::vector<uint64_t> chain;
       uint64_t h = prng.below(4);
-      for (uint64_t i = prng.below(20); i > 0; --i) chain.push_back(h = mix64(h * 4 + prng.below(2) + 1));
+      for (uint64_t i = prng.below(prng.chance(0.2) ? 120 : 20); i > 0; --i)
+        chain.push_back(h = mix64(h * 4 + (prng.chance(0.1) ? 2 : 1)));
       const int slot = static_cast<int>(prng.below(endpoints)) * spread;
       if (prng.chance(0.05)) {
         index.forget(slot);
         model[slot].clear();
       }
-      if (prng.chance(0.1)) {
+      if (holes && prng.chance(0.1)) {
         index.remove(chain, slot);
         for (const uint64_t hash : chain) model[slot].erase(hash);
       }
@@ -81,6 +84,74 @@ TEST(PrefixIndex, EachEndpointKeepsItsCapacityOfTheNewest) {
   index.forget(1);
   EXPECT_EQ(index.blocks(1), 0u);
   EXPECT_EQ(index.size(), 16u);
+}
+
+// Against a list: what an endpoint holds is what it was sent last, a prompt's front counting as newer than its tail.
+TEST(PrefixIndex, ForgetsTheLeastRecentlySent) {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    Prng prng(seed);
+    const size_t capacity = 1 + prng.below(200);
+    PrefixIndex index(100'000, capacity);
+    std::vector<uint64_t> model;  // newest first
+    for (int step = 0; step < 400; ++step) {
+      std::vector<uint64_t> chain;
+      uint64_t h = prng.below(3);
+      for (uint64_t i = 1 + prng.below(90); i > 0; --i) chain.push_back(h = mix64(h * 4 + (prng.chance(0.05) ? 2 : 1)));
+      if (step % 50 == 17) chain.insert(chain.end(), chain.begin(), chain.begin() + static_cast<ptrdiff_t>(chain.size() / 2));
+      index.record(chain, 3);
+      std::set<uint64_t> seen;
+      std::vector<uint64_t> next;
+      for (const auto* part : {&chain, &model}) {
+        for (const uint64_t hash : *part) {
+          if (next.size() < capacity && seen.insert(hash).second) next.push_back(hash);
+        }
+      }
+      if (step % 50 == 17) {  // a chain that names blocks twice: no order is promised among its own
+        index.forget(3);
+        next.clear();
+      }
+      model = std::move(next);
+      ASSERT_EQ(index.blocks(3), model.size()) << "seed " << seed << " step " << step;
+      ASSERT_EQ(index.size(), model.size());
+      for (int i = 0; i < 4 && !model.empty(); ++i) {
+        const uint64_t hash = model[i == 0 ? model.size() - 1 : prng.below(model.size())];
+        ASSERT_EQ(index.match({&hash, 1})[3], 1) << "seed " << seed << " step " << step << " capacity " << capacity;
+      }
+    }
+  }
+}
+
+// As many endpoints hold a block as there can be, and let it go one by one.
+TEST(PrefixIndex, ABlockThatEverybodyHolds) {
+  PrefixIndex index;
+  const auto chain = chain_of(1, 40);
+  for (int slot = 0; slot < kEndpointsMax; ++slot) {
+    index.record(chain, slot);
+    index.record(chain, slot);
+  }
+  EXPECT_EQ(index.size(), 40u);
+  for (int slot = 0; slot < kEndpointsMax; ++slot) {
+    index.forget((slot * 7 + 5) % kEndpointsMax);
+    const PrefixMatch match = index.match(chain);
+    EXPECT_EQ(std::ranges::count(match, 40), kEndpointsMax - 1 - slot);
+    EXPECT_EQ(match[static_cast<size_t>((slot * 7 + 5) % kEndpointsMax)], 0);
+  }
+  EXPECT_EQ(index.size(), 0u);
+}
+
+// New prompts for ever: what is looked for and is not there must not take longer and longer, nor memory grow.
+TEST(PrefixIndex, ChurnLeavesNothingBehind) {
+  PrefixIndex index(10'000, 500);
+  size_t bytes = 0;
+  for (uint64_t who = 0; who < 4000; ++who) {
+    index.record(chain_of(who, 30), static_cast<int>(who % 8));
+    if (who == 2000) bytes = index.bytes();
+  }
+  EXPECT_EQ(index.bytes(), bytes);
+  EXPECT_EQ(index.size(), 8u * 500u);
+  EXPECT_EQ(index.match(chain_of(3999, 30))[7], 30);
+  for (int slot = 0; slot < 8; ++slot) index.forget(slot);
+  EXPECT_EQ(index.size(), 0u);
 }
 
 TEST(PrefixIndex, TheWholeStaysBounded) {

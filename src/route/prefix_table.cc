@@ -9,6 +9,21 @@
 #include "base/prng.h"
 
 namespace baton::route {
+namespace {
+
+// Where the holder of the same slot lies; there is one. Eight at a time, since up to a thousand endpoints hold a block.
+size_t place_of(const std::vector<uint32_t>& holders, uint32_t like) {
+  size_t i = 0;
+  for (; i + 8 <= holders.size(); i += 8) {
+    uint32_t found = 0;
+    for (size_t k = 0; k < 8; ++k) found |= ((holders[i + k] ^ like) & 2047) == 0 ? 1u : 0u;
+    if (found != 0) break;
+  }
+  while (((holders[i] ^ like) & 2047) != 0) ++i;
+  return i;
+}
+
+}  // namespace
 
 PrefixTable::Table::Table(size_t n) : far(new std::atomic<uint8_t>[n / kLine]()), size(n) {
   constexpr size_t kHuge = 2u << 20;
@@ -57,7 +72,8 @@ PrefixTable::Entry* PrefixTable::vacant(Table& table, uint64_t hash) const {
     Entry& entry = table.entries[(from + i) & (table.size - 1)];
     if (entry.hash.load(std::memory_order_relaxed) != 0) continue;
     std::atomic<uint8_t>& far = table.far[from / kLine];
-    if (i >= kLine + far.load(std::memory_order_relaxed)) far.store(static_cast<uint8_t>(i + 1 - kLine), std::memory_order_release);
+    if (i >= kLine + far.load(std::memory_order_relaxed))
+      far.store(static_cast<uint8_t>(i + 1 - kLine), std::memory_order_release);
     return &entry;
   }
   return nullptr;
@@ -102,18 +118,20 @@ PrefixTable::Seen PrefixTable::intersect(uint64_t hash, bool first, const SlotBi
   return any == 0 ? Seen::kNobody : gone != 0 ? Seen::kFewer : Seen::kSame;
 }
 
-std::vector<uint32_t> PrefixTable::holders_of(const Entry& entry) const {
+void PrefixTable::holders_of(const Entry& entry, std::vector<uint32_t>& out) const {
   const uint64_t word = entry.holders.load(std::memory_order_relaxed);
   const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
-  std::vector<uint32_t> out;
-  if ((low & 2047) == kWide) return wides_.at(high).holders;
-  if ((low & 2047) == kList) {
-    for (const auto& h : lists_.at(high).holders) out.push_back(h.load(std::memory_order_relaxed));
+  const auto put = [&](uint32_t h) {
+    if (h != 0) out.push_back(h);
+  };
+  if ((low & 2047) == kWide) {
+    for (const uint32_t h : wides_.at(high).holders) put(h);
+  } else if ((low & 2047) == kList) {
+    for (const auto& h : lists_.at(high).holders) put(h.load(std::memory_order_relaxed));
   } else {
-    out = {low, high};
+    put(low);
+    put(high);
   }
-  std::erase(out, 0u);
-  return out;
 }
 
 void PrefixTable::release_node(uint64_t word) {
@@ -131,7 +149,8 @@ void PrefixTable::put_holders(Entry& entry, const std::vector<uint32_t>& holders
     word = holders.empty() ? 0 : holders[0] | static_cast<uint64_t>(holders.size() > 1 ? holders[1] : 0) << 32;
   } else if (holders.size() <= kListMax) {
     const uint32_t node = lists_.take();
-    for (size_t i = 0; i < kListMax; ++i) lists_.at(node).holders[i].store(i < holders.size() ? holders[i] : 0, std::memory_order_release);
+    for (size_t i = 0; i < kListMax; ++i)
+      lists_.at(node).holders[i].store(i < holders.size() ? holders[i] : 0, std::memory_order_release);
     word = kList | static_cast<uint64_t>(node) << 32;
   } else {
     const uint32_t node = wides_.take();
@@ -146,98 +165,133 @@ void PrefixTable::put_holders(Entry& entry, const std::vector<uint32_t>& holders
   release_node(before);
 }
 
-int64_t PrefixTable::stamp_of(uint64_t hash, int slot) const {
+uint32_t PrefixTable::node_of(uint64_t hash, int slot) const {
   hash = key(hash);
   const Entry* entry = find(*shard(hash).table.load(std::memory_order_relaxed), hash);
-  if (entry == nullptr) return -1;
+  if (entry == nullptr) return 0;
   const uint64_t word = entry->holders.load(std::memory_order_relaxed);
   const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
-  const auto is = [slot](uint32_t h) { return slot_of(h) == slot; };
   if ((low & 2047) == kWide) {
-    for (const uint32_t h : wides_.at(high).holders) {
-      if (is(h)) return h >> 11;
-    }
-    return -1;
+    const Wide& wide = wides_.at(high);
+    const uint64_t bits = wide.bits[static_cast<size_t>(slot) / 64].load(std::memory_order_relaxed);
+    return (bits >> (slot % 64) & 1) != 0 ? node_of(wide.holders[place_of(wide.holders, holder(slot, 0))]) : 0;
   }
   if ((low & 2047) == kList) {
     for (const auto& a : lists_.at(high).holders) {
-      if (const uint32_t h = a.load(std::memory_order_relaxed); is(h)) return h >> 11;
+      if (const uint32_t h = a.load(std::memory_order_relaxed); slot_of(h) == slot) return node_of(h);
     }
-    return -1;
+    return 0;
   }
-  return is(low) ? static_cast<int64_t>(low >> 11) : is(high) ? static_cast<int64_t>(high >> 11) : -1;
+  return slot_of(low) == slot ? node_of(low) : slot_of(high) == slot ? node_of(high) : 0;
 }
 
-bool PrefixTable::set_in(Entry& entry, int slot, uint32_t stamp) {
+uint32_t PrefixTable::add_to_wide(Wide& wide, uint32_t mine) {
+  const auto slot = static_cast<size_t>(slot_of(mine));
+  std::atomic<uint64_t>& bits = wide.bits[slot / 64];
+  const uint64_t before = bits.load(std::memory_order_relaxed), bit = 1ull << (slot % 64);
+  if ((before & bit) != 0) return node_of(wide.holders[place_of(wide.holders, mine)]);
+  wide.holders.push_back(mine);
+  bits.store(before | bit, std::memory_order_release);
+  return 0;
+}
+
+uint32_t PrefixTable::add_to(Entry& entry, uint32_t mine) {
   const uint64_t word = entry.holders.load(std::memory_order_relaxed);
   const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
-  const uint32_t mine = holder(slot, stamp);
-  const auto is = [slot](uint32_t h) { return slot_of(h) == slot; };
-  if ((low & 2047) == kWide) {
-    Wide& wide = wides_.at(high);
-    const auto at = std::ranges::find_if(wide.holders, is);
-    if (at != wide.holders.end()) return *at = mine, false;
-    wide.holders.push_back(mine);
-    std::atomic<uint64_t>& bits = wide.bits[static_cast<size_t>(slot) / 64];
-    bits.store(bits.load(std::memory_order_relaxed) | 1ull << (slot % 64), std::memory_order_release);
-    return true;
-  }
+  const auto is = [mine](uint32_t h) { return ((h ^ mine) & 2047) == 0; };
+  if ((low & 2047) == kWide) return add_to_wide(wides_.at(high), mine);
   if ((low & 2047) == kList) {
-    List& list = lists_.at(high);
     std::atomic<uint32_t>* spare = nullptr;
-    for (auto& a : list.holders) {
+    for (auto& a : lists_.at(high).holders) {
       const uint32_t h = a.load(std::memory_order_relaxed);
-      if (is(h)) return a.store(mine, std::memory_order_release), false;
+      if (is(h)) return node_of(h);
       if (h == 0) spare = &a;
     }
-    if (spare != nullptr) return spare->store(mine, std::memory_order_release), true;
-  } else if (is(low) || is(high) || low == 0 || high == 0) {
-    const bool put_low = is(low) || (low == 0 && !is(high));
-    const bool fresh = !is(low) && !is(high);
-    const uint64_t next = put_low ? (static_cast<uint64_t>(high) << 32 | mine) : (static_cast<uint64_t>(mine) << 32 | low);
-    entry.holders.store(next, std::memory_order_release);
-    return fresh;
+    if (spare != nullptr) return spare->store(mine, std::memory_order_release), 0;
+  } else {
+    if (is(low)) return node_of(low);
+    if (is(high)) return node_of(high);
+    if (low == 0 || high == 0) {
+      const uint64_t next = low == 0 ? (static_cast<uint64_t>(high) << 32 | mine) : (static_cast<uint64_t>(mine) << 32 | low);
+      entry.holders.store(next, std::memory_order_release);
+      return 0;
+    }
   }
-  std::vector<uint32_t> holders = holders_of(entry);
-  if (lists_.full() || wides_.full()) holders.pop_back();  // 16 Mi nodes: never met, and harmless
-  holders.push_back(mine);
-  put_holders(entry, holders);
-  return true;
+  scratch_.clear();
+  holders_of(entry, scratch_);
+  if (lists_.full() || wides_.full()) {  // 16 Mi nodes: never met, and harmless
+    lost_.push_back(scratch_.back());
+    scratch_.pop_back();
+  }
+  scratch_.push_back(mine);
+  put_holders(entry, scratch_);
+  return 0;
 }
 
-bool PrefixTable::remove(uint64_t hash, int slot) {
+// far[] shrinks again when the entry farthest from its line goes, so that looking for what is not there stays short.
+void PrefixTable::draw_in(Table& table, const Entry& entry, uint64_t hash) {
+  const size_t mask = table.size - 1, from = home(table, hash);
+  std::atomic<uint8_t>& far = table.far[from / kLine];
+  size_t reach = kLine + far.load(std::memory_order_relaxed);  // one past the farthest
+  if (reach == kLine || &table.entries[(from + reach - 1) & mask] != &entry) return;
+  for (; reach > kLine; --reach) {
+    const uint64_t other = table.entries[(from + reach - 1) & mask].hash.load(std::memory_order_relaxed);
+    if (other != 0 && home(table, other) == from) break;
+  }
+  far.store(static_cast<uint8_t>(reach - kLine), std::memory_order_release);
+}
+
+void PrefixTable::drop(Shard& in, Entry& entry, uint64_t hash) {
+  entry.hash.store(0, std::memory_order_release);
+  draw_in(*in.table.load(std::memory_order_relaxed), entry, hash);
+  --in.used;
+  used_.store(size() - 1, std::memory_order_relaxed);
+}
+
+uint32_t PrefixTable::remove(uint64_t hash, int slot) {
   hash = key(hash);
   Shard& in = shard(hash);
   Entry* entry = find(*in.table.load(std::memory_order_relaxed), hash);
-  if (entry == nullptr) return false;
+  if (entry == nullptr) return 0;
   const uint64_t word = entry->holders.load(std::memory_order_relaxed);
-  const bool wide = (word & 2047) == kWide;
-  if (word >> 32 == 0 && !wide && (word & 2047) != kList) {  // the common case: one holder
-    if (slot_of(static_cast<uint32_t>(word)) != slot) return false;
-    entry->hash.store(0, std::memory_order_release);
-    --in.used;
-    used_.fetch_sub(1, std::memory_order_relaxed);
-    return true;
+  const auto low = static_cast<uint32_t>(word), high = static_cast<uint32_t>(word >> 32);
+  const auto is = [slot](uint32_t h) { return slot_of(h) == slot; };
+  scratch_.clear();
+  uint32_t node = 0;
+  if ((low & 2047) == kWide) {
+    Wide& wide = wides_.at(high);
+    std::atomic<uint64_t>& bits = wide.bits[static_cast<size_t>(slot) / 64];
+    const uint64_t before = bits.load(std::memory_order_relaxed), bit = 1ull << (slot % 64);
+    if ((before & bit) == 0) return 0;
+    const size_t at = place_of(wide.holders, holder(slot, 0));
+    node = node_of(wide.holders[at]);
+    wide.holders[at] = wide.holders.back();
+    wide.holders.pop_back();
+    bits.store(before & ~bit, std::memory_order_release);
+    if (wide.holders.size() > kListMax / 2) return node;
+    scratch_ = wide.holders;
+  } else if ((low & 2047) == kList) {
+    for (auto& a : lists_.at(high).holders) {
+      const uint32_t h = a.load(std::memory_order_relaxed);
+      if (is(h)) {
+        node = node_of(h);
+        a.store(0, std::memory_order_release);
+      } else if (h != 0) {
+        scratch_.push_back(h);
+      }
+    }
+    if (node == 0 || scratch_.size() > 2) return node;
+  } else {
+    if (!is(low) && !is(high)) return 0;
+    node = node_of(is(low) ? low : high);
+    if (const uint32_t other = is(low) ? high : low; other != 0) scratch_.push_back(other);
+    if (scratch_.empty()) return drop(in, *entry, hash), node;  // the common case: it was the only one
   }
-  std::vector<uint32_t> holders = holders_of(*entry);
-  if (std::erase_if(holders, [&](uint32_t h) { return slot_of(h) == slot; }) == 0) return false;
-  if (wide && holders.size() > kListMax / 2) {
-    Wide& node = wides_.at(static_cast<uint32_t>(word >> 32));
-    node.holders = std::move(holders);
-    std::atomic<uint64_t>& bits = node.bits[static_cast<size_t>(slot) / 64];
-    bits.store(bits.load(std::memory_order_relaxed) & ~(1ull << (slot % 64)), std::memory_order_release);
-    return true;
-  }
-  if (holders.empty()) {
-    entry->hash.store(0, std::memory_order_release);
-    --in.used;
-    used_.fetch_sub(1, std::memory_order_relaxed);
-  }
-  put_holders(*entry, holders);
-  return true;
+  put_holders(*entry, scratch_);
+  return node;
 }
 
-PrefixTable::Entry& PrefixTable::entry_for(uint64_t hash, std::vector<uint32_t>& evicted) {
+PrefixTable::Entry& PrefixTable::entry_for(uint64_t hash) {
   Shard& in = shard(hash);
   Table* table = in.table.load(std::memory_order_relaxed);
   if (Entry* entry = find(*table, hash)) return *entry;
@@ -249,14 +303,14 @@ PrefixTable::Entry& PrefixTable::entry_for(uint64_t hash, std::vector<uint32_t>&
   if (entry == nullptr) {  // as large as it may be, and this window full
     victim_ = mix64(victim_ + hash);
     entry = &table->entries[(home(*table, hash) + victim_ % kLine) & (table->size - 1)];
-    evicted = holders_of(*entry);
-    entry->hash.store(0, std::memory_order_release);
+    holders_of(*entry, lost_);
+    const uint64_t before = entry->hash.load(std::memory_order_relaxed);
+    drop(in, *entry, before);
     put_holders(*entry, {});
-  } else {
-    ++in.used;
-    used_.fetch_add(1, std::memory_order_relaxed);
-    entry->holders.store(0, std::memory_order_relaxed);
   }
+  ++in.used;
+  used_.store(size() + 1, std::memory_order_relaxed);
+  entry->holders.store(0, std::memory_order_relaxed);
   entry->hash.store(hash, std::memory_order_release);
   return *entry;
 }

@@ -1,9 +1,9 @@
 #pragma once
-// PrefixTable: hash -> set of endpoint slots with a stamp each: one writer at a time, any number of readers beside it. Everything a
-// reader touches is an atomic word; it checks the hash again after it read the holders, so it sees some entry that was there, or
-// none. A stale look costs a wrong guess, no more. Set-associative: a hash lies in one of the 128 entries from its line on, so
-// removing needs no tombstones; far[] says how far entries of a line ever went. Shards grow one at a time; old tables live until no reader is inside.
-// Internal to prefix_index.cc.
+// PrefixTable: hash -> set of endpoint slots, each with the number of the node it keeps the block under: one writer at a time,
+// any number of readers beside it. Everything a reader touches is an atomic word; it checks the hash again after it read the
+// holders, so it sees some entry that was there, or none. A stale look costs a wrong guess, no more. Set-associative: a hash lies
+// in one of the 128 entries from its line on, so removing needs no tombstones; far[] says how far behind it entries of a line
+// lie. Shards grow one at a time; old tables live until no reader is inside. Internal to prefix_index.cc.
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace baton::route {
 
-inline constexpr uint32_t kStampBits = 21, kStampMask = (1u << kStampBits) - 1;
+inline constexpr size_t kNodesMax = 1u << 21;  // of an endpoint; node 0 is nobody's
 inline constexpr size_t kSlotWords = kEndpointsMax / 64;
 using SlotBits = std::array<uint64_t, kSlotWords>;
 
@@ -34,12 +34,13 @@ class PrefixTable {
   Seen intersect(uint64_t hash, bool first, const SlotBits& alive, SlotBits& have) const;
   size_t words() const { return words_.load(std::memory_order_acquire); }  // of SlotBits that any slot used so far lies in
 
-  // Writer only. stamp_of: -1 = the slot does not hold it.
-  int64_t stamp_of(uint64_t hash, int slot) const;
-  // Adds or restamps. evicted(slot) is called for each holder of an entry that had to go. Returns whether the slot is new there.
+  // Writer only. node_of: 0 = the slot does not hold it.
+  uint32_t node_of(uint64_t hash, int slot) const;
+  // Adds the slot with its node and returns 0, or the node it has there already. lost(slot, node) is called for each
+  // holder that had to go for it.
   template <class F>
-  bool set(uint64_t hash, int slot, uint32_t stamp, F evicted);
-  bool remove(uint64_t hash, int slot);  // false: it did not hold it
+  uint32_t add(uint64_t hash, int slot, uint32_t node, F lost);
+  uint32_t remove(uint64_t hash, int slot);  // its node; 0: it did not hold it
   size_t size() const { return used_.load(std::memory_order_relaxed); }
   size_t bytes() const;
 
@@ -54,7 +55,7 @@ class PrefixTable {
     struct Free {
       void operator()(Entry* p) const { std::free(p); }
     };
-    std::unique_ptr<Entry[], Free> entries;  // in huge pages where it fills them: a look-up is one random access a block
+    std::unique_ptr<Entry[], Free> entries;       // in huge pages where it fills them: a look-up is one random access a block
     std::unique_ptr<std::atomic<uint8_t>[]> far;  // by line: entries at home there lie in this many entries behind its own
     size_t size;
   };
@@ -97,20 +98,24 @@ class PrefixTable {
     size_t used_ = 0;
   };
 
-  static uint32_t holder(int slot, uint32_t stamp) { return stamp << 11 | static_cast<uint32_t>(slot + 1); }
+  static uint32_t holder(int slot, uint32_t node) { return node << 11 | static_cast<uint32_t>(slot + 1); }
   static int slot_of(uint32_t h) { return static_cast<int>(h & 2047) - 1; }
+  static uint32_t node_of(uint32_t h) { return h >> 11; }
   static uint64_t key(uint64_t hash) { return hash == 0 ? 1 : hash; }
   Shard& shard(uint64_t hash) const { return shards_[hash >> 56 & (shard_count_ - 1)]; }
   static size_t home(const Table& table, uint64_t hash) { return (hash & (table.size - 1)) & ~(kLine - 1); }
   Entry* find(const Table& table, uint64_t hash) const;
   Entry* vacant(Table& table, uint64_t hash) const;
-  Entry& entry_for(uint64_t hash, std::vector<uint32_t>& evicted);
+  Entry& entry_for(uint64_t hash);
+  void drop(Shard& shard, Entry& entry, uint64_t hash);
+  static void draw_in(Table& table, const Entry& entry, uint64_t hash);
   bool grow(Shard& shard);
   void free_retired();
-  std::vector<uint32_t> holders_of(const Entry& entry) const;
+  void holders_of(const Entry& entry, std::vector<uint32_t>& out) const;
   void put_holders(Entry& entry, const std::vector<uint32_t>& holders);
   void release_node(uint64_t word);
-  bool set_in(Entry& entry, int slot, uint32_t stamp);
+  uint32_t add_to(Entry& entry, uint32_t mine);
+  uint32_t add_to_wide(Wide& wide, uint32_t mine);
 
   size_t shard_count_, shard_entries_max_;
   std::unique_ptr<Shard[]> shards_;
@@ -119,17 +124,17 @@ class PrefixTable {
   std::atomic<size_t> used_{0}, words_{1};
   mutable std::shared_mutex gate_;
   std::vector<std::unique_ptr<Table>> retired_;
-  std::vector<uint32_t> evicted_;
+  std::vector<uint32_t> lost_, scratch_;
   uint64_t victim_ = 1;
 };
 
 template <class F>
-bool PrefixTable::set(uint64_t hash, int slot, uint32_t stamp, F evicted) {
-  evicted_.clear();
+uint32_t PrefixTable::add(uint64_t hash, int slot, uint32_t node, F lost) {
+  lost_.clear();
   if (const size_t w = static_cast<size_t>(slot) / 64 + 1; w > words()) words_.store(w, std::memory_order_release);
-  Entry& entry = entry_for(key(hash), evicted_);
-  for (const uint32_t h : evicted_) evicted(slot_of(h));
-  return set_in(entry, slot, stamp);
+  const uint32_t before = add_to(entry_for(key(hash)), holder(slot, node));
+  for (const uint32_t h : lost_) lost(slot_of(h), node_of(h));
+  return before;
 }
 
 }  // namespace baton::route
