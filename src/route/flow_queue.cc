@@ -299,7 +299,7 @@ void FlowQueue::served(int64_t priority, std::string_view name, int64_t input_to
 }
 
 void FlowQueue::started(uint64_t id, int64_t priority, int64_t now_us) {
-  if (!running_.emplace(id, Running{priority, now_us, -1}).second) return;
+  if (!running_.emplace(id, Running{priority, now_us}).second) return;
   if (priority < 0) evictable_.emplace(priority, -now_us, id);
 }
 
@@ -308,21 +308,18 @@ void FlowQueue::ended(uint64_t id) {
   if (at == running_.end()) return;
   evictable_.erase({at->second.priority, -at->second.started_us, id});
   running_.erase(at);
+  std::erase_if(revoked_, [id](const Revoked& r) { return r.id == id; });
 }
 
 std::vector<uint64_t> FlowQueue::evict(int64_t for_priority, int64_t now_us) {
   std::vector<uint64_t> out;
   if (!params_.eviction) return out;
-  size_t on_their_way = 0;
-  // Revoked ones come first in the order, so this looks at few more than it names.
-  for (const auto& [priority, started, id] : evictable_) {
-    if (priority >= for_priority || on_their_way + out.size() >= kRevocationsMax) break;
-    Running& running = running_.find(id)->second;
-    if (running.revoked_us >= 0 && now_us - running.revoked_us < kRevocationWaitUs) {
-      ++on_their_way;
-      continue;
-    }
-    running.revoked_us = now_us;
+  std::erase_if(revoked_, [now_us](const Revoked& r) { return now_us - r.at_us >= kRevocationWaitUs; });
+  for (const auto& candidate : evictable_) {
+    if (std::get<0>(candidate) >= for_priority || revoked_.size() >= kRevocationsMax) break;
+    const uint64_t id = std::get<2>(candidate);
+    if (std::ranges::find(revoked_, id, &Revoked::id) != revoked_.end()) continue;
+    revoked_.push_back({id, now_us});
     out.push_back(id);
   }
   return out;

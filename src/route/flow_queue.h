@@ -62,9 +62,9 @@ class FlowQueue {
   // What a dispatched request turned out to cost; program-aware and token-weighted fairness learn from it.
   void served(int64_t priority, std::string_view flow, int64_t input_tokens, int64_t output_tokens, int64_t now_us);
 
-  // Eviction of running requests (enableEviction). id: the caller's own. evict() names up to two to end for the sake of a waiting
-  // request of this priority: negative and lower priorities only, lowest first, newest first; a named one counts as on its way
-  // out for 10 s or until ended().
+  // Eviction of running requests (enableEviction). id: the caller's own. evict() names some to end for the sake of a waiting
+  // request of this priority: negative and lower priorities only, lowest first, newest first. A named one is on its way out for
+  // 10 s or until ended(), and no more than two are at a time, whoever started since.
   void started(uint64_t id, int64_t priority, int64_t now_us);
   void ended(uint64_t id);
   std::vector<uint64_t> evict(int64_t for_priority, int64_t now_us);
@@ -111,7 +111,11 @@ class FlowQueue {
     int64_t priority = 0, bytes = 0, input_tokens = 0, enqueued_us = 0, expires_us = 0, expires_empty_us = 0;
   };
   struct Running {
-    int64_t priority = 0, started_us = 0, revoked_us = -1;
+    int64_t priority = 0, started_us = 0;
+  };
+  struct Revoked {
+    uint64_t id = 0;
+    int64_t at_us = 0;
   };
 
   Band& band_of(int64_t priority);
@@ -132,6 +136,7 @@ class FlowQueue {
   std::set<std::pair<int64_t, Ticket>> by_expiry_, by_expiry_empty_;
   std::unordered_map<uint64_t, Running> running_;
   std::set<std::tuple<int64_t, int64_t, uint64_t>> evictable_;  // (priority, -started, id)
+  std::vector<Revoked> revoked_;                                // on their way out: two at most
   Ticket next_ = 1;
   int64_t requests_ = 0, bytes_ = 0, last_us_ = 0;
 };

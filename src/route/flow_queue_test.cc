@@ -219,6 +219,56 @@ TEST(FlowQueue, EvictsTheLowestAndNewestAndNoMoreThanTwo) {
   EXPECT_TRUE(q.evict(9, 0).empty()) << "priority 0 is never evicted";
 }
 
+TEST(FlowQueue, WhoStartsSinceIsNotEvictedBesideTwoOnTheirWay) {
+  FlowControlParams p = params();
+  p.eviction = true;
+  FlowQueue q(p);
+  q.started(1, -1, 0), q.started(2, -1, 10);
+  EXPECT_THAT(q.evict(0, 100), testing::ElementsAre(2, 1));
+  q.started(3, -1, 110);  // newer
+  EXPECT_TRUE(q.evict(0, 120).empty());
+  q.started(4, -9, 130);  // lower
+  EXPECT_TRUE(q.evict(0, 140).empty());
+  q.ended(1), q.started(1, -9, 150);  // the same id again is another request
+  EXPECT_THAT(q.evict(0, 160), testing::ElementsAre(1));
+  EXPECT_TRUE(q.evict(0, 100 + 9 * kSecond).empty());
+  EXPECT_THAT(q.evict(0, 100 + 10 * kSecond), testing::ElementsAre(4)) << "2 was never confirmed";
+}
+
+// Against what its contract says, over random histories.
+TEST(FlowQueueProperty, NeverMoreThanTwoAreOnTheirWayOut) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Prng prng(seed);
+    FlowControlParams p = params();
+    p.eviction = true;
+    FlowQueue q(p);
+    std::map<uint64_t, int64_t> running, revoked;  // id -> priority, when
+    int64_t now = 0;
+    for (uint64_t id = 1; id <= 300; ++id) {
+      now += prng.between(0, 1'000'000);
+      running[id] = prng.between(-5, 1);
+      q.started(id, running[id], now);
+      if (prng.chance(0.4)) {
+        const uint64_t gone = std::next(running.begin(), static_cast<ptrdiff_t>(prng.below(running.size())))->first;
+        q.ended(gone);
+        running.erase(gone), revoked.erase(gone);
+      }
+      const int64_t priority = prng.between(-4, 2);
+      std::erase_if(revoked, [&](const auto& r) { return now - r.second >= 10 * kSecond; });
+      size_t could = 0;
+      for (const auto& [other, of] : running) could += of < 0 && of < priority && !revoked.contains(other);
+      const size_t expected = std::min(could, 2 - revoked.size());
+      const auto named = q.evict(priority, now);
+      ASSERT_EQ(named.size(), expected);
+      for (const uint64_t other : named) {
+        ASSERT_TRUE(running.contains(other) && running[other] < std::min<int64_t>(0, priority));
+        ASSERT_TRUE(revoked.emplace(other, now).second);
+      }
+    }
+  }
+}
+
 TEST(FlowQueue, ReloadKeepsWhatWaits) {
   FlowQueue q(params(Fairness::kGlobalStrict));
   const Ticket a1 = put(q, "a"), a2 = put(q, "a"), b = put(q, "b");
