@@ -186,11 +186,11 @@ Result<> Engine::Impl::start() {
   serving.node = node.get();
   serving.started_ms = clock.now_ms();
   loop->start();
-  net::ServerOptions options;
-  options.host = config.host;
-  options.port = config.port;
-  options.threads = config.io_threads;
-  server = std::make_unique<net::Server>(std::move(options), make_frontend(serving));
+  net::ServerOptions http;
+  http.host = config.host;
+  http.port = config.port;
+  http.threads = config.io_threads;
+  server = std::make_unique<net::Server>(std::move(http), make_frontend(serving));
   return server->start();
 }
 

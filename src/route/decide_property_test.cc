@@ -15,7 +15,7 @@
 #include "route/test_world.h"
 
 namespace {
-std::atomic<int64_t> g_allocations{0};
+[[maybe_unused]] std::atomic<int64_t> g_allocations{0};
 }
 
 #if !defined(__has_feature) || !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))

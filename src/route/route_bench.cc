@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
+#include "base/prng.h"
 #include "route/config.h"
 #include "route/decide.h"
 
@@ -41,14 +43,13 @@ struct World {
 };
 
 // Match, decide, record, by the plan of no file: four scorers, decode and prefill stage.
-void BM_Plan(benchmark::State& state) {
-  World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
-  const auto plan = default_plan();
-  Prng prng(2);
-  size_t i = 0;
-  PrefixMatch match;
-  for (auto _ : state) {
-    const auto& chain = world.prompts[i++ % world.prompts.size()];
+struct Picker {
+  World& world;
+  std::shared_ptr<const Plan> plan = default_plan();
+  Prng prng{2};
+  PrefixMatch match{};
+
+  void pick(std::span<const uint64_t> chain) {
     world.index.match(chain, match);
     Inquiry inquiry;
     inquiry.match = &match;
@@ -58,8 +59,54 @@ void BM_Plan(benchmark::State& state) {
     world.index.record(chain, world.endpoints[verdict->primary.ranked.index[0]].slot);
     world.index.record(chain, world.endpoints[verdict->prefill.ranked.index[0]].slot);
   }
+};
+
+void BM_Plan(benchmark::State& state) {
+  World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
+  Picker picker{world};
+  size_t i = 0;
+  for (auto _ : state) picker.pick(world.prompts[i++ % world.prompts.size()]);
 }
 BENCHMARK(BM_Plan)->Args({2, 128})->Args({100, 8192})->Args({1000, 8192})->Args({1000, 32768})->Unit(benchmark::kMicrosecond);
+
+// One thread, 5,000 a second, each at its time: 100 endpoints that hold all they may, prompts of 8k tokens. Argument: 0 = known
+// prompts, 1 = conversations whose turns add 32 blocks, 2 = prompts nobody saw before. Time counts from the start of a pick.
+void BM_Paced(benchmark::State& state) {
+  using Clock = std::chrono::steady_clock;
+  constexpr size_t kBlocks = 512, kTurn = 32;
+  World world(100, 8192);
+  Picker picker{world};
+  uint64_t next = 0;
+  std::vector<std::vector<uint64_t>> talks(1000);
+  std::vector<uint64_t> chain;
+  const auto fresh = [&](std::vector<uint64_t>& blocks, size_t n) {
+    for (size_t i = 0; i < n; ++i) blocks.push_back(mix64(++next));
+  };
+  const auto prompt = [&](int64_t kind) -> std::span<const uint64_t> {
+    if (kind == 0) return world.prompts[++next % world.prompts.size()];
+    std::vector<uint64_t>& to = kind == 1 ? talks[++next % talks.size()] : chain;
+    if (kind == 2 || to.size() >= kBlocks) to.clear();
+    fresh(to, kind == 2 ? kBlocks : kTurn);
+    return to;
+  };
+  for (int i = 0; i < 10'000; ++i) picker.pick(prompt(2));
+  for (int i = 0; i < 20'000; ++i) picker.pick(prompt(state.range(0)));
+  std::vector<double> us;
+  auto due = Clock::now();
+  for (auto _ : state) {
+    const auto blocks = prompt(state.range(0));
+    due += std::chrono::microseconds(200);
+    while (Clock::now() < due) continue;
+    const auto begin = Clock::now();
+    picker.pick(blocks);
+    us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+  }
+  std::sort(us.begin(), us.end());
+  state.counters["p50_us"] = us[us.size() / 2];
+  state.counters["p99_us"] = us[us.size() * 99 / 100];
+  state.counters["busy"] = std::accumulate(us.begin(), us.end(), 0.0) / 200 / static_cast<double>(us.size());
+}
+BENCHMARK(BM_Paced)->DenseRange(0, 2)->Iterations(15'000)->Unit(benchmark::kMicrosecond);
 
 // decide() alone. Arguments: endpoints, and 0 = default plan, 1 = baton-pair-handler. 5,000 a second leave 200 us each; the tail
 // is printed as p50_us and p99_us.
