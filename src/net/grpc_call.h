@@ -37,6 +37,11 @@ class GrpcInbox : public std::enable_shared_from_this<GrpcInbox> {
 // What the connections of one I/O thread share.
 struct GrpcThread {
   explicit GrpcThread(const GrpcServerOptions& o) : options(o) {}
+  ~GrpcThread() {  // a flush that no longer came keeps connections alive; their timers must end before the scope does
+    if (!loop) return;
+    loop->dirty.clear();
+    loop->connections.clear();
+  }
   const GrpcServerOptions& options;
   GrpcHandlerFactory factory;
   std::atomic<int> connections{0}, calls{0};
