@@ -190,7 +190,7 @@ size_t PrefixIndex::match(std::span<const uint64_t> chain, PrefixMatch& out) con
 
 void PrefixIndex::record(std::span<const uint64_t> chain, int slot) {
   if (!is_slot(slot)) return;
-  constexpr size_t kBatch = 16;  // new blocks for which room is made at once
+  constexpr size_t kBatch = 64;  // new blocks for which room is made at once
   const std::lock_guard lock(impl_->write);
   Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
   for (size_t k = 0; k < chain.size();) {

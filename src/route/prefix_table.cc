@@ -27,7 +27,9 @@ size_t place_of(const std::vector<uint32_t>& holders, uint32_t like) {
 
 PrefixTable::Table::Table(size_t n) : far(new std::atomic<uint8_t>[n / kLine]()), size(n) {
   constexpr size_t kHuge = 2u << 20;
-  const size_t bytes_wanted = n * sizeof(Entry);
+  size_t bytes_wanted = n * sizeof(Entry);
+  if (bytes_wanted == kHuge / 2) bytes_wanted = kHuge;  // half of it idle, but a walk of page tables less in each look-up
+  bytes = bytes_wanted + n / kLine;
   void* memory = std::aligned_alloc(bytes_wanted >= kHuge ? kHuge : 64, bytes_wanted);  // a multiple: both are powers of two
   if (memory == nullptr) throw std::bad_alloc();
   if (bytes_wanted >= kHuge) ::madvise(memory, bytes_wanted, MADV_HUGEPAGE);
@@ -346,8 +348,8 @@ void PrefixTable::free_retired() {
 
 size_t PrefixTable::bytes() const {
   size_t n = lists_.taken() * sizeof(List) + wides_.taken() * (sizeof(Wide) + 64);
-  for (size_t i = 0; i < shard_count_; ++i) n += shards_[i].table.load()->size * (sizeof(Entry) * kLine + 1) / kLine;
-  for (const auto& table : retired_) n += table->size * sizeof(Entry);
+  for (size_t i = 0; i < shard_count_; ++i) n += shards_[i].table.load()->bytes;
+  for (const auto& table : retired_) n += table->bytes;
   return n;
 }
 

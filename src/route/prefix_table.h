@@ -57,7 +57,7 @@ class PrefixTable {
     };
     std::unique_ptr<Entry[], Free> entries;       // in huge pages where it fills them: a look-up is one random access a block
     std::unique_ptr<std::atomic<uint8_t>[]> far;  // by line: entries at home there lie in this many entries behind its own
-    size_t size;
+    size_t size, bytes = 0;
   };
   struct Shard {
     std::atomic<Table*> table{nullptr};

@@ -48,6 +48,8 @@ struct Picker {
   std::shared_ptr<const Plan> plan = default_plan();
   Prng prng{2};
   PrefixMatch match{};
+  std::vector<size_t> in_flight{};
+  size_t sent = 0;
 
   void pick(std::span<const uint64_t> chain) {
     world.index.match(chain, match);
@@ -56,14 +58,23 @@ struct Picker {
     inquiry.blocks_total = chain.size();
     inquiry.prompt_tokens = static_cast<int64_t>(chain.size()) * 16;
     const auto verdict = decide({world.endpoints, world.loads}, inquiry, *plan, prng);
-    world.index.record(chain, world.endpoints[verdict->primary.ranked.index[0]].slot);
-    world.index.record(chain, world.endpoints[verdict->prefill.ranked.index[0]].slot);
+    for (const auto* stage : {&verdict->primary, &verdict->prefill}) {
+      const auto chosen = static_cast<size_t>(stage->ranked.index[0]);
+      world.index.record(chain, world.endpoints[chosen].slot);
+      if (!in_flight.empty()) start(chosen);
+    }
+  }
+  // What was sent last is in flight, so that load moves about as in a pool that works.
+  void start(size_t chosen) {
+    size_t& oldest = in_flight[sent++ % in_flight.size()];
+    if (oldest != SIZE_MAX) --world.loads[oldest].inflight_requests;
+    ++world.loads[oldest = chosen].inflight_requests;
   }
 };
 
 void BM_Plan(benchmark::State& state) {
   World world(static_cast<int>(state.range(0)), static_cast<size_t>(state.range(1)));
-  Picker picker{world};
+  Picker picker{.world = world};
   size_t i = 0;
   for (auto _ : state) picker.pick(world.prompts[i++ % world.prompts.size()]);
 }
@@ -75,7 +86,8 @@ void BM_Paced(benchmark::State& state) {
   using Clock = std::chrono::steady_clock;
   constexpr size_t kBlocks = 512, kTurn = 32;
   World world(100, 8192);
-  Picker picker{world};
+  Picker picker{.world = world};
+  picker.in_flight.resize(2000, SIZE_MAX);
   uint64_t next = 0;
   std::vector<std::vector<uint64_t>> talks(1000);
   std::vector<uint64_t> chain;
