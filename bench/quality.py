@@ -3,7 +3,7 @@
 workers.   bench/quality.py [--prefill 2 --decode 2] [--rates 1,2,4] [--requests 60] [--rounds 3]
 Every run has prompts of its own (a new salt), so no run finds another's cache. Prints medians over rounds: output tokens/s, TTFT, share of
 prompt tokens found in an engine's prefix cache, picks of the busiest worker. The same question for 16 GPUs: baton sim."""
-import argparse, json, os, pathlib, random, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, random, socket, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -25,6 +25,12 @@ def config(policy):
             "plugins": [{"type": t} for t in ["prefill-filter", "decode-filter", *[n for n, _ in scorers], picker, "always-disagg-pd-decider"]] +
                        [{"type": "disagg-profile-handler", "parameters": {"deciders": {"prefill": "always-disagg-pd-decider"}}}],
             "schedulingProfiles": [profile("prefill"), profile("decode")]}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def text(rng, words):
@@ -85,7 +91,7 @@ def main():
             for policy in policies:
                 path = f"{tmp}/{policy}.yaml"
                 json.dump(config(policy), open(path, "w"))  # JSON is YAML
-                port = harness.free_port()
+                port = free_port()
                 process = subprocess.Popen([f"{harness.BIN}/baton-router", "--http-port", str(port), "--host", "127.0.0.1", "--endpoints",
                                             f"{s.dir}/endpoints.json", "--config-file", path, "--log-level", "error"])
                 routers[policy] = (port, process)

@@ -44,6 +44,7 @@ TEST(Sim, HandOverAddsTheTransferAndDecodeComputesNoPrompt) {
                                    .output_tokens = 5, .spread = 0});
   const SimReport r = simulate(config, load);
   EXPECT_EQ(r.remote, 1);
+  EXPECT_EQ(r.computed_tokens, 1'024);
   const double expected = config.dispatch_us + config.workers[0].cost.prefill.step_us(1'024, 512) + config.link.transfer_us(1'024 * 131'072);
   EXPECT_NEAR(r.ttft_ms.p50, expected * 1e-3, 1e-6);
 }

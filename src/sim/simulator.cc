@@ -276,12 +276,12 @@ SimReport Simulation::report() {
     out.output_tokens_per_s = static_cast<double>(output_tokens_) / out.duration_s;
     out.requests_per_s = finished / out.duration_s;
   }
-  int64_t prompt = 0, computed = 0;
+  int64_t prompt = 0, cached = 0;
   double busiest = 0;
   for (size_t i = 0; i < workers_.size(); ++i) {
     const SimWorker& worker = *workers_[i];
-    if (endpoints_[i].role != route::Role::kDecode) prompt += worker.prompt_tokens();
-    computed += worker.computed_tokens();
+    if (endpoints_[i].role != route::Role::kDecode) prompt += worker.prompt_tokens(), cached += worker.cached_tokens();
+    out.computed_tokens += worker.computed_tokens();
     double sum = 0;
     int same = 0;
     for (size_t j = 0; j < workers_.size(); ++j) {
@@ -292,7 +292,7 @@ SimReport Simulation::report() {
     if (sum > 0) busiest = std::max(busiest, worker.busy_us() / (sum / same));
   }
   out.imbalance = busiest;
-  out.hit_rate = prompt > 0 ? 1 - static_cast<double>(computed) / static_cast<double>(prompt) : 0;
+  out.hit_rate = prompt > 0 ? static_cast<double>(cached) / static_cast<double>(prompt) : 0;
   return out;
 }
 

@@ -41,7 +41,8 @@ struct SimReport {
   double duration_s = 0;
   double output_tokens_per_s = 0, requests_per_s = 0;
   Percentiles ttft_ms, tpot_ms, e2e_ms;
-  double hit_rate = 0;      // prompt tokens no worker had to compute, of all
+  double hit_rate = 0;      // prompt tokens found in the prefix cache of the worker that prefilled them, of all
+  int64_t computed_tokens = 0;  // prompt tokens computed, again after a preemption included
   double imbalance = 0;     // busiest worker's busy time over the mean of those with its role
   int max_streams = 0;
 };
