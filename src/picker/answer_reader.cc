@@ -208,7 +208,7 @@ std::string_view AnswerReader::rename(std::string_view bytes, bool last) {
 // Appends what can be said of bytes to out_; returns how much of them that is. The rest may be the beginning of a name to replace.
 size_t AnswerReader::rename_into(std::string_view bytes, bool last) {
   size_t from = 0;
-  for (size_t at = find_word(bytes, kModel, 0); at != std::string_view::npos; at = find_word(bytes, kModel, at + 1)) {
+  for (size_t at = find_word(bytes, kModel, 0); at != std::string_view::npos; at = find_word(bytes, kModel, std::max(at + 1, from))) {
     std::string_view rest = bytes.substr(at + kModel.size());
     const std::string_view colon = rest.starts_with(": ") ? ": " : ":";
     if (rest.starts_with(':')) rest.remove_prefix(colon.size());

@@ -121,5 +121,20 @@ TEST(AnswerReader, HoldsBackOnlyWhatMayBecomeAName) {
   EXPECT_EQ(reader.pass("", true), "\"");
 }
 
+// The quote that ends one name begins what looks like the next key: not JSON, but no split may change what passes.
+TEST(AnswerReader, OverlappingNamesAreReplacedOnce) {
+  const std::string answer = R"("m"model":"m"model":"m"1mo"model":"m"1:"m"1mod)";
+  AnswerOptions options;
+  options.served = "m", options.asked = "client";
+  AnswerReader whole(options);
+  const std::string expected(whole.pass(answer, true));
+  for (size_t step = 1; step <= answer.size(); ++step) {
+    AnswerReader pieces(options);
+    std::string out;
+    for (size_t i = 0; i < answer.size(); i += step) out += pieces.pass(answer.substr(i, step), i + step >= answer.size());
+    EXPECT_EQ(out, expected) << "pieces of " << step;
+  }
+}
+
 }  // namespace
 }  // namespace baton::picker
