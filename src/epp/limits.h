@@ -7,7 +7,6 @@ namespace baton::epp {
 
 inline constexpr size_t kPieceBytes = 62'000;            // of a body in one message, as llm-d's: proxies take 64 KiB
 inline constexpr int kHeadersMax = 1'000;                // of a request or answer: the call ends with INVALID_ARGUMENT
-inline constexpr size_t kRequestIdBytesMax = 256;        // a longer one is replaced by ours
 inline constexpr size_t kSubsetMax = 10'000;             // endpoints of a hint; the rest is not looked at
 inline constexpr std::chrono::milliseconds kSweep{250};  // how often stalled bodies are looked for
 inline constexpr std::chrono::milliseconds kStopGrace{

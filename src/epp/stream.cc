@@ -8,6 +8,7 @@
 #include "base/prng.h"
 #include "epp/limits.h"
 #include "wire/headers.h"
+#include "wire/request_id.h"
 
 namespace baton::epp {
 namespace {
@@ -64,10 +65,6 @@ std::string_view error_name(int status) {
 
 bool held_back(BodyMode mode) { return mode == BodyMode::kBuffered || mode == BodyMode::kBufferedPartial; }
 bool full_duplex(BodyMode mode) { return mode == BodyMode::kFullDuplex || mode == BodyMode::kGrpc; }
-
-bool usable_id(std::string_view id) {
-  return !id.empty() && id.size() <= kRequestIdBytesMax && std::ranges::all_of(id, [](char c) { return c > ' ' && c < 0x7f; });
-}
 
 // Nothing else may be a header's name; an echo of it would be an answer that the proxy cannot read.
 bool usable_name(std::string_view name) {
@@ -171,7 +168,7 @@ bool Stream::keep_head(const Inbound& in) {
   if (!good) return unfit("malformed header map");
   if (count > static_cast<size_t>(kHeadersMax)) return unfit("more headers than anyone needs");
   if (path_.empty()) path_ = !original.empty() ? original : !forwarded.empty() ? forwarded : "/v1/completions";
-  if (usable_id(request_id_)) {
+  if (wire::usable_request_id(request_id_)) {
     request_id_text_ = request_id_;
   } else {
     request_id_text_ = uuid4();

@@ -10,6 +10,7 @@
 #include "gateway/limits.h"
 #include "wire/errors.h"
 #include "wire/headers.h"
+#include "wire/request_id.h"
 
 namespace baton::gateway {
 namespace {
@@ -35,10 +36,6 @@ constexpr std::string_view kInsiders[] = {"x-llm-d-model-name-rewrite", "x-gatew
 constexpr std::string_view kFairness = "x-llm-d-inference-fairness-id", kFairnessOld = "x-gateway-inference-fairness-id";
 constexpr std::string_view kObjective = "x-llm-d-inference-objective", kObjectiveOld = "x-gateway-inference-objective";
 constexpr std::string_view kDropReason = "x-llm-d-request-dropped-reason";
-
-bool usable_id(std::string_view id) {
-  return !id.empty() && id.size() <= kRequestIdBytesMax && std::ranges::all_of(id, [](char c) { return c > ' ' && c < 0x7f; });
-}
 
 net::Response error_response(int status, std::string_view message, std::string_view param) {
   wire::ApiError error{.status = status, .message = std::string(message), .type = "", .param = std::nullopt};
@@ -80,7 +77,7 @@ net::Task<> Worker::handle(net::Request& request, net::ResponseWriter& writer) {
   x.start_ns = shared_.clock.now_ns();
   x.bytes_in = request.body.size();
   const auto id = request.headers.get(wire::kRequestId);
-  x.id = id && usable_id(*id) ? std::string(*id) : uuid4();
+  x.id = id && wire::usable_request_id(*id) ? std::string(*id) : uuid4();
   co_await dispatch(x);
   if (x.forwarded) finish(x);
 }

@@ -4,7 +4,6 @@
 
 namespace baton::gateway {
 
-inline constexpr size_t kRequestIdBytesMax = 256;          // longer or unprintable: replaced by our own
 inline constexpr size_t kFailureBodyBytesMax = 64u << 10;  // of a 502/503 kept in case no other worker answers; the rest is cut
 inline constexpr size_t kResumeEventBytesMax = 1u << 20;   // one event of a stream we could resume; over it it is only passed on
 inline constexpr size_t kResumeTextBytesMax = 1u

@@ -100,6 +100,17 @@ Params make() {
 
 inline constexpr FieldRange kNatural{0, 9e15}, kPositive{1, 9e15}, kShare{0, 1}, kPort{0, 65'535}, kAmount{0, 1e15};
 
+// session-affinity-filter and session-affinity-scorer bind the same session.
+inline constexpr Field kSessionFields[] = {
+    field<&SessionScorerParams::strategy>("strategy", "what names the session", {}, "encoded_endpoint_header|session_id"),
+    as(Field::Type::kSources,
+       field<&SessionScorerParams::headers>("session_id.sources", "list of {header}, the first one that a request has")),
+    as(Field::Type::kSeconds,
+       field<&SessionScorerParams::ttl_ms>("session_id.evictionTtlSeconds", "a session unused so long is forgotten", kPositive)),
+    as(Field::Type::kSeconds, field<&SessionScorerParams::sweep_ms>("session_id.evictionSweepSeconds", "accepted", kPositive)),
+    field<&SessionScorerParams::profile>("profileName", "accepted; the session is bound to the decode worker"),
+};
+
 // Functions of the rows.
 void filter_decode(const Scene&, const Params&, Candidates&);
 void filter_prefill(const Scene&, const Params&, Candidates&);

@@ -63,15 +63,6 @@ constexpr Field kConcurrencyDetectorFields[] = {
     field<&DetectorParams::mode>("concurrencyMode", "what is counted", {}, "requests|tokens|hybrid"),
     field<&DetectorParams::headroom>("headroom", "as a filter: share above the limit that still passes", kAmount),
 };
-constexpr Field kSessionFields[] = {
-    field<&SessionScorerParams::strategy>("strategy", "what names the session", {}, "encoded_endpoint_header|session_id"),
-    as(Field::Type::kSources,
-       field<&SessionScorerParams::headers>("session_id.sources", "list of {header}, the first one that a request has")),
-    as(Field::Type::kSeconds,
-       field<&SessionScorerParams::ttl_ms>("session_id.evictionTtlSeconds", "a session unused so long is forgotten", kPositive)),
-    as(Field::Type::kSeconds, field<&SessionScorerParams::sweep_ms>("session_id.evictionSweepSeconds", "accepted", kPositive)),
-    field<&SessionScorerParams::profile>("profileName", "accepted; the session is bound to the decode worker"),
-};
 
 constexpr PluginRow kRows[] = {
     {.type = "decode-filter",

@@ -48,15 +48,6 @@ constexpr Field kContextFields[] = {
     field<&LatencyScorerParams::prefix_weight>("compositePrefixWeight", "without predictions: share of the prefix match",
                                                kAmount),
 };
-constexpr Field kSessionFields[] = {
-    field<&SessionScorerParams::strategy>("strategy", "what names the session", {}, "encoded_endpoint_header|session_id"),
-    as(Field::Type::kSources,
-       field<&SessionScorerParams::headers>("session_id.sources", "list of {header}, the first one that a request has")),
-    as(Field::Type::kSeconds,
-       field<&SessionScorerParams::ttl_ms>("session_id.evictionTtlSeconds", "a session unused so long is forgotten", kPositive)),
-    as(Field::Type::kSeconds, field<&SessionScorerParams::sweep_ms>("session_id.evictionSweepSeconds", "accepted", kPositive)),
-    field<&SessionScorerParams::profile>("profileName", "accepted; the session is bound to the decode worker"),
-};
 constexpr Field kHeaderLabelFields[] = {
     field<&HeaderLabelParams::header>("headerName", "request header"),
     field<&HeaderLabelParams::label>("labelKey", "pod label that must have its value"),
