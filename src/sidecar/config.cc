@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sidecar/connector.h"
+
 namespace baton::sidecar {
 namespace {
 
@@ -68,13 +70,17 @@ void add_compatibility(Options& o, SidecarConfig& c) {
             "moriio-decode-hosts"});
 }
 
+std::vector<std::string> connector_names() {
+  std::vector<std::string> names;
+  for (const ConnectorRow& row : connectors()) names.emplace_back(row.name);
+  return names;
+}
+
 }  // namespace
 
 Result<> SidecarConfig::check() const {
   std::vector<std::string> errors = refused;
-  if (connector != "nixlv2") {
-    errors.push_back(cat("--kv-connector=", connector, ": only nixlv2 is here yet; the others come with a later release"));
-  }
+  if (!find_connector(connector)) errors.push_back(cat("--kv-connector=", connector, ": no such connector"));
   if (prefill_max_retries > 0 && prefill_retry_backoff_ms == 0) {
     errors.push_back("--prefill-retry-backoff must be above 0 when --prefill-max-retries is");
   }
@@ -102,8 +108,7 @@ Options sidecar_options(SidecarConfig& c) {
       .add("model-server-host", &c.model_server_host, "and its address")
       .add("max-idle-conns-per-host", &c.idle_connections_max, "connections", "kept open to engine and prefillers", 1, 65536);
   o.group("Prefill")
-      .add("kv-connector", &c.connector, "protocol between the workers: nixlv2 (llm-d's others are refused for now)",
-           {"nixlv2", "nixl", "lmcache", "shared-storage", "sglang", "mooncake", "offloading"})
+      .add("kv-connector", &c.connector, "protocol between the workers", connector_names())
       .alias("connector")
       .add("on-prefill-failure", &c.on_prefill_failure,
            "a prefiller that is down, late, overloaded or broken: local = this engine reads the prompt itself; next = the next "

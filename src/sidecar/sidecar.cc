@@ -1,7 +1,7 @@
 #include "sidecar/sidecar.h"
 
 #include "base/log.h"
-#include "sidecar/exchange.h"
+#include "sidecar/connector.h"
 #include "sidecar/limits.h"
 
 namespace baton::sidecar {
@@ -39,11 +39,12 @@ net::Task<> watch_engine(Shared& shared) {
 }
 
 net::Handler make_proxy(Shared& shared) {
-  auto client = std::make_shared<net::Client>(shared.config.idle_connections_max);
-  return [&shared, client](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
+  auto local = std::make_shared<Local>(net::Client(shared.config.idle_connections_max),
+                                       find_connector(shared.config.connector)->make(shared.config));
+  return [&shared, local](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
     bool probe = request.path == "/health" && (request.method == "GET" || request.method == "HEAD");
     if (probe) co_return co_await answer_health(shared, writer);
-    Exchange exchange(shared, *client, request, writer);
+    Exchange exchange(shared, *local, request, writer);
     co_await exchange.run();
   };
 }

@@ -45,7 +45,7 @@ TEST(SidecarFlags, WhatIsNotHereIsSaid) {
   EXPECT_THAT(refusal({"--secure-proxy=true"}), HasSubstr("TLS comes with a later release"));
   EXPECT_THAT(refusal({"--secure-proxy"}), HasSubstr("--secure-proxy=true"));
   EXPECT_THAT(refusal({"--enable-tls=prefiller"}), HasSubstr("TLS"));
-  EXPECT_THAT(refusal({"--kv-connector=sglang"}), HasSubstr("only nixlv2"));
+  EXPECT_THAT(refusal({"--kv-connector=unheard-of"}), HasSubstr("wants one of nixlv2"));
   EXPECT_THAT(refusal({"--ec-connector=ec-nixl"}), HasSubstr("encoder"));
   EXPECT_THAT(refusal({"--enable-ssrf-protection=true"}), HasSubstr("allow-list"));
   EXPECT_THAT(refusal({"--data-parallel-size=2"}), HasSubstr("data-parallel"));
@@ -54,8 +54,8 @@ TEST(SidecarFlags, WhatIsNotHereIsSaid) {
   EXPECT_THAT(refusal({"--prefill-retry-backoff=soon"}), HasSubstr("duration"));
   EXPECT_THAT(refusal({"--prefill-max-retries=1", "--prefill-retry-backoff=0ms"}), HasSubstr("above 0"));
   EXPECT_THAT(refusal({"--port=8200"}), HasSubstr("both 8200"));
-  std::string all = refusal({"--secure-proxy=true", "--kv-connector=mooncake"});
-  EXPECT_THAT(all, testing::AllOf(HasSubstr("TLS"), HasSubstr("mooncake")));
+  std::string all = refusal({"--secure-proxy=true", "--ec-connector=ec-nixl"});
+  EXPECT_THAT(all, testing::AllOf(HasSubstr("TLS"), HasSubstr("encoder")));
   EXPECT_EQ(refusal({"--ec-connector=", "--data-parallel-size=1", "--tracing=false"}), "");
 }
 

@@ -1,0 +1,33 @@
+#pragma once
+// Connector: how a request with a prefiller runs: what each leg is sent, in which order. One file in connectors/ and one row in
+// connectors/table.cc each. A Connector belongs to one I/O thread and may keep state there (mooncake's engine ids).
+// What fails over to whom is not its business: it tries the prefiller it is given and says how that went; Exchange goes on.
+#include <memory>
+#include <span>
+
+#include "sidecar/exchange.h"
+
+namespace baton::sidecar {
+
+class Connector {
+ public:
+  virtual ~Connector() = default;
+  // Before any prefiller is asked; true = the client was answered without one.
+  virtual net::Task<bool> decode_first(Exchange&) { co_return false; }
+  // The request through this prefiller, to the end of the client's answer. A Prefill that is not ok means that the client saw
+  // nothing yet, and the next prefiller, or the engine alone, can take over.
+  virtual net::Task<Prefill> attempt(Exchange& exchange, const HostPort& prefiller) = 0;
+};
+
+struct ConnectorRow {
+  std::string_view name;  // of --kv-connector
+  std::unique_ptr<Connector> (*make)(const SidecarConfig& config);
+  std::string_view instead_of{};  // a deprecated name: what to say now
+};
+std::span<const ConnectorRow> connectors();
+const ConnectorRow* find_connector(std::string_view name);  // nullptr if there is none
+
+// connectors/*.cc
+std::unique_ptr<Connector> make_nixlv2(const SidecarConfig& config);
+
+}  // namespace baton::sidecar
