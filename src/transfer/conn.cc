@@ -7,8 +7,11 @@
 
 namespace baton::transfer {
 
-constexpr size_t kIovMax = 256;           // parts of one readv/writev
-constexpr size_t kTurnBytes = 16u << 20;  // read at most this much before other sockets get their turn
+constexpr size_t kIovMax = 256;  // parts of one readv/writev
+// Read at most so much, and so many times, before other sockets get their turn. A frame costs two reads however small it is, so
+// bytes alone would let a peer that sends heartbeats without end hold the loop for seconds, and others would seem silent.
+constexpr size_t kTurnBytes = 16u << 20;
+constexpr int kTurnReads = 256;
 
 Conn::Conn(Loop& loop, Fd fd, FrameHandler& handler)
     : loop_(loop), fd_(std::move(fd)), handler_(handler), reader_(handler), heard_ms_(loop.now_ms()) {
@@ -37,7 +40,8 @@ void Conn::ready(uint32_t events) {
 
 void Conn::receive() {
   auto alive = alive_;
-  for (size_t total = 0; total < kTurnBytes;) {
+  size_t total = 0;
+  for (int reads = 0; reads < kTurnReads && total < kTurnBytes; ++reads) {
     auto parts = reader_.want();
     auto n = ::readv(fd_.get(), parts.data(), static_cast<int>(std::min(parts.size(), kIovMax)));
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;

@@ -20,7 +20,7 @@ Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<v
       resolver_(resolver),
       where_(std::move(where)),
       changed_(std::move(changed)),
-      jitter_(secure_random_u64()) {
+      jitter_(context.random_u64()) {
   status_.address = where_.text();
   begin();
 }
@@ -49,7 +49,7 @@ void Link::begin() {
 void Link::on_resolved(Result<std::vector<Address>> addresses) {
   resolve_ticket_ = 0;
   if (!addresses) return lost(addresses.error());
-  auto fd = tcp_connect((*addresses)[next_address_++ % addresses->size()]);  // another one at each try
+  auto fd = context_.dial((*addresses)[next_address_++ % addresses->size()]);  // another one at each try
   if (!fd) return lost(fd.error());
   connecting_ = *std::move(fd);
   state_ = State::kConnecting;
@@ -186,8 +186,8 @@ Result<> Link::on_echo(const Echo& echo) {
   } else if (peer_pool_) {
     measure_shm();
   } else {
-    probe_left_ = kProbeBytesMax;
-    conn_->send(encode(Probe{kProbeBytesMax}));
+    probe_left_ = context_.probe_bytes;
+    conn_->send(encode(Probe{static_cast<uint32_t>(probe_left_)}));
   }
   return {};
 }
@@ -210,7 +210,7 @@ void Link::measure_shm() {
 
 void Link::probe_tcp_done() {
   auto ns = std::max<int64_t>(1, context_.loop.clock().now_ns() - probe_ns_);
-  status_.gigabytes_per_s = static_cast<double>(kProbeBytesMax) / static_cast<double>(ns);
+  status_.gigabytes_per_s = static_cast<double>(context_.probe_bytes) / static_cast<double>(ns);
   enter_connected();
 }
 

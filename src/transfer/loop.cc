@@ -106,8 +106,11 @@ void Loop::turn(int wait_max_ms) {
   auto wait = wait_ms();
   if (wait_max_ms >= 0 && (wait < 0 || wait > wait_max_ms)) wait = wait_max_ms;
   int n = ::epoll_wait(epoll_.get(), events, std::size(events), wait);
-  uint64_t count = 0;
-  [[maybe_unused]] auto r = ::read(event_.get(), &count, sizeof count);
+  for (int i = 0; i < n; ++i) {
+    uint64_t count = 0;
+    if (events[i].data.u64 == 0) [[maybe_unused]]
+      auto r = ::read(event_.get(), &count, sizeof count);
+  }
   drain_inbox();
   run_deferred();
   for (int i = 0; i < n && !stop_; ++i) {

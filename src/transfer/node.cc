@@ -5,27 +5,35 @@
 #include "base/log.h"
 #include "base/prng.h"
 #include "transfer/consumer.h"
+#include "transfer/driven.h"
 #include "transfer/producer.h"
 
 namespace baton::transfer {
 namespace {
 
 // The step thread's end: commands go to the loop's inbox, events come back through a queue.
-class Node final : public TransferNode {
+class Node final : public DrivenNode {
  public:
-  Node(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics)
-      : loop_(clock_),
+  Node(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics, std::optional<Surroundings> around)
+      : loop_(around ? around->clock : clock_),
         stats_(metrics, options.metric_labels),
         context_{.loop = loop_,
                  .options = std::move(options),
                  .layout = layout,
                  .layout_id = layout.id(),
-                 .incarnation = secure_random_u64(),
                  .boot_id = boot_id(),
                  .pool = {pool.bytes(), layout.block_bytes()},
                  .pool_fd = pool.fd(),
                  .stats = stats_,
-                 .emit = [this](Event e) { emit(std::move(e)); }} {}
+                 .emit = [this](Event e) { emit(std::move(e)); }} {
+    if (around) {
+      context_.dial = std::move(around->dial);
+      context_.random = std::move(around->random);
+      context_.probe_bytes = around->probe_bytes;
+      context_.listens = false;
+    }
+    context_.incarnation = context_.random_u64();
+  }
 
   ~Node() override {
     if (thread_.joinable()) {
@@ -44,6 +52,7 @@ class Node final : public TransferNode {
     BATON_OK(producer_->listen());
     port_ = producer_->port();
     set_peers(context_.options.peers);
+    if (!context_.listens) return {};
     thread_ = std::thread([this] { loop_.run(); });
     ::pthread_setname_np(thread_.native_handle(), "kv-transfer");
     log_info("kv transfer ready", "host={} port={} engine={} layout={} transport={}", context_.options.host, port_,
@@ -51,6 +60,8 @@ class Node final : public TransferNode {
     return {};
   }
 
+  void turn() override { loop_.turn(0); }
+  void adopt(Fd socket) override { producer_->adopt(std::move(socket)); }
   int port() const override { return port_; }
   uint64_t incarnation() const override { return context_.incarnation; }
   void set_peers(std::vector<std::string> peers) override {
@@ -62,7 +73,7 @@ class Node final : public TransferNode {
     BATON_CHECK(offer.n_tokens > 0 && offer.blocks.size() >= static_cast<size_t>((offer.n_tokens + bt - 1) / bt));
     for (auto b : offer.blocks) BATON_CHECK(context_.pool.has(b));
     Token token;
-    secure_random_bytes(token);
+    context_.random(token);
     ++grants_live_;
     loop_.post([this, token, offer = std::move(offer)]() mutable { producer_->offer(token, std::move(offer)); });
     return {token_text(token),        context_.incarnation, context_.options.engine_id, context_.options.host, port_,
@@ -145,7 +156,14 @@ Result<> check(const NodeOptions& o, const kv::KvLayout& layout, const PoolMemor
 Result<std::unique_ptr<TransferNode>> TransferNode::start(NodeOptions options, kv::KvLayout layout, PoolMemory& pool,
                                                           Metrics& metrics) {
   BATON_OK(check(options, layout, pool));
-  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics);
+  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics, std::nullopt);
+  BATON_OK(node->open());
+  return node;
+}
+
+Result<std::unique_ptr<DrivenNode>> drive(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics,
+                                          Surroundings surroundings) {
+  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics, std::move(surroundings));
   BATON_OK(node->open());
   return node;
 }

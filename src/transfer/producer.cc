@@ -29,9 +29,12 @@ Producer::~Producer() {
 }
 
 Result<> Producer::listen() {
-  BATON_TRY(tcp_, tcp_listen({context_.options.host, context_.options.port}));
-  BATON_TRY(port_, local_port(tcp_));
-  tcp_watch_ = context_.loop.watch(tcp_.get(), EPOLLIN, [this](uint32_t) { accept_sessions(); });
+  port_ = context_.options.port;
+  if (context_.listens) {
+    BATON_TRY(tcp_, tcp_listen({context_.options.host, context_.options.port}));
+    BATON_TRY(port_, local_port(tcp_));
+    tcp_watch_ = context_.loop.watch(tcp_.get(), EPOLLIN, [this](uint32_t) { accept_sessions(); });
+  }
   if (context_.options.transport == "tcp" || context_.boot_id.empty()) return {};
   auto name = cat(kShmNamePrefix, random_hex(32));
   auto fd = unix_listen(name);

@@ -226,14 +226,14 @@ TEST_P(Transfer, DeclineEndsAGrantAndIsIdempotent) {
 }
 
 TEST_P(Transfer, LeaseEndsUnlessHeldAndDrainStopsRenewals) {
-  Cluster cluster({.transport = transport(), .lease_ms = 400});
+  Cluster cluster({.transport = transport(), .lease_ms = 1500});  // a thread of a full machine may be kept waiting for a while
   auto& p = cluster.add();
   auto& d = cluster.add(NodeSetup{.transport = transport()}, {p.address()});  // whose own lease is far longer
   ASSERT_TRUE(d.wait_peer(p.address(), "connected"));
   auto held = p.offer_random(prng, 1);
   d.node->hold(held.grant);
-  // Three leases in a row that nobody holds are the clock of this test.
-  for (uint64_t i = 2; i <= 4; ++i) {
+  // Two leases in a row that nobody holds are the clock of this test.
+  for (uint64_t i = 2; i <= 3; ++i) {
     p.offer_random(prng, i);
     EXPECT_TRUE(p.next_of(i, Kind::kGrantExpired));
   }
@@ -243,7 +243,7 @@ TEST_P(Transfer, LeaseEndsUnlessHeldAndDrainStopsRenewals) {
   auto event = d.next_of(1, Kind::kFetched);
   ASSERT_TRUE(event && !event->error) << event->error->message;
   EXPECT_TRUE(p.next_of(1, Kind::kGrantReleased));
-  EXPECT_THAT(p.metrics.text(), HasSubstr("kv_lease_expired_total 3"));
+  EXPECT_THAT(p.metrics.text(), HasSubstr("kv_lease_expired_total 2"));
 
   auto kept = p.offer_random(prng, 5);
   d.node->hold(kept.grant);
@@ -264,13 +264,21 @@ class Interrupted : public Transfer {
                       {proxy->address()});
     ASSERT_TRUE(d->wait_peer(proxy->address(), "connected"));
   }
-  // Begins a fetch of 20 blocks that stalls after some bytes from the producer.
+  // Begins a fetch of 20 blocks that stalls after some bytes from the producer. An echo may pass first and stall the FETCH
+  // itself: then once more.
   void stall_one(uint64_t request) {
+    while (!stalls_in_the_middle(request)) {
+      proxy->clear();
+      ASSERT_TRUE(d->next_of(request, Kind::kFetched));
+      ASSERT_TRUE(p->next_of(request, Kind::kGrantReleased));
+    }
+  }
+  bool stalls_in_the_middle(uint64_t request) {
     do {
       offered = p->offer_random(prng, request, 24);
       if (offered.blocks.size() >= 12) break;
       p->node->release(request);
-      ASSERT_TRUE(p->next_of(request, Kind::kGrantReleased));
+      EXPECT_TRUE(p->next_of(request, Kind::kGrantReleased));
     } while (true);
     fetch = whole(*d, offered);
     fetch.grant.port = proxy->port();
@@ -278,7 +286,8 @@ class Interrupted : public Transfer {
     auto bytes = transport() == "shm" ? 100 : offered.blocks.size() * d->layout.block_bytes();
     proxy->arm({.kind = Fault::Kind::kStall, .to_consumer = true, .after = prng.below(bytes)});
     d->node->fetch(fetch);
-    ASSERT_TRUE(proxy->wait_triggered());
+    EXPECT_TRUE(proxy->wait_triggered());
+    return p->metrics.text().find("kv_grants{state=\"reading\"} 1") != std::string::npos;
   }
   void fill_destination(int value) {
     for (auto b : fetch.blocks) std::memset(d->block(b).data(), value, d->layout.block_bytes());
