@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/json.h"
+#include "base/json_outline.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/prng.h"
@@ -96,6 +97,35 @@ TEST(Json, RefusesWhatItShould) {
   EXPECT_FALSE(parse_json("12345", {.bytes_max = 4}));
 }
 
+TEST(Json, OutlineKeepsWhatIsAskedFor) {
+  std::string text = R"({"long":"0123456789abcdef\n0123","short":"\u0061","a":{"b":{"c":1},"n":[1,2]},"big":18446744073709551615})";
+  auto j = outline_json(text, {.depth = 2, .string_bytes_max = 8});
+  ASSERT_TRUE(j) << j.error().message;
+  EXPECT_EQ(j->find("long")->text, "");
+  EXPECT_EQ(j->find("long")->raw(text), "\"0123456789abcdef\\n0123\"");
+  EXPECT_EQ(j->find("short")->text, "a");
+  EXPECT_EQ(j->find_path({"a", "b"})->raw(text), R"({"c":1})");
+  EXPECT_EQ(j->find_path({"a", "b", "c"}), nullptr);
+  EXPECT_EQ(j->find_path({"a", "n"})->raw(text), "[1,2]");
+  EXPECT_EQ(j->find("big")->as_uint(), UINT64_MAX);
+  for (std::string_view bad : {R"({"a":{"b":{"c":tru}}})", R"({"a":{"b":{1:2}}})", R"({"a":["0123456789\x"]})", R"(["0123456789)"}) {
+    EXPECT_FALSE(outline_json(bad, {.depth = 1, .string_bytes_max = 4})) << bad;
+  }
+}
+// Strings are read 16 bytes at a time: every place of every special byte within them.
+TEST(Json, SpecialBytesAnywhere) {
+  for (size_t size = 1; size < 40; ++size) {
+    for (size_t at = 0; at < size; ++at) {
+      std::string plain(size, 'x'), quoted = plain, bad = plain, high = plain;
+      quoted.replace(at, 1, "\\n"), bad[at] = '\x1f', high.replace(at, 1, "\xc3\xa9");
+      std::string meant = plain, accent = high;
+      meant[at] = '\n';
+      EXPECT_EQ(parse_json(cat('"', quoted, '"'))->text, meant);
+      EXPECT_EQ(parse_json(cat('"', high, '"'))->text, accent);
+      EXPECT_FALSE(parse_json(cat('"', bad, '"')));
+    }
+  }
+}
 TEST(Json, IntegersAreExactOrNothing) {
   auto as_int = [](std::string_view s) { return parse_json(s)->as_int(); };
   EXPECT_EQ(as_int("9223372036854775807"), INT64_MAX);

@@ -1,8 +1,13 @@
 #include "base/json.h"
 
+#include "base/json_outline.h"
+
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace baton {
 namespace {
@@ -28,9 +33,32 @@ size_t utf8_sequence(std::string_view s, size_t i) {
   return 0;
 }
 
+// How many bytes from s[i] on stand for themselves in a JSON string: no quote, backslash, control character, or byte over 0x7f.
+// Long prompts are most of what a proxy reads, so 16 bytes are looked at together.
+size_t plain_bytes(std::string_view s, size_t i) {
+  const size_t from = i;
+#if defined(__SSE2__)
+  const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(0x20);
+  for (; i + 16 <= s.size(); i += 16) {
+    __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.data() + i));
+    // signed: bytes over 0x7f are below 0x20 too
+    __m128i special =
+        _mm_or_si128(_mm_cmplt_epi8(b, space), _mm_or_si128(_mm_cmpeq_epi8(b, quote), _mm_cmpeq_epi8(b, backslash)));
+    int mask = _mm_movemask_epi8(special);
+    if (mask != 0) return i + static_cast<size_t>(__builtin_ctz(static_cast<unsigned>(mask))) - from;
+  }
+#endif
+  for (; i < s.size(); ++i) {
+    auto c = static_cast<unsigned char>(s[i]);
+    if (c == '"' || c == '\\' || c < 0x20 || c >= 0x80) break;
+  }
+  return i - from;
+}
+
 class Parser {
  public:
-  Parser(std::string_view text, const JsonLimits& limits) : s_(text), limits_(limits) {}
+  Parser(std::string_view text, const JsonLimits& limits, const JsonOutline& outline)
+      : s_(text), limits_(limits), outline_(outline) {}
 
   Result<Json> run() {
     if (s_.size() > limits_.bytes_max) {
@@ -76,7 +104,12 @@ class Parser {
         break;
       case '"':
         out.kind = Json::Kind::kString;
-        BATON_OK(string(out.text));
+        if (outline_.string_bytes_max < SIZE_MAX) {  // how long it is shows at its end
+          BATON_OK(string(nullptr));
+          if (i_ - out.begin - 2 > outline_.string_bytes_max) break;
+          i_ = out.begin;
+        }
+        BATON_OK(string(&out.text));
         break;
       case 't':
         BATON_OK(word("true"));
@@ -103,15 +136,15 @@ class Parser {
     ++i_;
     skip_space();
     if (take('}')) return {};
+    const bool keep = depth < outline_.depth;
     do {
       skip_space();
       if (i_ >= s_.size() || s_[i_] != '"') return error("expected a key in quotes");
-      out.keys.emplace_back();
-      BATON_OK(string(out.keys.back()));
+      BATON_OK(string(keep ? &out.keys.emplace_back() : nullptr));
       skip_space();
       if (!take(':')) return error("expected ':' after a key");
       skip_space();
-      BATON_OK(value(out.items.emplace_back(), depth + 1));
+      BATON_OK(member(out, keep, depth));
       skip_space();
     } while (take(','));
     if (!take('}')) return error("expected ',' or '}' in an object");
@@ -123,25 +156,29 @@ class Parser {
     ++i_;
     skip_space();
     if (take(']')) return {};
+    const bool keep = depth < outline_.depth;
     do {
       skip_space();
-      BATON_OK(value(out.items.emplace_back(), depth + 1));
+      BATON_OK(member(out, keep, depth));
       skip_space();
     } while (take(','));
     if (!take(']')) return error("expected ',' or ']' in an array");
     return {};
   }
 
-  Result<> string(std::string& out) {
+  Result<> member(Json& of, bool keep, int depth) {
+    if (keep) return value(of.items.emplace_back(), depth + 1);
+    Json passing;
+    return value(passing, depth + 1);
+  }
+
+  // out: nullptr = only check it.
+  Result<> string(std::string* out) {
     ++i_;
     for (;;) {
       size_t from = i_;
-      while (i_ < s_.size()) {
-        auto c = static_cast<unsigned char>(s_[i_]);
-        if (c == '"' || c == '\\' || c < 0x20 || c >= 0x80) break;
-        ++i_;
-      }
-      out.append(s_, from, i_ - from);
+      i_ += plain_bytes(s_, i_);
+      if (out) out->append(s_, from, i_ - from);
       if (i_ >= s_.size()) return error("string is not closed");
       auto c = static_cast<unsigned char>(s_[i_]);
       if (c == '"') {
@@ -155,17 +192,17 @@ class Parser {
       }
       size_t n = utf8_sequence(s_, i_);
       if (n == 0) return error("invalid UTF-8");
-      out.append(s_, i_, n);
+      if (out) out->append(s_, i_, n);
       i_ += n;
     }
   }
 
-  Result<> escape(std::string& out) {
+  Result<> escape(std::string* out) {
     if (++i_ >= s_.size()) return error("string is not closed");
     char c = s_[i_++];
     static constexpr std::string_view kFrom = "\"\\/bfnrt", kTo = "\"\\/\b\f\n\r\t";
     if (size_t k = kFrom.find(c); k != std::string_view::npos) {
-      out += kTo[k];
+      if (out) *out += kTo[k];
       return {};
     }
     if (c != 'u') return error("unknown escape");
@@ -178,7 +215,7 @@ class Parser {
       if (low < 0xdc00 || low > 0xdfff) return error("lone surrogate");
       cp = 0x10000 + ((cp - 0xd800) << 10) + (low - 0xdc00);
     }
-    append_utf8(out, cp);
+    if (out) append_utf8(*out, cp);
     return {};
   }
 
@@ -215,6 +252,7 @@ class Parser {
 
   std::string_view s_;
   const JsonLimits& limits_;
+  const JsonOutline& outline_;
   size_t i_ = 0;
   size_t nodes_ = 0;
 };
@@ -271,7 +309,13 @@ std::string_view Json::kind_name() const {
   return kNames[static_cast<size_t>(kind)];
 }
 
-Result<Json> parse_json(std::string_view text, const JsonLimits& limits) { return Parser(text, limits).run(); }
+Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
+  return Parser(text, limits, {.depth = limits.depth_max + 1, .string_bytes_max = SIZE_MAX}).run();
+}
+
+Result<Json> outline_json(std::string_view text, const JsonOutline& outline, const JsonLimits& limits) {
+  return Parser(text, limits, outline).run();
+}
 
 bool valid_utf8(std::string_view s) {
   for (size_t i = 0; i < s.size();) {

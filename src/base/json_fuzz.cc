@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "base/json.h"
+#include "base/json_outline.h"
 
 namespace {
 void check_ranges(const baton::Json& j, std::string_view text) {
@@ -18,6 +19,18 @@ void check_ranges(const baton::Json& j, std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
-  if (auto j = baton::parse_json(text)) check_ranges(*j, text);
+  auto j = baton::parse_json(text);
+  if (j) check_ranges(*j, text);
+  // The outline accepts the same texts, and what it keeps is the same.
+  auto outline = baton::outline_json(text, {.depth = 1, .string_bytes_max = 3});
+  BATON_CHECK(outline.has_value() == j.has_value());
+  if (!j) return 0;
+  BATON_CHECK(outline->keys == j->keys && outline->begin == j->begin && outline->end == j->end);
+  BATON_CHECK(outline->items.size() == j->items.size());
+  for (size_t i = 0; i < j->items.size(); ++i) {
+    const baton::Json &kept = outline->items[i], &whole = j->items[i];
+    BATON_CHECK(kept.begin == whole.begin && kept.end == whole.end && kept.kind == whole.kind && kept.items.empty());
+    BATON_CHECK(!kept.is_string() || kept.text == (whole.end - whole.begin - 2 > 3 ? "" : whole.text));
+  }
   return 0;
 }

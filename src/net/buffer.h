@@ -1,10 +1,11 @@
 #pragma once
-// Buffer: bytes received and not yet parsed, contiguous. view() is valid until the next prepare(). Grows as asked; shrink() gives
-// a large block back once it is empty, so that thousands of idle connections hold little.
+// Buffer: bytes received and not yet parsed, contiguous. view() is valid until the next prepare(). Grows as asked; lend_to()
+// gives the block away once it is empty, so that thousands of idle connections hold nothing.
 #include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -34,10 +35,16 @@ class Buffer {
     begin_ += n;
     if (begin_ == end_) begin_ = end_ = 0;
   }
-  void shrink(size_t bytes_max) {
-    if (!empty() || capacity_ <= bytes_max) return;
+  // An empty buffer's block goes to `spare`, from where the next reader of the same thread takes it: connections that wait hold
+  // none, however many they are.
+  void lend_to(Buffer& spare) {
+    if (!empty() || capacity_ == 0) return;
+    if (spare.capacity_ < capacity_) std::swap(*this, spare);
     data_.reset();
     capacity_ = begin_ = end_ = 0;
+  }
+  void borrow_from(Buffer& spare) {
+    if (capacity_ == 0) std::swap(*this, spare);
   }
 
  private:

@@ -9,7 +9,8 @@
 namespace baton::net {
 
 ClientConnection::ClientConnection(Scope& scope, std::string key)
-    : key_(std::move(key)),
+    : scope_(scope),
+      key_(std::move(key)),
       channel_(tcp::socket(scope.context()), nullptr),
       resolver_(scope.context()),
       deadline_(scope, [this] { abort(deadline_code_, deadline_why_); }) {}
@@ -94,9 +95,21 @@ Task<Result<>> ClientConnection::write(std::string_view head, std::string_view b
 Task<Result<size_t>> ClientConnection::receive() {
   if (aborted_) co_return std::unexpected(*aborted_);
   if (channel_.secure()) co_return co_await receive_secure();
-  auto room = input_.prepare(kReadBytes);
-  auto [ec, n] = co_await channel_.socket().async_read_some(asio::buffer(room.data(), room.size()), kAwait);
-  if (aborted_) co_return std::unexpected(*aborted_);
+  ErrorCode ec;
+  size_t n = 0;
+  do {
+    // A full read is followed by another at once; else there is nothing yet, and who waits holds no buffer.
+    if (!more_) {
+      input_.lend_to(scope_.spare());
+      std::tie(ec) = co_await channel_.socket().async_wait(tcp::socket::wait_read, kAwait);
+      if (aborted_) co_return std::unexpected(*aborted_);
+      if (ec) break;
+      input_.borrow_from(scope_.spare());
+    }
+    auto room = input_.prepare(kReadBytes);
+    n = channel_.read(room, ec);
+    more_ = n == room.size();
+  } while (ec == asio::error::would_block);
   if (ec == asio::error::eof) co_return size_t{0};
   if (ec) co_return failed(Code::kUnavailable, "upstream closed the connection", ec);
   input_.commit(n);
@@ -150,7 +163,7 @@ void Pool::put(std::shared_ptr<ClientConnection> connection) {
   follow(Scope::here());
   if (idle_max_ <= 0 || connection->aborted() || Scope::here().stopping()) return;
   connection->idle_since_now();
-  connection->input().shrink(kBufferKeptBytes);
+  connection->rest();
   auto& idle = idle_by_key_[connection->key()];
   // The least recently used die first; the check costs one system call and keeps dead sockets from piling up.
   while (!idle.empty() && !idle.front()->fresh()) {

@@ -27,12 +27,14 @@ class ClientConnection final {
   void idle_since_now() { idle_since_ = std::chrono::steady_clock::now(); }
   const std::string& key() const { return key_; }
   Buffer& input() { return input_; }
+  void rest() { input_.lend_to(scope_.spare()); }  // it goes into the pool
 
  private:
   Task<Result<>> handshake(const std::string& name, std::string_view where);
   Task<Result<size_t>> receive_secure();
   std::unexpected<Error> failed(Code code, std::string_view what, const ErrorCode& ec) const;
 
+  Scope& scope_;
   std::string key_;  // "host port"
   Channel channel_;
   std::shared_ptr<TlsClient> tls_;  // held, so that its address in the pool's key stays its own
@@ -41,6 +43,7 @@ class ClientConnection final {
   const char* deadline_why_ = "";
   Code deadline_code_ = Code::kDeadlineExceeded;
   Buffer input_;
+  bool more_ = false;  // the last read took all there was room for
   std::optional<Error> aborted_;
   std::chrono::steady_clock::time_point idle_since_;
 };

@@ -102,7 +102,7 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
   const ServerOptions& options = thread_.options;
   phase_ = Phase::kIdle;
   deadline_.set(options.idle_timeout);
-  input_.shrink(kBufferKeptBytes);
+  input_.lend_to(thread_.scope.spare());
   bool continued = false;
   for (;;) {
     bool progress = false;
@@ -156,6 +156,7 @@ Task<> Connection::more_input() {
 Task<bool> Connection::answer(Request& request, bool keep_alive, bool http10) {
   phase_ = Phase::kHandler;
   deadline_.clear();
+  input_.lend_to(thread_.scope.spare());
   cancel_ = std::make_unique<Cancel>();
   watch();
   ++*thread_.in_flight;
@@ -208,9 +209,11 @@ void Connection::watch() {
 void Connection::on_readable(ErrorCode ec) {
   watching_ = false;
   if (!ec) {
-    auto room = input_.prepare(phase_ == Phase::kIdle ? kBufferKeptBytes : kReadBytes);
+    input_.borrow_from(thread_.scope.spare());
+    auto room = input_.prepare(kReadBytes);
     size_t n = channel_.read(room, ec);
     input_.commit(n);
+    input_.lend_to(thread_.scope.spare());  // if it was nothing
   }
   if (ec == asio::error::would_block || ec == asio::error::try_again) ec = {};
   if (ec) {

@@ -11,7 +11,7 @@ inline constexpr int kHeaderFieldsMax = 256;           // 431
 inline constexpr size_t kPipelineBytesMax = 64 << 10;  // bytes a client may send ahead of its answer; beyond it we stop reading
 inline constexpr size_t kReadBytes =
     64 << 10;  // one recv(): the default loopback and data-centre socket buffer drains in few calls
-inline constexpr size_t kBufferKeptBytes = 16 << 10;          // an idle connection gives back a larger read buffer
+inline constexpr size_t kBufferKeptBytes = 16 << 10;          // a larger buffer of a quiet TLS connection is given back
 inline constexpr size_t kChunkOverheadMax = 16 << 10;         // one chunk-size line with extensions, or all trailers: 400
 inline constexpr int kInterimResponsesMax = 16;               // 1xx answers before the real one: kInternal
 inline constexpr size_t kResponseHeaderBytesMax = 256 << 10;  // of an upstream: kInternal

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "net/asio.h"
+#include "net/buffer.h"
 #include "net/http.h"
 
 namespace baton::net {
@@ -23,6 +24,7 @@ class Scope {
 
   asio::io_context& context() { return context_; }
   bool stopping() const { return stopping_; }
+  Buffer& spare() { return spare_; }  // empty; a block for whoever reads next
   void run();
   void stop();
   void spawn(Task<> task);
@@ -36,6 +38,7 @@ class Scope {
   asio::io_context context_;
   asio::executor_work_guard<asio::io_context::executor_type> guard_;
   std::shared_ptr<Hooks> hooks_ = std::make_shared<Hooks>();  // shared: a hook may outlive its scope
+  Buffer spare_;
   int tasks_ = 0;
   bool stopping_ = false;
 };
