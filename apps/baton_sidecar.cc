@@ -1,14 +1,15 @@
 // baton-sidecar: stands before a decode engine; prefill first, then decode with the KV's address.
 #include "apps/main.h"
+#include "sidecar/configuration.h"
 #include "sidecar/sidecar.h"
 
 int main(int argc, char** argv) {
   using namespace baton;
   sidecar::SidecarConfig config;
   Options options = sidecar::sidecar_options(config);
-  ParsedArgs parsed;
+  auto parsed = sidecar::parse_command_line({argv + 1, argv + argc}, options, config);
   int code = 0;
-  if (!parse_or_exit(options, {argv + 1, argv + argc}, parsed, &code)) return code;
+  if (!show_or_run(options, parsed, &code)) return code;
   LogLevel level = LogLevel::kInfo;
   log_level_from(config.log_level, level);
   log_setup("baton-sidecar", level);

@@ -11,21 +11,26 @@ namespace baton {
 
 // True if there is something to run; false: *exit_code is final (help shown, bad flags explained).
 // explains_config: the program prints its configuration by itself.
+inline bool show_or_run(const Options& options, const Result<ParsedArgs>& parsed, int* exit_code, bool explains_config = false) {
+  if (!parsed) {
+    std::fprintf(stderr, "%s: %s\n", options.program().c_str(), parsed.error().message.c_str());
+    return *exit_code = 2, false;
+  }
+  for (const auto& warning : parsed->warnings)
+    std::fprintf(stderr, "%s: warning: %s\n", options.program().c_str(), warning.c_str());
+  *exit_code = 0;
+  if (parsed->help) std::fputs(options.help_text().c_str(), stdout);
+  if (parsed->version) std::printf("%s %s\n", options.program().c_str(), BATON_VERSION);
+  if (parsed->print_config && !explains_config) std::fputs(options.config_text().c_str(), stdout);
+  return !parsed->help && !parsed->version && (explains_config || !parsed->print_config);
+}
+
 inline bool parse_or_exit(Options& options, const std::vector<std::string>& args, ParsedArgs& parsed, int* exit_code,
                           bool explains_config = false) {
   auto p = options.parse(args);
-  if (!p) {
-    std::fprintf(stderr, "%s: %s\n", options.program().c_str(), p.error().message.c_str());
-    return *exit_code = 2, false;
-  }
-  parsed = std::move(*p);
-  for (const auto& warning : parsed.warnings)
-    std::fprintf(stderr, "%s: warning: %s\n", options.program().c_str(), warning.c_str());
-  *exit_code = 0;
-  if (parsed.help) std::fputs(options.help_text().c_str(), stdout);
-  if (parsed.version) std::printf("%s %s\n", options.program().c_str(), BATON_VERSION);
-  if (parsed.print_config && !explains_config) std::fputs(options.config_text().c_str(), stdout);
-  return !parsed.help && !parsed.version && (explains_config || !parsed.print_config);
+  bool run = show_or_run(options, p, exit_code, explains_config);
+  if (p) parsed = std::move(*p);
+  return run;
 }
 
 inline int report(std::string_view program, const Error& error) {

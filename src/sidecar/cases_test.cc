@@ -30,6 +30,16 @@ std::vector<Section> read_case(const std::filesystem::path& path) {
 
 using Names = std::vector<std::pair<std::string, std::string>>;
 
+// Longer words first: PREFILL is the beginning of PREFILL2 and PREFILL_PORT.
+std::string named(std::string text, const Names& names) {
+  for (const auto& [word, stands_for] : names) {
+    for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += stands_for.size()) {
+      text.replace(at, word.size(), stands_for);
+    }
+  }
+  return text;
+}
+
 Message read_message(const Section& section, const Names& names) {
   Message message;
   size_t i = 0;
@@ -38,17 +48,11 @@ Message read_message(const Section& section, const Names& names) {
     const std::string& line = section.lines[i];
     size_t colon = line.find(':');
     BATON_CHECK(colon != std::string::npos);
-    std::string value = line.substr(std::min(line.size(), colon + 2));
-    for (const auto& [word, stands_for] : names) {
-      for (size_t at = 0; (at = value.find(word, at)) != std::string::npos; at += stands_for.size()) {
-        value.replace(at, word.size(), stands_for);
-      }
-    }
-    message.headers.emplace_back(line.substr(0, colon), value);
+    message.headers.emplace_back(line.substr(0, colon), named(line.substr(std::min(line.size(), colon + 2)), names));
   }
   bool events = message.says("events");
   for (++i; i < section.lines.size(); ++i) {
-    message.body += section.lines[i] + (events ? "\n\n" : "\n");
+    message.body += named(section.lines[i], names) + (events ? "\n\n" : "\n");
   }
   if (!events && !message.body.empty()) message.body.pop_back();
   return message;
@@ -59,53 +63,78 @@ int closed_port() {
   return worker.port();
 }
 
-class Cases : public testing::TestWithParam<std::filesystem::path> {};
+class Cases : public testing::TestWithParam<std::filesystem::path> {
+ protected:
+  static constexpr const char* kWorkers[] = {"prefill2", "prefill", "decode", "encoder2", "encoder", "bootstrap"};
 
-TEST_P(Cases, Holds) {
-  FakeWorker prefill("prefill"), prefill2("prefill2"), decode("decode");
-  auto at = [](int port) { return cat("127.0.0.1:", port); };
-  // PREFILL2 first: the shorter word is its prefix.
-  Names names{{"PREFILL2", at(prefill2.port())}, {"PREFILL", at(prefill.port())}, {"DOWN", at(closed_port())}};
-  SidecarConfig config;
-  config.port = 0, config.host = "127.0.0.1", config.model_server_port = decode.port();
-  Message sends, gets;
-  FakeWorker::Turn turn;
-  for (const Section& section : read_case(GetParam())) {
-    if (section.name == "flags") {
-      auto parsed = sidecar_options(config).parse(section.lines);
-      ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
-      continue;
+  Cases() {
+    for (const char* name : kWorkers) workers_.emplace(name, std::make_unique<FakeWorker>(name));
+    for (auto& [name, worker] : workers_) worker->meet(*workers_.at(name == "prefill" ? "decode" : "prefill"), unknowns_);
+    for (const char* suffix : {"_PORT", ""}) {
+      for (const char* name : kWorkers) {
+        std::string word = name;
+        for (char& c : word) c = static_cast<char>(std::toupper(c));
+        int port = workers_.at(name)->port();
+        names_.emplace_back(word + suffix, *suffix ? std::to_string(port) : cat("127.0.0.1:", port));
+      }
     }
-    Message message = read_message(section, names);
-    if (section.name == "client sends") sends = message;
-    if (section.name == "client gets") gets = message;
-    if (section.name.ends_with(" expects")) turn.expects = message;
-    if (section.name.ends_with(" answers")) {
-      turn.answers = message;
-      FakeWorker& worker = section.name == "decode answers" ? decode : section.name == "prefill2 answers" ? prefill2 : prefill;
-      worker.expect(turn);
+    names_.emplace_back("DOWN", cat("127.0.0.1:", closed_port()));
+    config_.port = 0, config_.host = "127.0.0.1", config_.model_server_port = workers_.at("decode")->port();
+    config_.secure_proxy = false;
+  }
+
+  void read() {
+    FakeWorker::Turn turn;
+    for (const Section& section : read_case(GetParam())) {
+      if (section.name == "flags") {
+        std::vector<std::string> args;
+        for (const std::string& line : section.lines) args.push_back(named(line, names_));
+        auto parsed = sidecar_options(config_).parse(args);
+        ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+        continue;
+      }
+      Message message = read_message(section, names_);
+      if (section.name == "client sends") exchanges_.emplace_back(message, Message());
+      if (section.name == "client gets") exchanges_.back().second = message;
+      if (section.name.ends_with(" expects")) turn.expects = message;
+      if (section.name.ends_with(" answers")) {
+        turn.answers = message;
+        workers_.at(section.name.substr(0, section.name.find(' ')))->expect(turn);
+      }
     }
   }
-  Sidecar sidecar(config);
+
+  Unknowns unknowns_;
+  std::map<std::string, std::unique_ptr<FakeWorker>> workers_;
+  Names names_;
+  SidecarConfig config_;
+  std::vector<std::pair<Message, Message>> exchanges_;  // what the client sends and gets
+};
+
+TEST_P(Cases, Holds) {
+  read();
+  Sidecar sidecar(config_);
   auto started = sidecar.start();
   ASSERT_TRUE(started.has_value()) << started.error().message;
-  Result<net::Response> response = fail(Code::kUnknown, "not run");
-  net::run_task([&]() -> net::Task<> {
-    net::Client client;
-    net::Call call;
-    call.host = "127.0.0.1", call.port = sidecar.port();
-    size_t space = sends.first_line.find(' ');
-    call.method = sends.first_line.substr(0, space), call.target = sends.first_line.substr(space + 1);
-    for (const auto& [name, value] : sends.headers) call.headers.add(name, value);
-    call.body = sends.body;
-    response = co_await client.fetch(call);
-  });
-  ASSERT_TRUE(response.has_value()) << response.error().message;
-  EXPECT_EQ(response->status, gets.status()) << response->body;
-  EXPECT_EQ(header_complaints(response->headers, gets), "");
-  if (!gets.body.empty()) EXPECT_EQ(response->body, gets.body);
-  for (FakeWorker* worker : {&prefill, &prefill2, &decode}) EXPECT_EQ(worker->complaints(), "");
+  for (const auto& [sends, gets] : exchanges_) {
+    Result<net::Response> response = fail(Code::kUnknown, "not run");
+    net::run_task([&]() -> net::Task<> {
+      net::Client client;
+      net::Call call;
+      call.host = "127.0.0.1", call.port = sidecar.port();
+      size_t space = sends.first_line.find(' ');
+      call.method = sends.first_line.substr(0, space), call.target = sends.first_line.substr(space + 1);
+      for (const auto& [name, value] : sends.headers) call.headers.add(name, value);
+      call.body = sends.body;
+      response = co_await client.fetch(call);
+    });
+    ASSERT_TRUE(response.has_value()) << response.error().message;
+    EXPECT_EQ(response->status, gets.status()) << response->body;
+    EXPECT_EQ(header_complaints(response->headers, gets), "");
+    if (!gets.body.empty()) EXPECT_EQ(response->body, gets.body);
+  }
   sidecar.stop();
+  for (auto& [name, worker] : workers_) EXPECT_EQ(worker->complaints(), "");
 }
 
 std::vector<std::filesystem::path> all_cases() {

@@ -22,12 +22,22 @@ class Connector {
 struct ConnectorRow {
   std::string_view name;  // of --kv-connector
   std::unique_ptr<Connector> (*make)(const SidecarConfig& config);
-  std::string_view instead_of{};  // a deprecated name: what to say now
+  std::string_view instead_of{};     // a deprecated name: what to say now
+  bool engine_reads_prompts = true;  // the decode engine can do without a prefiller
 };
 std::span<const ConnectorRow> connectors();
 const ConnectorRow* find_connector(std::string_view name);  // nullptr if there is none
 
 // connectors/*.cc
 std::unique_ptr<Connector> make_nixlv2(const SidecarConfig& config);
+std::unique_ptr<Connector> make_moriio(const SidecarConfig& config);  // nixlv2 with --moriio-write-mode
+std::unique_ptr<Connector> make_shared_storage(const SidecarConfig& config);
+std::unique_ptr<Connector> make_lmcache(const SidecarConfig& config);
+std::unique_ptr<Connector> make_sglang(const SidecarConfig& config);
+std::unique_ptr<Connector> make_mooncake(const SidecarConfig& config);
+std::unique_ptr<Connector> make_offloading(const SidecarConfig& config);
+
+// The data-parallel rank of MoRI-IO for a request: BLAKE2s-256 of its id, first eight bytes, big endian, modulo dp_size.
+int moriio_rank(std::string_view request_id, int dp_size);
 
 }  // namespace baton::sidecar

@@ -2,7 +2,6 @@
 #include "base/log.h"
 #include "sidecar/exchange.h"
 #include "sidecar/limits.h"
-#include "sidecar/rewrite.h"
 #include "wire/headers.h"
 
 namespace baton::sidecar {
@@ -15,27 +14,57 @@ bool is_type(const net::Headers& headers, std::string_view type) {
 
 }  // namespace
 
-net::Task<Decoded> Exchange::decode(DecodeAsk ask) {
-  int64_t start = clock_.now_ns();
+net::Call Exchange::engine_call(const DecodeAsk& ask) {
+  const HostPort& engine = shared_.engines[rank_].at;
   net::Call call;
-  call.host = config().model_server_host, call.port = config().model_server_port;
+  call.host = engine.host, call.port = engine.port, call.tls = shared_.tls.decoder;
+  if (call.tls && engine.host == "127.0.0.1") call.server_name = "localhost";  // the name in an engine's own certificate
   call.method = request_.method, call.target = request_.target;
   call.headers = headers_for(ask.headers);
   call.body = ask.body;
   call.connect_timeout = kConnectTimeout;
   call.cancel = ask.cancel ? ask.cancel : &cancel();
-  auto stream = co_await client().open(call);
+  return call;
+}
+
+net::Task<Decoded> Exchange::decode(DecodeAsk ask) {
+  if (api_ == Api::kChat && config().decode_chunk_size > 0 && !ask.judge) {
+    auto root = parse_body(ask.body);
+    auto chunks = root ? ChunkedAnswer::plan(ask.body, *root, config().decode_chunk_size) : std::nullopt;
+    if (chunks) co_return co_await decode_in_chunks(std::move(*chunks), ask);
+  }
+  int64_t start = clock_.now_ns();
+  auto stream = co_await client().open(engine_call(ask));
   if (!stream) co_return co_await engine_failed(std::move(stream).error(), ask);
   Decoded done = co_await pass_on(**stream, ask);
   if (api_ && done == Decoded::kAnswered) shared_.metrics.seconds("decode").observe(ms_since(start) * 1e-3);
   co_return done;
 }
 
+// Nobody falls back to anything any more.
+void Exchange::forget_bodies() {
+  kept_ = std::string();
+  request_.body = std::string();
+  root_.reset();
+}
+
+Rewrite Exchange::rewrite_of(const DecodeAsk& ask) const {
+  return {.api = *api_,
+          .cached_tokens = config().rewrite_cached_tokens ? ask.cached_tokens : std::nullopt,
+          .hide_kv_params = !config().expose_kv_params};
+}
+
+void Exchange::add_ttft(net::Headers& headers) const {
+  if (ttft_.empty()) return;
+  auto engine = headers.get(wire::kTtft);
+  headers.set(wire::kTtft, engine ? cat(ttft_, ',', *engine) : ttft_);
+}
+
 net::Task<Decoded> Exchange::engine_failed(Error error, const DecodeAsk& ask) {
   if (error.code == Code::kCancelled) co_return cancelled() ? Decoded::kAnswered : Decoded::kWithheld;
   note(cat("engine: ", error.message));
   bool dead = error.code == Code::kUnavailable || error.code == Code::kDataLoss;
-  if (dead) shared_.engine_ready = false;  // until the poller sees it well again
+  if (dead) shared_.engines[rank_].ready = false;  // until the poller sees it well again
   // A dead engine is no use to anybody: no waiting for the prefill leg.
   if (!dead && ask.may_answer && !co_await ask.may_answer()) co_return Decoded::kWithheld;
   int status = dead ? 503 : 502;
@@ -47,14 +76,11 @@ net::Task<Decoded> Exchange::engine_failed(Error error, const DecodeAsk& ask) {
 net::Task<Decoded> Exchange::pass_on(net::ResponseStream& stream, const DecodeAsk& ask) {
   net::Headers headers = stream.headers();
   bool events = is_type(headers, "text/event-stream"), json = is_type(headers, "application/json");
-  if (!ttft_.empty()) {
-    auto engine = headers.get(wire::kTtft);
-    headers.set(wire::kTtft, engine ? cat(ttft_, ',', *engine) : ttft_);
-  }
+  add_ttft(headers);
   bool rewrite = ask.rewrite && (events || json) && request_.method != "HEAD";
   if (rewrite) headers.remove("content-length");
-  auto cached = config().rewrite_cached_tokens ? ask.cached_tokens : std::nullopt;
-  StreamRewriter lines(cached);
+  const Rewrite what = rewrite ? rewrite_of(ask) : Rewrite();
+  StreamRewriter lines(what);
   std::string held;  // judged, or a JSON answer to rewrite; emptied into the stream if it grows too long for that
   bool begun = false, judged = !ask.judge;
   if (!api_) {
@@ -81,11 +107,12 @@ net::Task<Decoded> Exchange::pass_on(net::ResponseStream& stream, const DecodeAs
         judged = send.has_value();
       }
       if (!judged || (rewrite && json && !end && held.size() <= kRewriteBytesMax)) continue;
-      out = rewrite && json && end ? rewrite_json(std::move(held), cached) : std::move(held);
+      out = rewrite && json && end ? rewrite_json(std::move(held), what) : std::move(held);
     }
     if (!begun) {
       if (ask.may_answer && !co_await ask.may_answer()) co_return Decoded::kWithheld;
       first_byte_ms_ = ms_since(request_.arrived_ns);
+      forget_bodies();
       status_ = stream.status();
       if (rewrite && json && end) {
         (void)co_await writer_.send({.status = status_, .headers = std::move(headers), .body = std::move(out)});

@@ -1,10 +1,13 @@
 #pragma once
 // FakeWorker: a scripted upstream for tests: a real net::Server that checks each request against what the script expects and
 // gives the answer written beside it. GET /health is answered 200 and not counted. Complaints are collected for the test to show.
+#include <atomic>
 #include <deque>
+#include <map>
 #include <mutex>
 
 #include "net/http.h"
+#include "net/mailbox.h"
 
 namespace baton::sidecar {
 
@@ -29,14 +32,41 @@ inline std::string header_complaints(const net::Headers& got, const Message& wan
   return complaints;
 }
 
+// ${name} in an expected text stands for what one cannot know beforehand (an id): the same everywhere in a case. Any thread.
+class Unknowns {
+ public:
+  bool match(std::string_view wanted, std::string_view got) {
+    std::lock_guard lock(mutex_);
+    while (true) {
+      size_t at = wanted.find("${");
+      if (got.substr(0, at) != wanted.substr(0, at)) return false;
+      if (at == std::string_view::npos) return got.size() == wanted.size();
+      got.remove_prefix(at);
+      size_t close = wanted.find('}', at);
+      std::string name(wanted.substr(at + 2, close - at - 2));
+      wanted.remove_prefix(close + 1);
+      size_t end = std::min(got.find_first_not_of(kWord), got.size());
+      std::string value(got.substr(0, end));
+      got.remove_prefix(end);
+      auto [known, added] = known_.emplace(name, value);
+      if (value.empty() || known->second != value) return false;
+    }
+  }
+
+ private:
+  static constexpr const char* kWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
+  std::mutex mutex_;
+  std::map<std::string, std::string> known_;
+};
+
 class FakeWorker {
  public:
   struct Turn {
     Message expects, answers;
   };
 
-  explicit FakeWorker(std::string name)
-      : name_(std::move(name)), server_({}, [this]() -> net::Handler {
+  explicit FakeWorker(std::string name, std::shared_ptr<net::TlsServer> tls = nullptr)
+      : name_(std::move(name)), server_(options(std::move(tls)), [this]() -> net::Handler {
           return [this](net::Request& request, net::ResponseWriter& writer) { return handle(request, writer); };
         }) {
     BATON_CHECK(server_.start().has_value());
@@ -46,6 +76,8 @@ class FakeWorker {
     std::lock_guard lock(mutex_);
     turns_.push_back(std::move(turn));
   }
+  // Before the first request: whose request "after" waits for, and what ${name} stands for.
+  void meet(FakeWorker& other, Unknowns& unknowns) { other_ = &other, unknowns_ = &unknowns; }
   int port() const { return server_.port(); }
   net::Server& server() { return server_; }
   std::string complaints() {
@@ -56,14 +88,28 @@ class FakeWorker {
   }
 
  private:
+  static net::ServerOptions options(std::shared_ptr<net::TlsServer> tls) {
+    net::ServerOptions out;
+    out.tls = std::move(tls);
+    return out;
+  }
+
   net::Task<> handle(net::Request& request, net::ResponseWriter& writer) {
     if (request.path == "/health") {
       (void)co_await writer.send({.status = 200, .headers = {}, .body = {}});
       co_return;
     }
     std::optional<Turn> turn = next_turn(request);
+    ++called_;
     if (!turn) {
       (void)co_await writer.send(net::Response::text(599, "not expected"));
+      co_return;
+    }
+    while (turn->answers.says("after") && other_->called_ == 0) co_await net::sleep_for(net::Millis(1));
+    if (turn->answers.says("hang")) {
+      net::Mailbox<int> gone;
+      auto hook = writer.cancel().on_cancel([&] { gone.close(); });
+      co_await gone.pop();
       co_return;
     }
     co_await answer(turn->answers, writer);
@@ -81,7 +127,8 @@ class FakeWorker {
     const Message& wanted = turn.expects;
     if (wanted.first_line != line) complaints_ += cat(name_, ": got ", line, ", not ", wanted.first_line, "\n");
     if (auto c = header_complaints(request.headers, wanted); !c.empty()) complaints_ += cat(name_, ": ", c);
-    if (wanted.body != request.body) complaints_ += cat(name_, ": body is\n  ", request.body, "\nnot\n  ", wanted.body, "\n");
+    bool same = unknowns_ ? unknowns_->match(wanted.body, request.body) : wanted.body == request.body;
+    if (!same) complaints_ += cat(name_, ": body is\n  ", request.body, "\nnot\n  ", wanted.body, "\n");
     return turn;
   }
 
@@ -109,6 +156,9 @@ class FakeWorker {
   }
 
   std::string name_;
+  std::atomic<int> called_{0};
+  FakeWorker* other_ = this;
+  Unknowns* unknowns_ = nullptr;
   std::mutex mutex_;
   std::deque<Turn> turns_;
   std::string complaints_;

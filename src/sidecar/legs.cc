@@ -1,24 +1,36 @@
 #include "sidecar/legs.h"
 
 #include <charconv>
+#include <cstring>
 
-#include "sidecar/limits.h"
-#include "wire/headers.h"
+#include "base/json_outline.h"
+
 #include "wire/limits.h"
-#include "wire/splice.h"
 
 namespace baton::sidecar {
 namespace {
 
-constexpr std::string_view kKvParams = "kv_transfer_params";
 constexpr std::string_view kPrefillParams =
     R"({"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,)"
-    R"("remote_host":null,"remote_port":null})";
+    R"("remote_host":null,"remote_port":null)";
+constexpr std::string_view kWorkerFields[] = {kKvParams, kEcParams, "bootstrap_host", "bootstrap_port", "bootstrap_room"};
 
-std::string_view trimmed(std::string_view s) {
-  while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-  while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-  return s;
+// Could this text have one of those fields as a key? Every '_' is looked at, and every escape that could stand for a letter of
+// their names ("kv_transfer_par\u0061ms"); prompts have few of either, so this costs two passes of memchr.
+bool may_have_worker_fields(std::string_view text) {
+  auto next = [&](char c, size_t from) {
+    const void* at = from < text.size() ? std::memchr(text.data() + from, c, text.size() - from) : nullptr;
+    return at ? static_cast<size_t>(static_cast<const char*>(at) - text.data()) : std::string_view::npos;
+  };
+  for (size_t at = next('_', 0); at != std::string_view::npos; at = next('_', at + 1)) {
+    std::string_view before = text.substr(0, at), after = text.substr(at);
+    if (after.starts_with("_transfer_params\"") || before.ends_with("\"bootstrap")) return true;
+  }
+  for (size_t at = next('\\', 0); at != std::string_view::npos; at = next('\\', at + 2)) {
+    std::string_view escape = text.substr(at, 5);
+    if (escape.size() == 5 && escape.starts_with("\\u00") && escape[4] >= '2' && escape[4] <= '7') return true;
+  }
+  return false;
 }
 
 // "/v1/%63ompletions" is "/v1/completions" to an engine that decodes paths (uvicorn does), so it must be to us.
@@ -53,65 +65,37 @@ std::optional<Api> intercepted(std::string_view method, std::string_view path) {
   return std::nullopt;
 }
 
-std::optional<HostPort> parse_host_port(std::string_view text) {
-  text = trimmed(text);
-  if (text.starts_with("http://")) text.remove_prefix(7);
-  if (text.ends_with('/')) text.remove_suffix(1);
-  size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
-  std::string_view host = text.substr(0, colon), port = text.substr(colon + 1);
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-  } else if (host.find(':') != std::string_view::npos) {
-    return std::nullopt;
-  }
-  int n = 0;
-  auto [end, ec] = std::from_chars(port.data(), port.data() + port.size(), n);
-  if (ec != std::errc() || end != port.data() + port.size() || n < 1 || n > 65535) return std::nullopt;
-  if (host.empty() || host.find_first_of("/?#@ \t[]") != std::string_view::npos) return std::nullopt;
-  return HostPort{std::string(host), n};
-}
-
-std::optional<std::vector<HostPort>> prefillers(const net::Headers& headers) {
-  auto values = headers.get_all(wire::kPrefillerHostPort);
-  if (values.empty()) values = headers.get_all(wire::kPrefillerUrl);
-  if (values.empty()) return std::nullopt;
-  std::vector<HostPort> hosts;
-  bool named = false;
-  for (std::string_view value : values) {
-    while (!value.empty()) {
-      size_t comma = value.find(',');
-      std::string_view one = trimmed(value.substr(0, comma));
-      value = comma == std::string_view::npos ? std::string_view() : value.substr(comma + 1);
-      named |= !one.empty();
-      auto host = parse_host_port(one);
-      if (host && hosts.size() < kPrefillHostsMax) hosts.push_back(std::move(*host));
-    }
-  }
-  if (!named) return std::nullopt;  // an empty header is no wish for a prefiller
-  return hosts;
-}
-
-Result<Json> parse_body(std::string_view body) {
-  auto root = parse_json(body, wire::kRequestJson);
+Result<Json> parse_body(std::string_view body, int depth) {
+  auto root = outline_json(body, {.depth = depth}, wire::kRequestJson);
   if (!root) return fail(Code::kInvalidArgument, root.error().message);
   if (!root->is_object()) return fail(Code::kInvalidArgument, "the request body must be a JSON object, not ", root->kind_name());
   return root;
 }
 
-std::string prefill_body(Api api, std::string_view body, const Json& root) {
-  wire::Splice edit(body, root);
-  edit.set({kKvParams}, std::string(kPrefillParams)).set({"stream"}, "false").erase({"stream_options"});
-  switch (api) {
-    case Api::kResponses:
-      edit.set({"max_output_tokens"}, "1");
-      break;
-    case Api::kGenerate:
-      edit.set({"sampling_params", "max_tokens"}, "1").set({"sampling_params", "min_tokens"}, "1");
-      break;
-    default:
-      for (std::string_view limit : {"max_tokens", "max_completion_tokens", "min_tokens"}) edit.set({limit}, "1");
+void ask_for_one_token(wire::Splice& edit, Api api, const Json& root, OneToken how) {
+  auto limit = [&](wire::Splice::Path path, bool always) {
+    const Json* at = &root;
+    for (std::string_view key : path) at = at ? at->find(key) : nullptr;
+    if (always || how == OneToken::kEveryLimit || at) edit.set(std::move(path), "1");
+  };
+  if (api == Api::kResponses) return limit({"max_output_tokens"}, true);
+  if (api == Api::kGenerate) {
+    limit({"sampling_params", "max_tokens"}, true);
+    limit({"sampling_params", "min_tokens"}, false);
+    return;
   }
+  limit({"max_tokens"}, true);
+  limit({"max_completion_tokens"}, false);
+  limit({"min_tokens"}, false);
+}
+
+void ask_for_no_stream(wire::Splice& edit) { edit.set({"stream"}, "false").erase({"stream_options"}); }
+
+std::string prefill_body(Api api, std::string_view body, const Json& root, std::string_view more) {
+  wire::Splice edit(body, root);
+  edit.set({kKvParams}, cat(kPrefillParams, more.empty() ? "" : ",", more, '}'));
+  ask_for_no_stream(edit);
+  ask_for_one_token(edit, api, root, OneToken::kEveryLimit);
   return edit.text();
 }
 
@@ -119,24 +103,40 @@ std::string decode_body(std::string_view body, const Json& root, std::string_vie
   return wire::Splice(body, root).set({kKvParams}, std::string(kv_params)).text();
 }
 
-Result<std::string> without_kv_params(std::string body) {
-  // The key may hide behind an escape ("kv_transfer_par\u0061ms"), so only a body with neither is surely free of it.
-  if (body.find(kKvParams) == std::string::npos && body.find("\\u") == std::string::npos) return body;
-  BATON_TRY(Json root, parse_body(body));
-  if (!root.find(kKvParams)) return body;
-  return wire::Splice(body, root).erase({kKvParams}).text();
+std::optional<std::string> without_worker_fields(std::string_view body, const Json& root) {
+  bool any = false;
+  wire::Splice edit(body, root);
+  for (std::string_view field : kWorkerFields) {
+    if (!root.find(field)) continue;
+    edit.erase({field});
+    any = true;
+  }
+  return any ? std::optional(edit.text()) : std::nullopt;
 }
 
-Result<PrefillReply> read_prefill_reply(std::string_view body) {
-  auto root = parse_json(body);
+Result<std::string> without_worker_fields(std::string body) {
+  if (!may_have_worker_fields(body)) return body;
+  BATON_TRY(Json root, parse_body(body));
+  auto without = without_worker_fields(body, root);
+  return without ? std::move(*without) : std::move(body);
+}
+
+Result<PrefillReply> read_prefill_reply(Api api, std::string_view body) {
+  auto root = outline_json(body, {.depth = 3});
   if (!root) return within("prefill response", std::move(root).error());
   if (!root->is_object()) return fail(Code::kInvalidArgument, "prefill response is no JSON object");
   PrefillReply reply;
   if (const Json* params = root->find(kKvParams)) reply.kv_params = params->raw(body);
-  if (const Json* details = root->find_path({"usage", "prompt_tokens_details"}); details && details->is_object()) {
-    const Json* cached = details->find("cached_tokens");
-    reply.cached_tokens = cached ? cached->as_int().value_or(0) : 0;
+  const Json* usage = root->find("usage");
+  if (!usage || !usage->is_object()) return reply;
+  if (api == Api::kMessages) {  // no details: a number, or nothing
+    if (const Json* cached = usage->find("cache_read_input_tokens")) reply.cached_tokens = cached->as_int();
+    return reply;
   }
+  const Json* details = usage->find(api == Api::kResponses ? "input_tokens_details" : "prompt_tokens_details");
+  if (!details || !details->is_object()) return reply;
+  const Json* cached = details->find("cached_tokens");
+  reply.cached_tokens = cached ? cached->as_int().value_or(0) : 0;
   return reply;
 }
 

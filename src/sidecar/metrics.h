@@ -6,13 +6,18 @@ namespace baton::sidecar {
 
 class SidecarMetrics {
  public:
-  Histogram& seconds(std::string_view leg);  // "prefill", "decode" (to the end of the answer)
+  SidecarMetrics();
+  Histogram& seconds(std::string_view leg);  // "encode", "prefill", "decode" (to the end of the answer)
   void prefill_status(int code);             // every attempt; 502 = no connection or a broken answer, 504 = too late
   void fallback(std::string_view policy);    // what was done about a failed prefill: "local" or "next"
+  void moriio_dns(std::string_view what);    // "reresolve", "ip_changed", "lookup_failures"
   std::string text() const { return metrics_.text(); }
 
  private:
   Metrics metrics_;
+  // Of every request: looked up once.
+  Histogram &prefill_seconds_, &decode_seconds_;
+  Counter& prefill_ok_;
 };
 
 }  // namespace baton::sidecar

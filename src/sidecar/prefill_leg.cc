@@ -1,5 +1,8 @@
 // Exchange's prefill leg: one prefiller with its retries, then the next, then what the policy says.
+#include <algorithm>
+
 #include "base/log.h"
+#include "base/prng.h"
 #include "sidecar/connector.h"
 #include "sidecar/limits.h"
 
@@ -12,16 +15,22 @@ constexpr bool transient(int status) { return status == 502 || status == 503 || 
 }  // namespace
 
 net::Task<> Exchange::disaggregate(std::vector<HostPort> hosts) {
+  if (config().prefiller_sampling && hosts.size() > 1) {
+    std::ranges::rotate(hosts, hosts.begin() + static_cast<int64_t>(secure_random_u64() % hosts.size()));
+  }
   if (co_await local_.connector->decode_first(*this)) co_return;
   Prefill done = co_await prefill_at_first_that_can(hosts);
   if (done.ok || answered()) co_return;
   log_warn("prefill failed", "id={} prefiller={} status={} why={}", log_id_, prefiller_, done.status, done.why);
   note(cat("prefill ", done.status));
-  if (client_mistake(done.status) || config().on_prefill_failure == "error") co_return co_await show_failure(std::move(done));
+  bool engine_can = find_connector(config().connector)->engine_reads_prompts;
+  if (client_mistake(done.status) || config().on_prefill_failure == "error" || !engine_can) {
+    co_return co_await show_failure(std::move(done));
+  }
   shared_.metrics.fallback("local");
   note("local prefill");
-  auto body = without_kv_params(std::move(request_.body));  // parsed before, so it parses
-  request_.body = std::move(*body);
+  // parsed before, so it parses; with --kv-params-trust=any there may be some
+  if (auto body = without_worker_fields(request_.body, *root_)) request_.body = std::move(*body);
   (void)co_await decode({.body = request_.body});
 }
 
@@ -36,6 +45,11 @@ net::Task<Prefill> Exchange::prefill_at_first_that_can(const std::vector<HostPor
       shared_.metrics.fallback("next");
     }
     prefiller_ = host.text();
+    if (shared_.allowed.look_up(host) == AllowList::Answer::kNotKnownYet) {
+      last = {.status = 503, .why = "the InferencePool was not read yet"};
+      shared_.metrics.prefill_status(last.status);
+      continue;
+    }
     last = co_await local_.connector->attempt(*this, host);
     if (last.ok || answered()) break;
   }
@@ -63,7 +77,7 @@ net::Task<Prefill> Exchange::prefill(const HostPort& host, PrefillAsk ask) {
 
 net::Task<Prefill> Exchange::prefill_once(const HostPort& host, const PrefillAsk& ask) {
   net::Call call;
-  call.host = host.host, call.port = host.port;
+  call.host = host.host, call.port = host.port, call.tls = shared_.tls.prefiller;
   call.method = request_.method, call.target = request_.target;
   call.headers = headers_for(ask.headers);
   call.body = ask.body;
@@ -86,7 +100,7 @@ net::Task<Prefill> Exchange::prefill_once(const HostPort& host, const PrefillAsk
   }
   done.ok = true;
   if (!ask.reads_reply) co_return done;
-  auto reply = read_prefill_reply(response->body);
+  auto reply = read_prefill_reply(*api_, response->body);
   if (reply) {
     done.reply = std::move(*reply);
     co_return done;

@@ -44,6 +44,7 @@ void run(benchmark::State& state, bool stream) {
   auto engine = worker(), prefiller = worker();
   sidecar::SidecarConfig config;
   config.port = 0, config.host = "127.0.0.1", config.model_server_port = engine->port();
+  config.secure_proxy = false;
   sidecar::Sidecar sidecar(config);
   BATON_CHECK(sidecar.start().has_value());
   std::string body =

@@ -6,10 +6,10 @@
 
 #include "base/prng.h"
 #include "net/mailbox.h"
-#include "sidecar/fake_worker.h"
 #include "sidecar/legs.h"
 #include "sidecar/limits.h"
 #include "sidecar/rewrite.h"
+#include "sidecar/rig.h"
 
 namespace baton::sidecar {
 namespace {
@@ -41,22 +41,50 @@ TEST(SidecarFlags, BothGenerationsStartIt) {
   EXPECT_EQ(config.prefill_retry_backoff_ms, 61'500);
 }
 
-TEST(SidecarFlags, WhatIsNotHereIsSaid) {
-  EXPECT_THAT(refusal({"--secure-proxy=true"}), HasSubstr("TLS comes with a later release"));
-  EXPECT_THAT(refusal({"--secure-proxy"}), HasSubstr("--secure-proxy=true"));
-  EXPECT_THAT(refusal({"--enable-tls=prefiller"}), HasSubstr("TLS"));
+TEST(SidecarFlags, EveryErrorIsNamed) {
   EXPECT_THAT(refusal({"--kv-connector=unheard-of"}), HasSubstr("wants one of nixlv2"));
-  EXPECT_THAT(refusal({"--ec-connector=ec-nixl"}), HasSubstr("encoder"));
-  EXPECT_THAT(refusal({"--enable-ssrf-protection=true"}), HasSubstr("allow-list"));
-  EXPECT_THAT(refusal({"--data-parallel-size=2"}), HasSubstr("data-parallel"));
-  EXPECT_THAT(refusal({"--configuration={}"}), HasSubstr("flags"));
+  EXPECT_THAT(refusal({"--ec-connector=unheard-of"}), HasSubstr("ec-nixl"));
+  EXPECT_THAT(refusal({"--enable-tls=prefiller,gateway"}), HasSubstr("not 'gateway'"));
+  EXPECT_THAT(refusal({"--enable-ssrf-protection"}), HasSubstr("--inference-pool"));
+  EXPECT_THAT(refusal({"--enable-ssrf-protection", "--inference-pool=a/b/c"}), HasSubstr("a/b/c"));
+  EXPECT_THAT(refusal({"--enable-ssrf-protection", "--inference-pool=/b"}), HasSubstr("namespace/name"));
+  EXPECT_THAT(refusal({"--pool-group=apps"}), HasSubstr("inference.networking.x-k8s.io"));
+  EXPECT_THAT(refusal({"--allowed-prefillers=10.0.0.0/99"}), HasSubstr("10.0.0.0/99"));
+  EXPECT_THAT(refusal({"--port=65535", "--data-parallel-size=2"}), HasSubstr("65536"));
+  EXPECT_THAT(refusal({"--moriio-parallel-dispatch"}), HasSubstr("--moriio-write-mode"));
+  EXPECT_THAT(refusal({"--enable-p2p-pull", "--connector=sglang"}), HasSubstr("nixlv2 only"));
   EXPECT_THAT(refusal({"--no-such-flag"}), HasSubstr("no-such-flag"));
   EXPECT_THAT(refusal({"--prefill-retry-backoff=soon"}), HasSubstr("duration"));
   EXPECT_THAT(refusal({"--prefill-max-retries=1", "--prefill-retry-backoff=0ms"}), HasSubstr("above 0"));
   EXPECT_THAT(refusal({"--port=8200"}), HasSubstr("both 8200"));
-  std::string all = refusal({"--secure-proxy=true", "--ec-connector=ec-nixl"});
-  EXPECT_THAT(all, testing::AllOf(HasSubstr("TLS"), HasSubstr("encoder")));
-  EXPECT_EQ(refusal({"--ec-connector=", "--data-parallel-size=1", "--tracing=false"}), "");
+  std::string all = refusal({"--port=8200", "--moriio-parallel-dispatch"});
+  EXPECT_THAT(all, testing::AllOf(HasSubstr("8200"), HasSubstr("moriio")));
+  EXPECT_EQ(refusal({"--ec-connector=", "--data-parallel-size=1", "--enable-tls="}), "");
+}
+
+TEST(SidecarFlags, BothGenerationsSayTls) {
+  SidecarConfig now, before;
+  EXPECT_TRUE(flags({"--enable-tls=prefiller,decoder", "--enable-tls=encoder", "--tls-insecure-skip-verify=prefiller"}, now));
+  EXPECT_TRUE(now.prefiller_tls.use && now.decoder_tls.use && now.encoder_tls.use);
+  EXPECT_TRUE(!now.prefiller_tls.verify && now.decoder_tls.verify);
+  EXPECT_TRUE(flags({"-prefiller-use-tls", "-decoder-use-tls=true", "-decoder-tls-insecure-skip-verify=true"}, before));
+  EXPECT_TRUE(before.prefiller_tls.use && before.decoder_tls.use && !before.encoder_tls.use);
+  EXPECT_TRUE(before.prefiller_tls.verify && !before.decoder_tls.verify);
+}
+
+TEST(SidecarFlags, LogLevelsInAllWords) {
+  auto level = [](std::string flag) {
+    SidecarConfig config;
+    EXPECT_TRUE(flags({std::move(flag)}, config));
+    return config.log_level;
+  };
+  EXPECT_EQ(level("--zap-log-level=debug"), "debug");
+  EXPECT_EQ(level("--zap-log-level=0"), "info");
+  EXPECT_EQ(level("--zap-log-level=5"), "debug");
+  EXPECT_EQ(level("--zap-log-level=panic"), "error");
+  EXPECT_EQ(level("-v=5"), "debug");
+  EXPECT_EQ(level("-v=2"), "info");
+  EXPECT_THAT(refusal({"--zap-log-level=loud"}), HasSubstr("loud"));
 }
 
 TEST(SidecarLegs, HostPorts) {
@@ -85,7 +113,7 @@ TEST(SidecarLegs, HostPorts) {
                            return many;
                          }()}})
                 ->size(),
-            kPrefillHostsMax);
+            kHostsMax);
 }
 
 TEST(SidecarLegs, InterceptedPaths) {
@@ -97,11 +125,12 @@ TEST(SidecarLegs, InterceptedPaths) {
 }
 
 TEST(SidecarLegs, HiddenKvParamsAreFound) {
-  EXPECT_EQ(*without_kv_params(R"({"a":1, "kv_transfer_params":{}})"), R"({"a":1})");
-  EXPECT_EQ(*without_kv_params(R"({"\u006bv_transfer_params":{},"a":1})"), R"({"a":1})");
-  EXPECT_EQ(*without_kv_params(R"({"messages":"\u00e9 kv_transfer_params"})"), R"({"messages":"\u00e9 kv_transfer_params"})");
-  EXPECT_EQ(*without_kv_params("not json"), "not json");  // the engine's to refuse
-  EXPECT_FALSE(without_kv_params(R"({"kv_transfer_params":NaN})").has_value());
+  EXPECT_EQ(*without_worker_fields(R"({"a":1, "kv_transfer_params":{}})"), R"({"a":1})");
+  EXPECT_EQ(*without_worker_fields(R"({"\u006bv_transfer_params":{},"a":1})"), R"({"a":1})");
+  EXPECT_EQ(*without_worker_fields(R"({"messages":"\u00e9 kv_transfer_params"})"), R"({"messages":"\u00e9 kv_transfer_params"})");
+  EXPECT_EQ(*without_worker_fields(R"({"bootstrap_host":"h","bootstrap_room":1,"a":1,"ec_transfer_params":{}})"), R"({"a":1})");
+  EXPECT_EQ(*without_worker_fields("not json"), "not json");  // the engine's to refuse
+  EXPECT_FALSE(without_worker_fields(R"({"kv_transfer_params":NaN})").has_value());
 }
 
 TEST(SidecarRewrite, StreamsInPieces) {
@@ -121,7 +150,7 @@ TEST(SidecarRewrite, StreamsInPieces) {
     std::string text;
     for (int i = 0; i < 12; ++i) text += kLines[prng.below(std::size(kLines))];
     if (prng.chance(0.5)) text += "data: {\"usa";
-    StreamRewriter whole(7), pieces(7);
+    StreamRewriter whole({.cached_tokens = 7}), pieces({.cached_tokens = 7});
     std::string expected = whole.feed(text) + whole.finish(), got;
     for (size_t at = 0; at < text.size();) {
       size_t n = 1 + prng.below(20);
@@ -136,43 +165,13 @@ TEST(SidecarRewrite, StreamsInPieces) {
 }
 
 TEST(SidecarRewrite, LongLinesPassUnheld) {
-  StreamRewriter lines(7);
+  StreamRewriter lines({.cached_tokens = 7});
   std::string piece(kHeldLineBytesMax / 2, 'x'), got;
   for (int i = 0; i < 5; ++i) got += lines.feed(piece);
   EXPECT_GE(got.size(), piece.size() * 4);
   got += lines.feed("end\ndata: {\"usage\":{}}\n");
   EXPECT_THAT(got, testing::EndsWith("xend\ndata: {\"usage\":{\"prompt_tokens_details\":{\"cached_tokens\":7}}}\n"));
 }
-
-// A sidecar before a decode worker, and one prefiller.
-struct Rig {
-  explicit Rig(std::vector<std::string> args = {}) : prefill("prefill"), decode("decode") {
-    config.port = 0, config.host = "127.0.0.1", config.model_server_port = decode.port();
-    BATON_CHECK(sidecar_options(config).parse(args).has_value());
-  }
-  void start() {
-    sidecar.emplace(config);
-    BATON_CHECK(sidecar->start().has_value());
-  }
-  net::Call call(std::string_view body) const {
-    net::Call c;
-    c.host = "127.0.0.1", c.port = sidecar->port(), c.method = "POST", c.target = "/v1/completions", c.body = body;
-    c.headers.set("x-prefiller-host-port", cat("127.0.0.1:", prefill_port ? prefill_port : prefill.port()));
-    return c;
-  }
-  Result<net::Response> fetch(net::Call c) const {
-    Result<net::Response> result = fail(Code::kUnknown, "not run");
-    net::run_task([&]() -> net::Task<> {
-      net::Client client;
-      result = co_await client.fetch(c);
-    });
-    return result;
-  }
-  SidecarConfig config;
-  FakeWorker prefill, decode;
-  int prefill_port = 0;
-  std::optional<Sidecar> sidecar;
-};
 
 const std::string kAsked =
     R"({"kv_transfer_params":{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,)"

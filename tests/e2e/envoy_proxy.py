@@ -174,7 +174,7 @@ class Backend(Process):
 
 class Sidecar(Process):
     def __init__(self, bin_dir, engine_port, *args):
-        super().__init__([f"{bin_dir}/baton-sidecar", "--host", "127.0.0.1", "--port", "0", "--model-server-port", str(engine_port), *args], "sidecar")
+        super().__init__([f"{bin_dir}/baton-sidecar", "--host", "127.0.0.1", "--port", "0", "--model-server-port", str(engine_port), "--secure-proxy=false", *args], "sidecar")
 
     def started(self):
         self.port = int(self.find(r"sidecar is listening address=\S*:(\d+)")[1])

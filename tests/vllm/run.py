@@ -83,7 +83,7 @@ class Run:
         for port, name in ((self.prefill, "prefill"), (self.decode, "decode")):
             wait_for(lambda: self.alive(name) and get(port, "/health")[0] == 200, 600, f"vLLM {name}; its log: {self.dir}/{name}.log")
         self.sidecar, self.router = free_port(), free_port()
-        self.start("sidecar", [f"{self.bin}/baton-sidecar", "--port", str(self.sidecar), "--vllm-port", str(self.decode), "--connector", "nixlv2"])
+        self.start("sidecar", [f"{self.bin}/baton-sidecar", "--port", str(self.sidecar), "--vllm-port", str(self.decode), "--connector", "nixlv2", "--secure-proxy=false"])
         endpoints = {"endpoints": [{"name": "p", "address": "127.0.0.1", "port": self.prefill, "labels": {"llm-d.ai/role": "prefill"}},
                                    {"name": "d", "address": "127.0.0.1", "port": self.sidecar, "labels": {"llm-d.ai/role": "decode"}}]}
         json.dump(endpoints, open(f"{self.dir}/endpoints.json", "w"))

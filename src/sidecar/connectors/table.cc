@@ -6,8 +6,13 @@ namespace baton::sidecar {
 
 std::span<const ConnectorRow> connectors() {
   static constexpr ConnectorRow kRows[] = {
-      {"nixlv2", make_nixlv2},
-      {"nixl", make_nixlv2, "nixlv2"},
+      {.name = "nixlv2", .make = make_nixlv2},
+      {.name = "nixl", .make = make_nixlv2, .instead_of = "nixlv2"},
+      {.name = "shared-storage", .make = make_shared_storage},
+      {.name = "lmcache", .make = make_lmcache},
+      {.name = "sglang", .make = make_sglang, .engine_reads_prompts = false},  // its decode mode refuses requests without a room
+      {.name = "mooncake", .make = make_mooncake},
+      {.name = "offloading", .make = make_offloading},
   };
   return kRows;
 }
