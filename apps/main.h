@@ -28,9 +28,8 @@ inline bool show_or_run(const Options& options, const Result<ParsedArgs>& parsed
 inline bool parse_or_exit(Options& options, const std::vector<std::string>& args, ParsedArgs& parsed, int* exit_code,
                           bool explains_config = false) {
   auto p = options.parse(args);
-  bool run = show_or_run(options, p, exit_code, explains_config);
-  if (p) parsed = std::move(*p);
-  return run;
+  if (p) parsed = *p;
+  return show_or_run(options, p, exit_code, explains_config);
 }
 
 inline int report(std::string_view program, const Error& error) {
