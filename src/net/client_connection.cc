@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "net/limits.h"
 #include "net/tls_context.h"
 #include "net/tune.h"
@@ -98,13 +100,25 @@ Task<Result<size_t>> ClientConnection::receive() {
   ErrorCode ec;
   size_t n = 0;
   do {
-    // A full read is followed by another at once; else there is nothing yet, and who waits holds no buffer.
+    // A full read is followed by another at once; else there is nothing yet, and who waits holds no buffer. What may be left is
+    // the line end behind a chunk.
     if (!more_) {
-      input_.lend_to(scope_.spare());
+      std::array<char, 16> left;
+      const size_t n_left = input_.size();
+      const bool lends = n_left <= left.size();
+      if (lends) {
+        std::ranges::copy(input_.view(), left.begin());
+        input_.consume(n_left);
+        input_.lend_to(scope_.spare());
+      }
       std::tie(ec) = co_await channel_.socket().async_wait(tcp::socket::wait_read, kAwait);
       if (aborted_) co_return std::unexpected(*aborted_);
       if (ec) break;
-      input_.borrow_from(scope_.spare());
+      if (lends) {
+        input_.borrow_from(scope_.spare());
+        std::ranges::copy_n(left.begin(), static_cast<ptrdiff_t>(n_left), input_.prepare(kReadBytes).begin());
+        input_.commit(n_left);
+      }
     }
     auto room = input_.prepare(kReadBytes);
     n = channel_.read(room, ec);
