@@ -81,11 +81,12 @@ def main():
     p.add_argument("--backend", default=str(ROOT / "build/release/bin/router_backend"))
     p.add_argument("--requests", type=int, default=2000)
     p.add_argument("--streams", type=int, default=10_000)
+    p.add_argument("--tick-us", default="100", help="between the chunks of a stream; a chunk that comes alone is a wake-up of its own")
     p.add_argument("flags", nargs="*")
     a = p.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     slow = ["--chunks", "100000", "--tick-us", "5000000"]
-    children = [backend(a.backend), backend(a.backend), backend(a.backend, *slow)]
+    children = [backend(a.backend), backend(a.backend, "--tick-us", a.tick_us), backend(a.backend, *slow)]
     prefiller, engine, sleeper = (port for _, port in children)
     prompt = lambda size: json.dumps({"model": "m", "prompt": ("A word of a prompt. " * 4 + "\n") * (size // 82), "max_tokens": 8})
     stream = prompt(500)[:-1] + ', "stream": true}'

@@ -7,6 +7,8 @@
 namespace baton::sidecar {
 namespace {
 
+constexpr int64_t kPaceNs = std::chrono::nanoseconds(kStreamPace).count();
+
 bool is_type(const net::Headers& headers, std::string_view type) {
   auto value = headers.get("content-type");
   return value && value->size() >= type.size() && net::same_header_name(value->substr(0, type.size()), type);
@@ -23,7 +25,7 @@ net::Call Exchange::engine_call(const DecodeAsk& ask) {
   call.headers = headers_for(ask.headers);
   call.body = ask.body;
   call.connect_timeout = kConnectTimeout;
-  call.cancel = ask.cancel ? ask.cancel : &cancel();
+  call.cancel = call_cancel(ask);
   return call;
 }
 
@@ -88,7 +90,10 @@ net::Task<Decoded> Exchange::pass_on(net::ResponseStream& stream, const DecodeAs
     if (!co_await writer_.begin(status_, headers)) co_return Decoded::kAnswered;
     begun = true;
   }
-  for (;;) {
+  int64_t last_read_ns = 0;
+  for (int quick = 0;; quick = clock_.now_ns() - last_read_ns < kPaceNs ? quick + 1 : 0) {
+    if (events && quick > kQuickReadsUnpaced) co_await net::sleep_for(kStreamPace, call_cancel(ask));
+    last_read_ns = clock_.now_ns();
     auto bytes = co_await stream.read();
     // After the first byte the client must see a cut stream, not an end: the handler returns without finish().
     if (!bytes && begun) {

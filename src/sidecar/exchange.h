@@ -142,6 +142,7 @@ class Exchange {
   net::Task<> show_failure(Prefill failed);
 
   net::Call engine_call(const DecodeAsk& ask);
+  net::Cancel* call_cancel(const DecodeAsk& ask) { return ask.cancel ? ask.cancel : &cancel(); }
   void forget_bodies();
   net::Task<Decoded> decode_in_chunks(ChunkedAnswer chunks, const DecodeAsk& ask);
   net::Task<Decoded> pass_on(net::ResponseStream& stream, const DecodeAsk& ask);

@@ -12,14 +12,18 @@ inline constexpr size_t kRewriteBytesMax = 64u << 20;          // a longer JSON 
 inline constexpr size_t kHeldLineBytesMax = 1 << 20;           // a longer SSE line is passed on as it is
 inline constexpr size_t kJudgedBytesMax = 1 << 20;             // of an answer's beginning; what is undecided then is sent
 inline constexpr size_t kLoggedIdBytesMax = 128;               // of a client's x-request-id in log lines
-inline constexpr size_t kHostsMax = 16;                        // of one routing header: further ones are ignored
-inline constexpr int kRanksMax = 256;                          // --data-parallel-size
-inline constexpr size_t kEncoderItemsMax = 256;                // images and the like of one request: 400
-inline constexpr size_t kEncoderAnswerBytesMax = 64u << 20;    // counts as a failed encoder
-inline constexpr size_t kChunkAnswerBytesMax = 64u << 20;      // of one call of chunked decode: 502
-inline constexpr int kChunkedCallsMax = 100'000;               // of one chunked decode: it ends there
-inline constexpr size_t kMooncakePrefillersMax = 1024;         // whose engine ids are remembered; the oldest is asked again
-inline constexpr size_t kBootstrapBytesMax = 1 << 20;          // of a bootstrap server's answer: 502
+// A stream whose chunks keep coming faster than this is read once in it: a chunk alone costs a wake-up, a read and a write, and
+// nobody reads a thousand tokens a second. Its first chunks pass at once.
+inline constexpr std::chrono::milliseconds kStreamPace{1};
+inline constexpr int kQuickReadsUnpaced = 8;
+inline constexpr size_t kHostsMax = 16;                      // of one routing header: further ones are ignored
+inline constexpr int kRanksMax = 256;                        // --data-parallel-size
+inline constexpr size_t kEncoderItemsMax = 256;              // images and the like of one request: 400
+inline constexpr size_t kEncoderAnswerBytesMax = 64u << 20;  // counts as a failed encoder
+inline constexpr size_t kChunkAnswerBytesMax = 64u << 20;    // of one call of chunked decode: 502
+inline constexpr int kChunkedCallsMax = 100'000;             // of one chunked decode: it ends there
+inline constexpr size_t kMooncakePrefillersMax = 1024;       // whose engine ids are remembered; the oldest is asked again
+inline constexpr size_t kBootstrapBytesMax = 1 << 20;        // of a bootstrap server's answer: 502
 inline constexpr std::chrono::milliseconds kBootstrapTimeout{5'000};  // llm-d's
 // Engine ids change when a prefiller restarts; asking again is a round trip that one request in this long pays.
 inline constexpr std::chrono::milliseconds kEngineIdsFresh{2'000};
