@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What picking costs behind a real Envoy: CPU ms per request of Envoy and of baton-router, from the kernel's accounting of the two.
-bench/router.py [--seconds 5] [--repeat 3] [--only small,stream,large,rate,saturation]
+bench/router.py [--seconds 5] [--repeat 3] [--only small,stream,large,rate,saturation] [--against BIN]
 Engines cost nothing (bench/router_backend.cc); Envoy is configured as our users' gateways are. Loads: 1.4 KB chat answered in one piece; 0.5 KB chat, 100 streamed chunks;
-a 450 KB prompt; 500 requests a second of about 200/100 tokens, open loop; and as many small ones as go through. Medians."""
-import argparse, json, os, pathlib, re, statistics, subprocess, sys, tempfile, time
+a 450 KB prompt; 500 requests a second of about 200/100 tokens, open loop; and as many small ones as go through. Medians. --against: the folder of another
+baton-router, which gets an Envoy of its own and every other run of the first three loads."""
+import argparse, contextlib, json, os, pathlib, re, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -75,6 +76,7 @@ def main():
     p.add_argument("--only", default="small,stream,large,rate,saturation")
     p.add_argument("--endpoints", type=int, default=4, help="decode workers behind it")
     p.add_argument("--config", help="an EndpointPickerConfig; without: the built-in default")
+    p.add_argument("--against", help="folder with another baton-router, compared in alternating runs")
     p.add_argument("--plaintext", action="store_true", help="no TLS between Envoy and the picker")
     a = p.parse_args()
     harness.BIN = os.path.realpath(a.bin)
@@ -86,9 +88,15 @@ def main():
         for _ in range(a.endpoints):
             backends.append(Backend(harness.BIN).__enter__())
         pool = [endpoint(f"decode-{i}", b.port, "decode") for i, b in enumerate(backends)]
-        with Router(harness.BIN, pool, args) as router, Envoy(router.port, threads=a.threads, tls=not a.plaintext) as envoy:
-            wait_for(lambda: sum(metrics(router.metrics_port)["llm_d_epp_ready_endpoints"].values()) == len(pool), 20, "the pool")
-            wrk(envoy.port, 1400, False, 16, 1)
+        with contextlib.ExitStack() as stack:
+            pairs = []
+            for folder in [harness.BIN] + ([os.path.realpath(a.against)] if a.against else []):
+                router = stack.enter_context(Router(folder, pool, args))
+                envoy = stack.enter_context(Envoy(router.port, threads=a.threads, tls=not a.plaintext))
+                wait_for(lambda: sum(metrics(router.metrics_port)["llm_d_epp_ready_endpoints"].values()) == len(pool), 20, "the pool")
+                wrk(envoy.port, 1400, False, 16, 1)
+                pairs.append((envoy, router))
+            envoy, router = pairs[0]
             idle = router.cpu_ms()
             time.sleep(2)
             idle = (router.cpu_ms() - idle) / 2000
@@ -97,9 +105,14 @@ def main():
             for name, size, stream, connections in (("small", 1400, False, 16), ("stream", 500, True, 64), ("large", 450_000, False, 16)):
                 if name not in only:
                     continue
-                e, r, rate = median_rows([cost(envoy, router, a.seconds, size, stream, connections) for _ in range(a.repeat)])
+                rows = [[cost(*pair, a.seconds, size, stream, connections) for pair in pairs] for _ in range(a.repeat)]
+                e, r, rate = median_rows([row[0] for row in rows])
                 te, tr, target = PEERS[name]
                 print(f"{name:>20} {e:8.3f} {r:8.3f} {rate:8.0f}   {te:.2f} {tr:.2f}; {r / tr:.2f}; {target} {'met' if r <= target else 'MISSED'}")
+                if a.against:
+                    e, other, rate = median_rows([row[1] for row in rows])
+                    ratio = statistics.median(row[0][1] / row[1][1] for row in rows)
+                    print(f"{'the other':>20} {e:8.3f} {other:8.3f} {rate:8.0f}   this over the other, run by run: {ratio:.3f}")
             if "rate" in only:
                 rows = median_rows([open_loop(harness.BIN, envoy.port, 500, a.seconds, 160) for _ in range(a.repeat)])
                 with Envoy(router.port, threads=a.threads, direct=backends[0].port) as plain:
