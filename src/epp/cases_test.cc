@@ -128,6 +128,7 @@ void fill_metadata(const Section& section, pb::ProcessingRequest& message) {
       const auto words = split(line.substr(11));
       message.mutable_protocol_config()->set_request_body_mode(mode_number(words.at(0)));
       message.mutable_protocol_config()->set_response_body_mode(mode_number(words.at(1)));
+      message.mutable_protocol_config()->set_send_body_without_waiting_for_header_response(words.size() > 2);
     }
   }
 }
@@ -238,6 +239,10 @@ struct Play {
     if (kind == "closed") return stream->on_closed();
     if (kind == "bytes") return stream->on_message(section.text());
     if (kind == "release") return picker.flight->release();
+    if (kind == "room") {
+      if (call.take_all()) stream->on_room();
+      return;
+    }
     if (kind == "evict")
       return picker.flight->evict(refusal({"", section.words.at(2), section.words.at(3), "0", section.text()}));
     if (kind == "wait") {
@@ -287,6 +292,7 @@ TEST_P(Cases, Holds) {
     if (section.words.at(0) == "echo_headers") options.echo_headers = true;
   }
   Play play(script, options);
+  play.call.proxy_waits = std::ranges::any_of(sections, [](const Section& s) { return s.words.at(0) == "proxy_waits"; });
   for (const Section& section : sections) {
     const std::string where = cat(GetParam().filename().string(), ":", section.at);
     if (section.words[0] == "in") {

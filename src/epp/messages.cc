@@ -7,27 +7,6 @@
 namespace baton::epp {
 namespace {
 
-constexpr size_t varint_size(uint64_t value) { return 1 + static_cast<size_t>(63 - std::countl_zero(value | 1)) / 7; }
-// Every field number we write is below 16: one byte of tag.
-constexpr size_t field_size(size_t bytes) { return 1 + varint_size(bytes) + bytes; }
-
-void append_varint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-void append_number(std::string& out, int field, uint64_t value) {
-  out += static_cast<char>(field << 3);
-  append_varint(out, value);
-}
-void open(std::string& out, int field, size_t size) {
-  out += static_cast<char>(field << 3 | 2);
-  append_varint(out, size);
-}
-void append_bytes(std::string& out, int field, std::string_view bytes) {
-  open(out, field, bytes.size());
-  out += bytes;
-}
-
 // HttpHeaders, HttpBody and HttpTrailers; nothing in trailers concerns us.
 bool read_part(Inbound& out, std::string_view bytes) {
   const bool headers = out.part == Part::kRequestHeaders || out.part == Part::kResponseHeaders;
@@ -82,64 +61,51 @@ void append_strings(std::string_view value, std::vector<std::string>& out, int d
 
 constexpr std::string_view kLb = "envoy.lb", kScores = "x-gateway-destination-endpoint-scores";
 
-// map entries {key = 1, value = 2} of field 1: filter_metadata and Struct.fields alike.
-void append_entry(std::string& out, std::string_view key, std::string_view value) {
-  open(out, 1, field_size(key.size()) + field_size(value.size()));
-  append_bytes(out, 1, key);
-  append_bytes(out, 2, value);
+// Of a map: {key = 1, value = 2} in field 1: filter_metadata and Struct.fields alike. The value was written since `mark`.
+void close_entry(ProtoWriter& out, std::string_view key, size_t mark) {
+  out.close(2, mark);
+  out.bytes(1, key);
+  out.close(1, mark);
 }
 
-// A Struct: {"envoy.lb": {destination, scores}}; the value of a namespace is a Value holding a struct (5).
-std::string lb_metadata(const HeadersReply& reply) {
-  std::string lb, value;
-  if (!reply.destination.empty()) {
-    append_bytes(value, 3, reply.destination);
-    append_entry(lb, wire::kGatewayDestination, value);
-  }
+// A Struct in field 8: {"envoy.lb": {destination, scores}}; what is a struct is struct_value, field 5 of a Value.
+void write_lb_metadata(ProtoWriter& out, const HeadersReply& reply) {
+  const size_t begin = out.mark();
   if (!reply.scores.empty()) {
-    std::string scores, number;
-    for (const auto& [endpoint, score] : reply.scores) {
-      const auto bits = std::bit_cast<uint64_t>(static_cast<double>(score));
-      number.assign(1, 2 << 3 | 1);  // number_value = 2, a double
-      number.append(reinterpret_cast<const char*>(&bits), sizeof(bits));
-      append_entry(scores, endpoint, number);
+    for (size_t i = reply.scores.size(); i-- > 0;) {
+      const size_t entry = out.mark();
+      out.fixed64(2, std::bit_cast<uint64_t>(static_cast<double>(reply.scores[i].second)));  // number_value
+      close_entry(out, reply.scores[i].first, entry);
     }
-    value.clear();
-    append_bytes(value, 5, scores);
-    append_entry(lb, kScores, value);
+    out.close(5, begin);
+    close_entry(out, kScores, begin);
   }
-  std::string out;
-  if (lb.empty()) return out;
-  value.clear();
-  append_bytes(value, 5, lb);
-  append_entry(out, kLb, value);
-  return out;
+  if (!reply.destination.empty()) {
+    const size_t entry = out.mark();
+    out.bytes(3, reply.destination);  // string_value
+    close_entry(out, wire::kGatewayDestination, entry);
+  }
+  if (out.mark() == begin) return;
+  out.close(5, begin);
+  close_entry(out, kLb, begin);
+  out.close(8, begin);
 }
 
-void append_mutation(std::string& out, std::span<const SetHeader> set, std::span<const std::string_view> remove) {
-  for (const SetHeader& header : set) {
-    const size_t inner = field_size(header.name.size()) + field_size(header.value.size());
-    open(out, 1, field_size(inner));  // HeaderValueOption
-    open(out, 1, inner);              // .header
-    append_bytes(out, 1, header.name);
-    append_bytes(out, 3, header.value);  // raw_value
+void write_mutation(ProtoWriter& out, uint32_t field, std::span<const SetHeader> set, std::span<const std::string_view> remove) {
+  const size_t begin = out.mark();
+  for (size_t i = remove.size(); i-- > 0;) out.bytes(2, remove[i]);
+  for (size_t i = set.size(); i-- > 0;) {
+    const size_t header = out.mark();
+    out.bytes(3, set[i].value);  // raw_value
+    out.bytes(1, set[i].name);
+    out.close(1, header);  // HeaderValueOption.header
+    out.close(1, header);
   }
-  for (std::string_view name : remove) append_bytes(out, 2, name);
+  if (out.mark() != begin) out.close(field, begin);
 }
 
 // ProcessingResponse's field for the answer to a part.
-int answer_field(Part part) { return static_cast<int>(part) - 1; }
-
-void append_common(std::string& out, Part part, const HeadersReply& reply, std::string_view body_mutation, bool mutates_body) {
-  std::string common, mutation;
-  append_mutation(mutation, reply.set, reply.remove);
-  if (!mutation.empty()) append_bytes(common, 2, mutation);
-  if (mutates_body) append_bytes(common, 3, body_mutation);
-  if (reply.clear_route_cache) append_number(common, 5, 1);
-  open(out, answer_field(part), field_size(common.size()));
-  append_bytes(out, 1, common);
-  if (const std::string metadata = lb_metadata(reply); !metadata.empty()) append_bytes(out, 8, metadata);
-}
+uint32_t answer_field(Part part) { return static_cast<uint32_t>(part) - 1; }
 
 }  // namespace
 
@@ -186,40 +152,60 @@ std::optional<std::vector<std::string>> metadata_list(std::string_view metadata,
   return out;
 }
 
-void append_headers_reply(std::string& out, Part part, const HeadersReply& reply) { append_common(out, part, reply, {}, false); }
-
-void append_body_reply(std::string& out, Part part, const HeadersReply& reply, std::optional<std::string_view> new_body) {
-  if (!new_body) return append_common(out, part, reply, {}, false);
-  std::string mutation;
-  if (new_body->empty())
-    append_number(mutation, 2, 1);  // clear_body
-  else
-    append_bytes(mutation, 1, *new_body);
-  append_common(out, part, reply, mutation, true);
+void write_headers_reply(ProtoWriter& out, Part part, const HeadersReply& reply) {
+  write_body_reply(out, part, reply, std::nullopt);
 }
 
-void append_streamed_body(std::string& out, Part part, std::string_view bytes, bool end_of_stream) {
-  const size_t piece = (bytes.empty() ? 0 : field_size(bytes.size())) + (end_of_stream ? 2 : 0);
-  const size_t mutation = field_size(piece), common = field_size(mutation), answer = field_size(common);
-  out.reserve(out.size() + field_size(answer));
-  open(out, answer_field(part), answer);
-  open(out, 1, common);    // .response
-  open(out, 3, mutation);  // .body_mutation
-  open(out, 3, piece);     // .streamed_response
-  if (!bytes.empty()) append_bytes(out, 1, bytes);
-  if (end_of_stream) append_number(out, 2, 1);
+void write_body_reply(ProtoWriter& out, Part part, const HeadersReply& reply, std::optional<std::string_view> new_body) {
+  out.clear();
+  write_lb_metadata(out, reply);
+  const size_t common = out.mark();
+  if (reply.clear_route_cache) out.number(5, 1);
+  if (new_body) {
+    const size_t mutation = out.mark();
+    if (new_body->empty())
+      out.number(2, 1);  // clear_body
+    else
+      out.bytes(1, *new_body);
+    out.close(3, mutation);
+  }
+  write_mutation(out, 2, reply.set, reply.remove);
+  out.close(1, common);  // .response
+  out.close(answer_field(part), common);
 }
 
-void append_trailers_reply(std::string& out, Part part) { open(out, answer_field(part), 0); }
+void write_trailers_reply(ProtoWriter& out, Part part) {
+  out.clear();
+  out.close(answer_field(part), out.mark());
+}
 
-void append_immediate(std::string& out, int status, std::string_view body, std::span<const SetHeader> headers) {
-  std::string code, mutation, answer;
-  append_number(code, 1, static_cast<uint64_t>(status));
-  append_bytes(answer, 1, code);
-  append_mutation(mutation, headers, {});
-  if (!mutation.empty()) append_bytes(answer, 2, mutation);
-  append_bytes(answer, 3, body);
-  append_bytes(out, 7, answer);
+void write_immediate(ProtoWriter& out, int status, std::string_view body, std::span<const SetHeader> headers) {
+  out.clear();
+  const size_t begin = out.mark();
+  out.bytes(3, body);
+  write_mutation(out, 2, headers, {});
+  const size_t code = out.mark();
+  out.number(1, static_cast<uint64_t>(status));
+  out.close(1, code);
+  out.close(7, begin);
+}
+
+StreamedBody::StreamedBody(Part part, std::string_view bytes, bool end_of_stream) : pieces_{{}, bytes, {}} {
+  constexpr std::string_view kEnd("\x10\x01", 2);  // end_of_stream = 2: true
+  if (end_of_stream) pieces_[2] = kEnd;
+  char* at = std::end(head_);
+  size_t inside = bytes.size() + pieces_[2].size();
+  const auto open = [&](uint32_t field, size_t size) {
+    const size_t n = head_size(size);
+    write_head(at -= n, field, 2, size);
+    inside += n;
+  };
+  if (!bytes.empty()) open(1, bytes.size());
+  open(3, inside);  // .streamed_response
+  open(3, inside);  // .body_mutation
+  open(1, inside);  // .response
+  open(answer_field(part), inside);
+  pieces_[0] = {at, static_cast<size_t>(std::end(head_) - at)};
 }
 
 }  // namespace baton::epp

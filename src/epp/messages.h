@@ -1,10 +1,11 @@
 #pragma once
 // The messages of envoy.service.ext_proc.v3 as an endpoint picker needs them: ProcessingRequest read in place, ProcessingResponse
-// written into one buffer. By hand, because a message is read and one is written for every chunk of every answer: protobuf's
-// arenas cost several times as much (epp_bench). proto/ext_proc.proto has the same messages; the tests and the fuzzer hold this
+// written into one buffer, or, around a body that is passed on, into a few bytes before it. By hand, because a message is read
+// and one is written for every chunk of every answer: protobuf's arenas cost several times as much (epp_bench).
+// proto/ext_proc.proto has the same messages; the tests and the fuzzer hold this
 // code to what protobuf makes of them.
-// Requires: an Inbound's views die with the bytes it was read from. Guarantees: readers take any bytes; writers append whole
-// messages in canonical form. Source: facts sheet "epp" 1.1.
+// Requires: an Inbound's views die with the bytes it was read from. Guarantees: readers take any bytes; writers replace what the
+// ProtoWriter held by one message in canonical form. Source: facts sheet "epp" 1.1.
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 
 #include "base/result.h"
 #include "epp/proto_reader.h"
+#include "epp/proto_writer.h"
 
 namespace baton::epp {
 
@@ -85,10 +87,21 @@ struct HeadersReply {
 };
 
 // `part` is what is answered. A body's answer may carry headers too where the proxy still holds them back (kBuffered).
-void append_headers_reply(std::string& out, Part part, const HeadersReply& reply);
-void append_body_reply(std::string& out, Part part, const HeadersReply& reply, std::optional<std::string_view> new_body);
-void append_streamed_body(std::string& out, Part part, std::string_view bytes, bool end_of_stream);
-void append_trailers_reply(std::string& out, Part part);
-void append_immediate(std::string& out, int status, std::string_view body, std::span<const SetHeader> headers);
+void write_headers_reply(ProtoWriter& out, Part part, const HeadersReply& reply);
+void write_body_reply(ProtoWriter& out, Part part, const HeadersReply& reply, std::optional<std::string_view> new_body);
+void write_trailers_reply(ProtoWriter& out, Part part);
+void write_immediate(ProtoWriter& out, int status, std::string_view body, std::span<const SetHeader> headers);
+
+// A piece of a body in full duplex: the message around `bytes`, which stay where they are.
+class StreamedBody {
+ public:
+  StreamedBody(Part part, std::string_view bytes, bool end_of_stream);
+  StreamedBody(const StreamedBody&) = delete;
+  std::span<const std::string_view> pieces() const { return pieces_; }
+
+ private:
+  char head_[5 * kHeadBytesMax];  // five lengths
+  std::string_view pieces_[3];
+};
 
 }  // namespace baton::epp

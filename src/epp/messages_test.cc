@@ -94,7 +94,8 @@ TEST(Messages, PiecesOfEverySizeAreCanonical) {
     for (bool end : {false, true}) {
       const std::string bytes(size, 'x');
       std::string out;
-      append_streamed_body(out, Part::kResponseBody, bytes, end);
+      const StreamedBody message(Part::kResponseBody, bytes, end);
+      for (std::string_view piece : message.pieces()) out += piece;
       pb::ProcessingResponse want;
       auto* piece = want.mutable_response_body()->mutable_response()->mutable_body_mutation()->mutable_streamed_response();
       piece->set_body(bytes);

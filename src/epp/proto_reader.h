@@ -51,6 +51,13 @@ class ProtoReader {
   static constexpr uint64_t kFieldMax = (1u << 29) - 1;
 
   bool varint(uint64_t& out) {
+    if (at_ != end_ && static_cast<uint8_t>(*at_) < 0x80) {  // tags, and most lengths
+      out = static_cast<uint8_t>(*at_++);
+      return true;
+    }
+    return long_varint(out);
+  }
+  bool long_varint(uint64_t& out) {
     out = 0;
     for (int shift = 0; shift < 64 && at_ != end_; shift += 7) {
       const auto byte = static_cast<uint8_t>(*at_++);

@@ -90,10 +90,9 @@ Stream::Stream(Door& door, net::GrpcCall& call) : door_(door), call_(call), star
 Stream::~Stream() { stop_waiting(); }
 
 template <class F>
-void Stream::send(F append) {
-  door_.message_.clear();
-  append(door_.message_);
-  call_.write(door_.message_);
+void Stream::send(F write) {
+  write(door_.message_);
+  call_.write(door_.message_.view());
 }
 
 void Stream::on_message(std::string_view bytes) {
@@ -180,24 +179,26 @@ bool Stream::keep_head(const Inbound& in) {
 void Stream::on_request_headers(const Inbound& in) {
   if (state_ != State::kHead || !keep_head(in)) return;
   note_subset(in);
-  if (in.end_of_stream || modes_.request == BodyMode::kNone || modes_.request == BodyMode::kStreamed) {
-    return without_body(Part::kRequestHeaders);
-  }
+  if (in.end_of_stream) return without_body();
   picker::Head head{.method = method_, .path = path_, .headers = fields_, .request_id = request_id_text_, .post = call_.poster()};
   flight_ = door_.picker.begin(head);
   flight_->on_evict([this](picker::Refusal refusal) {
     if (state_ == State::kForwarded && !answer_ended_) refuse(refusal);
   });
   state_ = State::kBody;
+  if (modes_.request == BodyMode::kNone || (modes_.request == BodyMode::kStreamed && !modes_.body_before_answer)) {
+    return decide_unseen();  // the head goes on before a body is shown
+  }
   wait_for_body();
   // The proxy keeps the head until the body was answered, but wants to hear that it may go on.
-  if (held_back(modes_.request)) send([](std::string& out) { append_headers_reply(out, Part::kRequestHeaders, {}); });
+  if (held_back(modes_.request)) send([](ProtoWriter& out) { write_headers_reply(out, Part::kRequestHeaders, {}); });
 }
 
 void Stream::on_request_body(const Inbound& in) {
   if (state_ == State::kForwarded && modes_.request == BodyMode::kStreamed) {
-    return send([](std::string& out) { append_body_reply(out, Part::kRequestBody, {}, std::nullopt); });
+    return go_on();
   }
+  if (state_ == State::kDeciding && modes_.request == BodyMode::kStreamed) ++unanswered_;
   if (state_ == State::kHead) {
     return refuse({.status = 500,
                    .message = "no request headers came: the proxy's request_header_mode must be SEND",
@@ -206,11 +207,17 @@ void Stream::on_request_body(const Inbound& in) {
   }
   if (state_ != State::kBody) return;  // some proxies say the end twice
   note_subset(in);
-  if (modes_.request == BodyMode::kBufferedPartial && !in.end_of_stream) {
-    log_warn("the proxy's buffer is smaller than the body: routed without it", "request_id={}", request_id_text_);
-    return without_body(Part::kRequestBody);
-  }
   if (auto refusal = flight_->feed(in.body)) return refuse(*refusal);
+  if (modes_.request == BodyMode::kStreamed) {
+    ++unanswered_;
+    streamed_bytes_ += in.body.size();
+    if (!in.end_of_stream && streamed_bytes_ < kStreamedBytes) return wait_for_body();
+    return decide_unseen();
+  }
+  if (modes_.request == BodyMode::kBufferedPartial && !in.end_of_stream) {
+    log_debug("the proxy's buffer is smaller than the body: routed by its beginning", "request_id={}", request_id_text_);
+    return decide_unseen();
+  }
   if (in.end_of_stream || modes_.request == BodyMode::kBuffered) return decide();
   wait_for_body();
 }
@@ -218,9 +225,10 @@ void Stream::on_request_body(const Inbound& in) {
 void Stream::on_request_trailers() {
   if (state_ == State::kBody) {
     trailers_ = true;  // no body message said the end
-    return decide();
+    return modes_.request == BodyMode::kStreamed ? decide_unseen() : decide();
   }
-  if (state_ == State::kForwarded) send([](std::string& out) { append_trailers_reply(out, Part::kRequestTrailers); });
+  if (state_ == State::kDeciding && !full_duplex(modes_.request)) trailers_ = true;
+  if (state_ == State::kForwarded) send([](ProtoWriter& out) { write_trailers_reply(out, Part::kRequestTrailers); });
 }
 
 void Stream::note_subset(const Inbound& in) {
@@ -232,8 +240,8 @@ void Stream::note_subset(const Inbound& in) {
   if (subset_.endpoints.size() > kSubsetMax) subset_.endpoints.resize(kSubsetMax);
 }
 
-// GET /v1/models, and every request whose head the proxy sends on before its body can be seen.
-void Stream::without_body(Part part) {
+// GET /v1/models.
+void Stream::without_body() {
   stop_waiting();
   auto endpoint = door_.picker.any_endpoint(subset_);
   if (!endpoint) return refuse(endpoint.error());
@@ -244,9 +252,7 @@ void Stream::without_body(Part part) {
   }
   add_own_headers(set);
   const HeadersReply reply{.set = set, .remove = remove, .clear_route_cache = true, .destination = *endpoint, .scores = {}};
-  send([&](std::string& out) {
-    part == Part::kRequestHeaders ? append_headers_reply(out, part, reply) : append_body_reply(out, part, reply, std::nullopt);
-  });
+  send([&](ProtoWriter& out) { write_headers_reply(out, Part::kRequestHeaders, reply); });
   state_ = State::kForwarded;
   drop_head();
 }
@@ -258,6 +264,12 @@ void Stream::decide() {
     if (state_ != State::kDeciding) return;  // the client has gone
     choice ? forward(**choice) : refuse(choice.error());
   });
+}
+
+// The proxy sends the head on before it has shown the whole body, or any of it: what there is must do.
+void Stream::decide_unseen() {
+  flight_->rest_unseen();
+  decide();
 }
 
 bool Stream::client_said(std::string_view name) const {
@@ -277,10 +289,10 @@ void Stream::add_own_headers(std::vector<SetHeader>& set) const {
 
 void Stream::forward(const picker::Choice& choice) {
   const std::string& body = flight_->body();
-  const bool held = held_back(modes_.request), changed = flight_->body_changed();
+  const bool held = held_back(modes_.request), ours = full_duplex(modes_.request), changed = flight_->body_changed();
   char length[24];
   std::vector<SetHeader> set{{wire::kGatewayDestination, choice.destination}};
-  if (!body.empty() && (!held || changed)) {
+  if (!body.empty() && (ours || changed)) {
     const auto end = std::to_chars(length, std::end(length), body.size()).ptr;
     set.push_back({"Content-Length", {length, static_cast<size_t>(end - length)}});
   }
@@ -295,16 +307,44 @@ void Stream::forward(const picker::Choice& choice) {
   state_ = State::kForwarded;
   chosen_ = true;
   if (held) {
-    send([&](std::string& out) {
-      append_body_reply(out, Part::kRequestBody, reply, changed ? std::optional<std::string_view>(body) : std::nullopt);
+    send([&](ProtoWriter& out) {
+      write_body_reply(out, Part::kRequestBody, reply, changed ? std::optional<std::string_view>(body) : std::nullopt);
     });
+    body_sent();
   } else {
-    send([&](std::string& out) { append_headers_reply(out, Part::kRequestHeaders, reply); });
-    send_pieces(Part::kRequestBody, body, !trailers_);
+    send([&](ProtoWriter& out) { write_headers_reply(out, Part::kRequestHeaders, reply); });
+    sending_ = ours;
+    if (ours) send_body();
+    for (; unanswered_ > 0; --unanswered_) go_on();
+    if (!ours) body_sent();
   }
-  if (trailers_) send([](std::string& out) { append_trailers_reply(out, Part::kRequestTrailers); });
-  std::string().swap(flight_->body());  // an answer may take an hour
   drop_head();
+}
+
+// As much of it as may be queued; on_room() goes on.
+void Stream::send_body() {
+  const std::string_view body = flight_->body();
+  do {
+    const std::string_view piece = body.substr(body_sent_, kPieceBytes);
+    body_sent_ += piece.size();
+    send_pieces(Part::kRequestBody, piece, !trailers_ && body_sent_ == body.size());
+  } while (body_sent_ < body.size() && call_.unsent_bytes() <= kBodyAheadBytes);
+  body_sent_ < body.size() ? call_.want_room(kBodyAheadBytes / 2) : body_sent();
+}
+
+void Stream::on_room() {
+  if (state_ == State::kForwarded && sending_) send_body();
+}
+
+// To a piece of a body that the proxy keeps and sends on itself.
+void Stream::go_on() {
+  send([](ProtoWriter& out) { write_body_reply(out, Part::kRequestBody, {}, std::nullopt); });
+}
+
+void Stream::body_sent() {
+  sending_ = false;
+  if (trailers_) send([](ProtoWriter& out) { write_trailers_reply(out, Part::kRequestTrailers); });
+  std::string().swap(flight_->body());  // an answer may take an hour
 }
 
 void Stream::send_pieces(Part part, std::string_view bytes, bool end) {
@@ -313,7 +353,7 @@ void Stream::send_pieces(Part part, std::string_view bytes, bool end) {
     bytes.remove_prefix(piece.size());
     const bool last = end && bytes.empty();
     if (piece.empty() && !last) return;
-    send([&](std::string& out) { append_streamed_body(out, part, piece, last); });
+    call_.write_pieces(StreamedBody(part, piece, last).pieces());
   } while (!bytes.empty());
 }
 
@@ -325,7 +365,7 @@ void Stream::refuse(const picker::Refusal& refusal) {
   if (!refusal.drop_reason.empty()) headers.push_back({kDropReason, refusal.drop_reason});
   if (refusal.retry_after_s > 0) headers.push_back({"retry-after", retry});
   const std::string body = cat("inference error: ", error_name(refusal.status), " - ", refusal.message);
-  send([&](std::string& out) { append_immediate(out, refusal.status, body, headers); });
+  send([&](ProtoWriter& out) { write_immediate(out, refusal.status, body, headers); });
   log_info("request refused", "request_id={} status={} reason={} message=\"{}\"", request_id_text_, refusal.status,
            refusal.drop_reason.empty() ? "-" : refusal.drop_reason, refusal.message);
   if (flight_) flight_->finish(refusal.status);
@@ -366,9 +406,9 @@ void Stream::on_response_headers(const Inbound& in) {
     flight_->answer_head(status_, content_type);
     for (const auto& [name, value] : flight_->answer_headers()) set.push_back({name, value});
   }
-  send([&](std::string& out) {
-    append_headers_reply(out, Part::kResponseHeaders,
-                         {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}});
+  send([&](ProtoWriter& out) {
+    write_headers_reply(out, Part::kResponseHeaders,
+                        {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}});
   });
   if (!in.end_of_stream) return;
   if (chosen_) flight_->answer_bytes({}, true);
@@ -392,10 +432,10 @@ void Stream::pass_on(std::string_view bytes, std::string_view out_bytes, bool en
     const auto stop = std::to_chars(length, std::end(length), out_bytes.size()).ptr;
     set.push_back({"content-length", {length, static_cast<size_t>(stop - length)}});
   }
-  send([&](std::string& out) {
-    append_body_reply(out, Part::kResponseBody,
-                      {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}},
-                      changed ? std::optional(out_bytes) : std::nullopt);
+  send([&](ProtoWriter& out) {
+    write_body_reply(out, Part::kResponseBody,
+                     {.set = set, .remove = {}, .clear_route_cache = false, .destination = {}, .scores = {}},
+                     changed ? std::optional(out_bytes) : std::nullopt);
   });
 }
 
@@ -406,7 +446,7 @@ void Stream::on_response_trailers() {
     if (full_duplex(modes_.response)) send_pieces(Part::kResponseBody, rest, false);
     answer_ended();
   }
-  send([](std::string& out) { append_trailers_reply(out, Part::kResponseTrailers); });
+  send([](ProtoWriter& out) { write_trailers_reply(out, Part::kResponseTrailers); });
 }
 
 void Stream::answer_ended() {

@@ -3,9 +3,10 @@
 //   request_headers -> request_body* -> [request_trailers] => destination (header and metadata) and the body back
 //   response_headers -> response_body* -> [response_trailers] => the same back, chunk by chunk
 // Every body mode is answered as that mode wants it: with full duplex and buffered bodies the request is decided when its body is
-// complete; where the proxy sends the head on before we could see a body, any endpoint that can serve is named at once.
+// complete; where the proxy shows less of it, by the beginning that it shows (kStreamedBytes), or by the headers alone.
 // Guarantees: whatever the messages, in whatever order, no answer to what was not asked, at most one ImmediateResponse, and the
-// Flight ends with the call. Thread: the call's. Door: what the streams of one I/O thread share.
+// Flight ends with the call. Of a request's body at most kBodyAheadBytes and a piece are queued beside the Flight's copy, however
+// slowly the proxy takes them. Thread: the call's. Door: what the streams of one I/O thread share.
 // Source: facts sheet "epp" 1.2-1.6.
 #include <cstdint>
 #include <list>
@@ -48,7 +49,7 @@ class Door {
     int64_t since_ns;
   };
   std::list<Waiting> waiting_;  // for more of a body; the longest silent first
-  std::string message_;         // the answer being written; kept for its memory
+  ProtoWriter message_;         // the answer being written; kept for its memory
 };
 
 class Stream final : public net::GrpcHandler {
@@ -57,6 +58,7 @@ class Stream final : public net::GrpcHandler {
   ~Stream() override;
   void on_message(std::string_view bytes) override;
   void on_half_close() override;
+  void on_room() override;
   void on_closed() override;
 
  private:
@@ -73,13 +75,17 @@ class Stream final : public net::GrpcHandler {
   bool keep_head(const Inbound& in);
   bool unfit(std::string_view what);  // the call ends; returns false
   void note_subset(const Inbound& in);
-  void without_body(Part part);
+  void without_body();
   void decide();
+  void decide_unseen();
+  void go_on();
   void forward(const picker::Choice& choice);
   bool client_said(std::string_view name) const;
   void add_own_headers(std::vector<SetHeader>& set) const;
   void refuse(const picker::Refusal& refusal);
   void body_stalled();
+  void send_body();
+  void body_sent();
   void send_pieces(Part part, std::string_view bytes, bool end);
   void pass_on(std::string_view bytes, std::string_view out_bytes, bool end);
   void answer_ended();
@@ -87,18 +93,21 @@ class Stream final : public net::GrpcHandler {
   void stop_waiting();
   void drop_head();
   template <class F>
-  void send(F append);
+  void send(F write);
 
   Door& door_;
   net::GrpcCall& call_;
   std::unique_ptr<picker::Flight> flight_;  // none for requests that are routed without their body
   State state_ = State::kHead;
   Modes modes_;
-  bool own_request_id_ = false, trailers_ = false;  // of the request
+  bool own_request_id_ = false, trailers_ = false, sending_ = false;  // of the request
   bool chosen_ = false, answer_headers_seen_ = false, answer_ended_ = false, finished_ = false;
   int status_ = 0;
   Code code_ = Code::kOk;
   int64_t started_ns_;
+  int unanswered_ = 0;                       // pieces of a streamed body that came before its head was answered
+  size_t streamed_bytes_ = 0;                // in them
+  size_t body_sent_ = 0;                     // of the request's body; the rest waits for room
   std::string head_bytes_;                   // the HeaderMap, names in lower case; until the request was decided
   std::vector<picker::HeaderField> fields_;  // into head_bytes_
   std::string_view method_, path_, request_id_;

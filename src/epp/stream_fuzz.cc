@@ -22,6 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ManualClock clock;
   epp::Door door(picker, clock, stream_metrics, {.body_timeout_ms = 1'000, .echo_headers = (data[0] & 64) != 0});
   epp::FakeCall call;
+  call.proxy_waits = (data[0] & 128) != 0;
   {
     epp::Stream stream(door, call);
     int immediate = 0;
@@ -35,6 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       } else if (what < 244) {
         clock.advance_ms(700);
         door.sweep();
+      } else if (what < 246) {
+        if (call.take_all() && !call.finished) stream.on_room();
       } else if (what < 250 && picker.flight != nullptr && picker.flight->waiting()) {
         picker.flight->release();
       } else if (what < 252 && picker.flight != nullptr) {

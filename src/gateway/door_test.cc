@@ -36,6 +36,7 @@ class FakeFlight final : public picker::Flight {
     s_.post = head.post;
   }
   ~FakeFlight() override { ++s_.ended; }
+  void rest_unseen() override {}
   std::optional<picker::Refusal> feed(std::string_view bytes) override {
     body_ += bytes;
     return std::nullopt;

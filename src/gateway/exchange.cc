@@ -62,6 +62,14 @@ struct Slot {
 
 }  // namespace
 
+std::shared_ptr<net::BodyListener> listen_to(Shared& shared, std::string_view method, std::string_view target) {
+  const std::string_view path = target.substr(0, target.find('?'));
+  if (shared.pools.several() || method != "POST" || std::ranges::find(kForwarded, path, &Forwarded::path) == kForwarded.end())
+    return nullptr;
+  auto reader = shared.pools.first().picker->begin_body(path);
+  return reader ? std::make_shared<EarlyBody>(std::move(reader)) : nullptr;
+}
+
 Worker::Worker(Shared& shared, bool probes_only)
     : shared_(shared), probes_only_(probes_only), counts_(shared.metrics.metrics()), posted_(std::make_shared<Posted>()) {
   if (probes_only) return;

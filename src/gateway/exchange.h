@@ -21,6 +21,7 @@
 #include "gateway/resume.h"
 #include "net/http.h"
 #include "net/mailbox.h"
+#include "picker/body_reader.h"
 
 namespace baton::gateway {
 
@@ -64,6 +65,15 @@ struct Exchange {
   std::optional<picker::Refusal> evicted;
   std::optional<net::Response> last_failure;  // a worker's 502 or 503, shown if nobody does better
 };
+
+// Reads a body while it arrives, for the Flight to come. Its faults are the reader's to tell.
+struct EarlyBody final : net::BodyListener {
+  explicit EarlyBody(std::shared_ptr<picker::BodyReader> r) : reader(std::move(r)) {}
+  void on_body(std::string_view bytes) override { (void)reader->feed(bytes); }
+  std::shared_ptr<picker::BodyReader> reader;
+};
+// nullptr where the pool is not known before the body is (several pools), or the request is not forwarded.
+std::shared_ptr<net::BodyListener> listen_to(Shared& shared, std::string_view method, std::string_view target);
 
 class Worker {
  public:

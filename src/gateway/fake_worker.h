@@ -1,5 +1,5 @@
 #pragma once
-// Workers for tests. FakeWorker: an HTTP server that passes the probes and answers POSTs by a script. RawWorker: a socket that
+// Workers for tests. FakeWorker: a FakeEngine that answers POSTs by a script and keeps what came. RawWorker: a socket that
 // passes the probes and answers a POST with exactly these bytes and a closed connection, which no proper server would do.
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -14,56 +14,33 @@
 
 #include "discovery/members.h"
 #include "net/http.h"
+#include "picker/fake_engine.h"
 
 namespace baton::gateway {
 
-class FakeWorker {
+class FakeWorker final : public picker::FakeEngine {
  public:
-  using Script = std::function<net::Task<>(net::Request&, net::ResponseWriter&)>;
-  explicit FakeWorker(Script script, std::string model = "m") : script_(std::move(script)), model_(std::move(model)) { start(0); }
-  void start(int port) {
-    net::ServerOptions options;
-    options.port = port;
-    server_ = std::make_unique<net::Server>(options, [this]() -> net::Handler {
-      return [this](net::Request& request, net::ResponseWriter& writer) { return answer(request, writer); };
-    });
-    const auto started = server_->start();
-    if (!started) check_failed(started.error().message.c_str(), __FILE__, __LINE__);
-    port_ = server_->port();
-  }
-  void stop() { server_->stop(net::Millis(0)); }
-  int port() const { return port_; }
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  discovery::Member member(std::string role) const { return {"127.0.0.1", port_, std::move(role), {}, "", {}}; }
+  explicit FakeWorker(Script script, std::string model = "m")
+      : FakeEngine(std::move(model),
+                   [this](net::Request& request, net::ResponseWriter& writer) { return answer(request, writer); }),
+        script_(std::move(script)) {}
+  ~FakeWorker() { stop(); }  // before what answer() uses
   std::vector<net::Request> seen() const {
     std::lock_guard lock(mutex_);
     return seen_;
   }
-  std::atomic<int> health{200}, waiting{0}, posts{0};
+  std::atomic<int> posts{0};
 
  private:
   net::Task<> answer(net::Request& request, net::ResponseWriter& writer) {
-    if (request.path == "/health") {
-      (void)co_await writer.send(net::Response::text(health, ""));
-    } else if (request.path == "/v1/models") {
-      (void)co_await writer.send(
-          net::Response::json(200, R"({"object":"list","data":[{"id":")" + model_ + R"(","object":"model","x":1}]})"));
-    } else if (request.path == "/metrics") {
-      (void)co_await writer.send(net::Response::text(
-          200, "vllm:num_requests_waiting{engine=\"0\"} " + std::to_string(waiting) + "\nvllm:num_requests_running 0\n"));
-    } else {
-      {
-        std::lock_guard lock(mutex_);
-        seen_.push_back(request);
-      }
-      ++posts;
-      co_await script_(request, writer);
+    {
+      std::lock_guard lock(mutex_);
+      seen_.push_back(request);
     }
+    ++posts;
+    co_await script_(request, writer);
   }
   Script script_;
-  std::string model_;
-  std::unique_ptr<net::Server> server_;
-  int port_ = 0;
   mutable std::mutex mutex_;
   std::vector<net::Request> seen_;
 };

@@ -67,11 +67,11 @@ void Worker::take(Exchange& x, const picker::Choice& choice) {
 
 net::Task<> Worker::forward(Exchange& x) {
   picker::Flight& flight = *x.flight;
-  if (auto bad = flight.feed(x.request.body)) {
+  const auto early = std::static_pointer_cast<EarlyBody>(x.request.listener);  // listen_to() made it
+  if (auto bad = flight.feed_whole(std::exchange(x.request.body, {}), early ? early->reader.get() : nullptr)) {
     counts_.rejected("bad_request");
     co_return co_await refuse(x, *bad);
   }
-  x.request.body = {};  // the flight has it
   auto picked = co_await decide(x);
   if (!picked) {
     x.status = 499, x.note = kClientLeft;

@@ -33,7 +33,7 @@ struct Gateway::Parts {
 
   Result<> load_keys();
   net::Task<> keep_house();
-  Result<net::ServerOptions> server_options() const;
+  Result<net::ServerOptions> server_options();
 
   Shared shared;
   bool adopted = false;
@@ -86,7 +86,7 @@ net::Task<> Gateway::Parts::keep_house() {
   }
 }
 
-Result<net::ServerOptions> Gateway::Parts::server_options() const {
+Result<net::ServerOptions> Gateway::Parts::server_options() {
   const GatewayConfig& config = shared.config;
   net::ServerOptions options;
   options.host = config.host;
@@ -98,6 +98,7 @@ Result<net::ServerOptions> Gateway::Parts::server_options() const {
   // Streams that wait for their first token hold a connection each; beyond the request limit some are only waiting for a 429.
   options.connections_max = config.concurrent_requests_max + kIdleConnectionsMax;
   options.http2 = config.http2;
+  options.listen = [&all = shared](std::string_view method, std::string_view target) { return listen_to(all, method, target); };
   if (!config.wants_tls()) return options;
   net::TlsServerOptions tls;
   tls.cert_dir = config.tls_cert_dir;

@@ -46,6 +46,10 @@ size_t Channel::write(std::span<const iovec> bytes, ErrorCode& ec) {
   return 0;
 }
 
+void Channel::keep_buffers() {
+  if (tls_) tls_->keep_buffers();
+}
+
 void Channel::close() {
   ErrorCode ec;
   if (tls_ && socket_.is_open()) tls_->close(socket_.native_handle());

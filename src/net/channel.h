@@ -36,6 +36,7 @@ class Channel {
   // Bytes taken of `bytes`.
   size_t write(std::span<const iovec> bytes, ErrorCode& ec);
   bool unsent() const;
+  void keep_buffers();  // of a busy connection: the memory of TLS records is not given back in between
   void close();  // says so to a TLS peer, if that needs no waiting
 
   template <class F>

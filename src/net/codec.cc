@@ -177,6 +177,10 @@ bool RequestDecoder::wants_continue() const {
   return p.is_header_done() && !p.is_done() && !p.version10 && impl_->body.empty() && p.headers.get("expect").has_value();
 }
 
+std::string_view RequestDecoder::method() const { return impl_->parser->method; }
+std::string_view RequestDecoder::target() const { return impl_->parser->target; }
+std::string_view RequestDecoder::body() const { return impl_->body; }
+
 Request RequestDecoder::take() {
   Request request;
   auto& p = *impl_->parser;

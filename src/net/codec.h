@@ -28,8 +28,10 @@ class RequestDecoder {
   bool done() const;        // head and body complete; take() it
   bool keep_alive() const;  // what the client asked for
   bool http10() const;
-  bool wants_continue() const;  // Expect: 100-continue and the body is still to come
-  Request take();               // and start over for the next request
+  bool wants_continue() const;                      // Expect: 100-continue and the body is still to come
+  std::string_view method() const, target() const;  // once head_done()
+  std::string_view body() const;                    // what has come of it
+  Request take();                                   // and start over for the next request
 
  private:
   struct Impl;

@@ -53,10 +53,19 @@ Task<> Connection::run() {
     if (!got || !*got) break;
     bool keep_alive = decoder_.keep_alive(), http10 = decoder_.http10();
     Request request = decoder_.take();
+    request.listener = std::exchange(listener_, nullptr);
     request.peer = peer_;
     request.arrived_ns = SteadyClock().now_ns();
     if (!co_await answer(request, keep_alive, http10)) break;
   }
+  deadline_.clear();
+  channel_.close();
+  thread_.connections.erase(at_);
+}
+
+Task<> Connection::turn_away() {
+  auto self = shared_from_this();
+  if (co_await handshake()) co_await refuse({503, "too many connections"});
   deadline_.clear();
   channel_.close();
   thread_.connections.erase(at_);
@@ -104,6 +113,8 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
   deadline_.set(options.idle_timeout);
   input_.lend_to(thread_.scope.spare());
   bool continued = false;
+  listener_ = nullptr;
+  heard_ = 0;
   for (;;) {
     bool progress = false;
     if (may_be_http2() && !gone_ && !eof_ && !timed_out_) {
@@ -120,6 +131,7 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
       progress = true;
     }
     if (decoder_.started()) first_ = false;
+    if (progress && options.listen && decoder_.head_done()) hear_body();
     if (decoder_.done()) co_return true;
     if (gone_) co_return false;
     if (eof_) {
@@ -145,6 +157,12 @@ Task<std::expected<bool, Refusal>> Connection::read_request() {
     }
     co_await more_input();
   }
+}
+
+void Connection::hear_body() {
+  if (phase_ != Phase::kBody && !decoder_.done()) listener_ = thread_.options.listen(decoder_.method(), decoder_.target());
+  if (listener_) listener_->on_body(decoder_.body().substr(heard_));
+  heard_ = decoder_.body().size();
 }
 
 Task<> Connection::more_input() {
@@ -182,7 +200,9 @@ Task<> Connection::refuse(const Refusal& refusal) {
   phase_ = Phase::kHandler;
   timed_out_ = false;
   Responder responder(*this, false, false, false);
-  (void)co_await responder.send(Response::json(refusal.status, wire::error_json(refusal.status, refusal.message)));
+  Response response = Response::json(refusal.status, wire::error_json(refusal.status, refusal.message));
+  if (refusal.status == 503) response.headers.set("retry-after", "1");
+  (void)co_await responder.send(std::move(response));
   if (!gone_) co_await linger();
 }
 

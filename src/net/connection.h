@@ -45,8 +45,9 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   Connection(ServerThread& thread, Channel channel);
   ~Connection();
   Task<> run();
-  void drain();  // close now if idle, else after the answer in flight
-  void abort();  // close now; the handler's Cancel fires
+  Task<> turn_away();  // instead of run(): 503
+  void drain();        // close now if idle, else after the answer in flight
+  void abort();        // close now; the handler's Cancel fires
 
   // For the Responder of the request in flight.
   Task<Result<>> write(Buffers buffers);  // everything, or an error once the client is gone or too slow
@@ -66,6 +67,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   Task<bool> answer(Request& request, bool keep_alive, bool http10);
   Task<> refuse(const Refusal& refusal);
   Task<> linger();
+  void hear_body();
   Task<> more_input();
   void watch();
   void on_readable(ErrorCode ec);
@@ -86,6 +88,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::list<Connection*>::iterator at_;
   Phase phase_ = Phase::kIdle;
   size_t lingered_bytes_ = 0;
+  std::shared_ptr<BodyListener> listener_;  // of the request that arrives
+  size_t heard_ = 0;                        // of its body
   bool watching_ = false, writing_ = false, handshaking_ = false, first_ = true;
   bool eof_ = false, timed_out_ = false, gone_ = false;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -22,10 +23,14 @@ class GrpcCall {
   virtual ~GrpcCall() = default;
   virtual std::string_view path() const = 0;  // "/package.Service/Method"
   virtual std::string_view peer() const = 0;
-  virtual void write(std::string_view message) = 0;  // framed, copied and queued
+  void write(std::string_view message) { write_pieces({&message, 1}); }
+  virtual void write_pieces(std::span<const std::string_view> pieces) = 0;  // one message: framed, copied and queued
   // Trailers; queued messages go out before. Nothing may be written after it.
   virtual void finish(Code code, std::string_view message = {}) = 0;
   virtual size_t unsent_bytes() const = 0;  // queued and not yet taken by flow control and socket
+  // While more than that is unsent: on_room will be called, once, when at most that much is. Who writes much waits for it; who
+  // does not is not read on while kH2AnswerBytesMax of his answer are queued.
+  virtual void want_room(size_t unsent_bytes_max) = 0;
   // Any thread: runs f on the call's thread; dropped once the call is closed. Keep the returned function, it outlives the call.
   virtual std::function<void(std::move_only_function<void()>)> poster() = 0;
 };
@@ -35,6 +40,7 @@ class GrpcHandler {
   virtual ~GrpcHandler() = default;
   virtual void on_message(std::string_view message) = 0;  // one whole message; the view dies with the call to it
   virtual void on_half_close() = 0;                       // the client will send nothing more
+  virtual void on_room() {}                               // see want_room()
   virtual void on_closed() = 0;  // finished, reset by the client, or the connection is lost; the last thing heard
 };
 

@@ -56,7 +56,8 @@ GrpcConnection::GrpcConnection(GrpcThread& thread, Channel channel)
 
 H2Stream* GrpcConnection::make_stream() {
   ++thread_.calls;
-  return new GrpcStream(*this);  // owned by itself: the session says on_closed exactly once
+  if (!std::exchange(used_, true)) keep_buffers();  // proxies keep few connections, and these busy
+  return new GrpcStream(*this);                     // owned by itself: the session says on_closed exactly once
 }
 
 void GrpcConnection::on_gone() { thread_.on_connection_gone(); }
@@ -146,14 +147,20 @@ void GrpcStream::on_closed() {
   delete this;
 }
 
-void GrpcStream::write(std::string_view message) {
+void GrpcStream::on_room() {
+  if (handler_ && !done_) handler_->on_room();
+}
+
+void GrpcStream::write_pieces(std::span<const std::string_view> pieces) {
   if (done_) return;
   H2Session& session = connection_.session();
   if (!responded()) {
     const H2Field fields[] = {kStatus200, kContentType};
     session.respond(*this, fields, false);
   }
-  session.write(*this, GrpcPrefix(message.size()).view(), message);
+  size_t bytes = 0;
+  for (std::string_view piece : pieces) bytes += piece.size();
+  session.write(*this, GrpcPrefix(bytes).view(), pieces);
 }
 
 void GrpcStream::finish(Code code, std::string_view message) {

@@ -63,6 +63,7 @@ class GrpcConnection final : public H2Connection {
  private:
   GrpcThread& thread_;
   size_t partial_bytes_ = 0;  // of messages that are not complete
+  bool used_ = false;
 };
 
 class GrpcStream final : public H2Stream, public GrpcCall {
@@ -72,9 +73,10 @@ class GrpcStream final : public H2Stream, public GrpcCall {
 
   std::string_view path() const override { return path_; }
   std::string_view peer() const override { return connection_.peer(); }
-  void write(std::string_view message) override;
+  void write_pieces(std::span<const std::string_view> pieces) override;
   void finish(Code code, std::string_view message) override;
   size_t unsent_bytes() const override { return unsent(); }
+  void want_room(size_t unsent_bytes_max) override { H2Stream::want_room(unsent_bytes_max); }
   std::function<void(std::move_only_function<void()>)> poster() override;
 
  private:
@@ -82,6 +84,7 @@ class GrpcStream final : public H2Stream, public GrpcCall {
   void on_head() override;
   void on_data(std::string_view bytes) override;
   void on_end() override;
+  void on_room() override;
   void on_closed() override;
   bool on_message(std::string_view message, bool compressed);
   void refuse(std::string_view status);

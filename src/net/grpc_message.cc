@@ -25,13 +25,7 @@ Result<bool> GrpcDeframer::take_prefix(std::string_view& bytes, size_t message_b
   return true;
 }
 
-void GrpcDeframer::drop_held() {
-  if (held_.capacity() > kH2KeptBytes) {
-    std::string().swap(held_);
-  } else {
-    held_.clear();
-  }
-}
+void GrpcDeframer::drop_held() { Spares::here().take_back(held_); }
 
 Result<std::string> gunzip(std::string_view bytes, size_t bytes_max) {
   z_stream z{};

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "net/spares.h"
 
 namespace baton::net {
 
@@ -38,6 +39,7 @@ class GrpcDeframer {
         more = f(whole, compressed_);
       } else {
         size_t n = std::min(need_ - held_.size(), bytes.size());
+        if (held_.empty()) Spares::here().lend(held_, need_);
         held_.append(bytes.substr(0, n));
         bytes.remove_prefix(n);
         if (held_.size() < need_) return {};

@@ -297,6 +297,48 @@ TEST(Grpc, BackPressureOfAStreamLosesNothing) {
   for (int i = 0; i < 20; ++i) ASSERT_EQ(call->receive(), message);
 }
 
+// A peer that takes no answers: what is queued for it stays bounded, because its messages are not read any more either.
+TEST(Grpc, AnAnswerThatIsNotTakenStopsTheReading) {
+  static std::atomic<size_t> most, heard;
+  most = heard = 0;
+  class Measured : public GrpcHandler {
+   public:
+    explicit Measured(GrpcCall& call) : call_(call) {}
+    void on_message(std::string_view message) override {
+      call_.write(message);
+      most = std::max<size_t>(most, call_.unsent_bytes());
+      heard += message.size();
+    }
+    void on_half_close() override { call_.finish(Code::kOk); }
+    void on_closed() override {}
+
+   private:
+    GrpcCall& call_;
+  };
+  GrpcServerOptions options;
+  auto server = serve([](GrpcCall& call) { return std::make_unique<Measured>(call); }, options);
+  constexpr size_t kMessage = 50'000, kMessages = 200;
+  GrpcTestClient client(server->port(), nullptr, "", 65'535, true);
+  auto call = client.open(kPath);
+  for (size_t i = 0; i < kMessages; ++i) call->send(std::string(kMessage, static_cast<char>('a' + i % 26)));
+  // Each answered PING says that the server has seen what was sent before; then as much again, until nothing more can be sent.
+  for (size_t left = SIZE_MAX; call->unsent() < left;) {
+    left = call->unsent();
+    const int pings = client.pings();
+    nghttp2_submit_ping(client.session(), NGHTTP2_FLAG_NONE, nullptr);
+    ASSERT_TRUE(client.pump_until([&] { return client.pings() > pings; }));
+  }
+  EXPECT_GT(call->unsent(), 0u);
+  EXPECT_LE(most, kH2AnswerBytesMax + options.window_bytes + kMessage);
+  EXPECT_LT(heard, kMessage * kMessages / 4);
+  const int32_t wide = 1 << 30;
+  nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, 0, wide);
+  nghttp2_session_set_local_window_size(client.session(), NGHTTP2_FLAG_NONE, call->id(), wide);
+  for (size_t i = 0; i < kMessages; ++i) ASSERT_EQ(call->receive(), std::string(kMessage, static_cast<char>('a' + i % 26)));
+  call->half_close();
+  EXPECT_EQ(call->wait_end(), Code::kOk);
+}
+
 // What a hostile peer sends after a good start; the server must close it and serve the next one.
 TEST(Grpc, FloodsAreClosed) {
   auto server = serve_echo();

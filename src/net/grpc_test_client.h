@@ -101,6 +101,7 @@ class GrpcTestClient {
     const std::string& body() const { return body_; }  // of an answer that is not gRPC's
     uint32_t reset_code() const { return reset_code_; }  // of RST_STREAM, 0 = none
     size_t unsent() const { return out_.size() - out_at_; }
+    int32_t id() const { return id_; }
 
    private:
     friend class GrpcTestClient;
@@ -150,7 +151,7 @@ class GrpcTestClient {
   };
 
   explicit GrpcTestClient(int port, TlsClient* tls = nullptr, const std::string& server_name = "localhost",
-                          uint32_t window_bytes = 1u << 20)
+                          uint32_t window_bytes = 1u << 20, bool window_stays_shut = false)
       : fd_(connect(port)) {
     if (tls) tls_ = make_stream(*tls, server_name);
     nghttp2_session_callbacks* callbacks = nullptr;
@@ -181,6 +182,7 @@ class GrpcTestClient {
     nghttp2_option* option = nullptr;
     nghttp2_option_new(&option);
     nghttp2_option_set_peer_max_concurrent_streams(option, 1u << 20);
+    nghttp2_option_set_no_auto_window_update(option, window_stays_shut);
     nghttp2_session_client_new2(&session_, callbacks, this, option);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);

@@ -39,6 +39,7 @@ class H2Connection : public std::enable_shared_from_this<H2Connection>, public H
 
  protected:
   virtual void on_gone() = 0;  // last call; streams have been told
+  void keep_buffers() { channel_.keep_buffers(); }
 
  private:
   friend struct H2Loop;

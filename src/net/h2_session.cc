@@ -3,6 +3,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "base/result.h"
+#include "net/spares.h"
 
 namespace baton::net {
 namespace {
@@ -136,9 +137,14 @@ struct H2Session::Callbacks {
     }
   }
 
-  static int data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* bytes, size_t size, void*) {
+  static int data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* bytes, size_t size, void* user) {
+    H2Session& s = self(user);
+    s.uncredited_ += static_cast<uint32_t>(size);
     H2Stream* at = stream(session, id);
-    if (at && !at->closed_) at->on_data(text(bytes, size));
+    if (!at || at->closed_) return 0;
+    at->uncredited_ += static_cast<uint32_t>(size);
+    at->on_data(text(bytes, size));
+    if (!at->closed_ && s.owes_credit(*at)) s.credit(*at);
     return 0;
   }
 
@@ -182,7 +188,7 @@ struct H2Session::Callbacks {
     at.out_at_ += size;
     s.unsent_ -= size;
     bool room = at.wants_room_ && at.unsent() <= at.room_;
-    if (room || (at.unsent() == 0 && at.out_.capacity() > kH2KeptBytes)) s.drained_.push_back(&at);
+    if (room || s.owes_credit(at) || (at.unsent() == 0 && at.out_.capacity() > kH2KeptBytes)) s.drained_.push_back(&at);
     if (s.output_->bytes() < kH2SendBytes) return 0;
     s.full_ = true;
     return NGHTTP2_ERR_PAUSE;
@@ -202,7 +208,8 @@ H2Session::H2Session(Host& host, const H2Options& options)
     : host_(host),
       header_bytes_max_(options.header_bytes_max),
       resets_(options.resets_burst, options.resets_per_s),
-      controls_(kH2ControlsBurst, kH2ControlsPerS) {
+      controls_(kH2ControlsBurst, kH2ControlsPerS),
+      credit_bytes_(options.window_bytes / kH2CreditShare) {
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_option* option = nullptr;
   BATON_CHECK(nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&option) == 0);
@@ -214,6 +221,7 @@ H2Session::H2Session(Host& host, const H2Options& options)
   nghttp2_session_callbacks_set_send_data_callback(callbacks, Callbacks::send_data);
   nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, Callbacks::frame_sent);
   nghttp2_option_set_no_closed_streams(option, 1);
+  nghttp2_option_set_no_auto_window_update(option, 1);  // credit() does it
   nghttp2_option_set_max_continuations(option, kH2ContinuationsMax);
   // The library's own limit of 33 resets a second would close a busy proxy's connection; ours knows which resets are hostile.
   nghttp2_option_set_stream_reset_rate_limit(option, 1u << 30, 1u << 30);
@@ -239,6 +247,7 @@ bool H2Session::feed(std::string_view bytes) {
   if (stopped_ || !broken_.empty()) return false;
   ssize_t n = nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   if (n < 0 && broken_.empty()) broken_ = nghttp2_strerror(static_cast<int>(n));
+  if (uncredited_ > 0) nghttp2_session_consume_connection(session_, std::exchange(uncredited_, 0));
   reap();
   return broken_.empty();
 }
@@ -261,9 +270,10 @@ void H2Session::reap() {
   for (size_t i = 0; i < drained_.size(); ++i) {
     H2Stream* s = drained_[i];
     if (s->unsent() == 0) {
-      std::string().swap(s->out_);
+      Spares::here().take_back(s->out_);
       s->out_at_ = 0;
     }
+    if (!s->closed_ && owes_credit(*s)) credit(*s);
     if (s->wants_room_ && s->unsent() <= s->room_) {
       s->wants_room_ = false;
       s->on_room();
@@ -273,6 +283,8 @@ void H2Session::reap() {
   while (!closed_.empty()) {
     H2Stream* s = closed_.back();
     closed_.pop_back();
+    Spares::here().take_back(s->out_);
+    s->out_at_ = 0;
     s->on_closed();
   }
 }
@@ -307,7 +319,7 @@ void H2Session::respond(H2Stream& stream, std::span<const H2Field> fields, bool 
   host_.on_output();
 }
 
-void H2Session::write(H2Stream& stream, std::string_view head, std::string_view bytes) {
+void H2Session::write(H2Stream& stream, std::string_view head, std::span<const std::string_view> pieces) {
   if (stream.closed_ || !stream.responded_ || stream.finished_) return;
   std::string& out = stream.out_;
   if (stream.out_at_ == out.size()) {
@@ -317,9 +329,12 @@ void H2Session::write(H2Stream& stream, std::string_view head, std::string_view 
     out.erase(0, stream.out_at_);
     stream.out_at_ = 0;
   }
+  size_t more = head.size();
+  for (std::string_view piece : pieces) more += piece.size();
+  if (out.capacity() - out.size() < more) Spares::here().make_room(out, more);
   out += head;
-  out += bytes;
-  unsent_ += head.size() + bytes.size();
+  for (std::string_view piece : pieces) out += piece;
+  unsent_ += more;
   resume(stream);
 }
 
@@ -332,6 +347,16 @@ void H2Session::finish(H2Stream& stream, std::span<const H2Field> trailers) {
 
 void H2Session::resume(H2Stream& stream) {
   if (std::exchange(stream.deferred_, false)) nghttp2_session_resume_data(session_, stream.id_);
+  host_.on_output();
+}
+
+// A handler that answers faster than its peer takes answers must not be fed further: the peer could make us queue without end.
+bool H2Session::owes_credit(const H2Stream& stream) const {
+  return stream.uncredited_ >= credit_bytes_ && stream.unsent() <= kH2AnswerBytesMax;
+}
+
+void H2Session::credit(H2Stream& stream) {
+  nghttp2_session_consume_stream(session_, stream.id_, std::exchange(stream.uncredited_, 0));
   host_.on_output();
 }
 

@@ -4,7 +4,8 @@
 // Requires: one thread; feed() and gather() are not called from a stream's callbacks, everything else may be. Guarantees:
 // on_field*, on_head, on_data*, on_end in this order, on_closed exactly once and last (it may delete the stream), and only from
 // feed(), reap() or the destructor; pieces given out by gather() stay valid until reap(). Receive windows open as data is
-// delivered.
+// delivered; that of a stream whose answer the peer does not take stays shut: at most kH2AnswerBytesMax and what the handlers
+// make of one window are queued.
 // Source: RFC 9113, RFC 7541.
 #include <sys/uio.h>
 
@@ -66,7 +67,7 @@ class H2Stream {
   virtual void on_data(std::string_view bytes) = 0;
   virtual void on_end() = 0;
   virtual void on_closed() = 0;
-  virtual void on_room() {}  // once, after want_room(): at most that much is unsent
+  virtual void on_room() {}  // once, after want_room() while more was unsent: at most that much is now
   void want_room(size_t unsent_bytes) { room_ = unsent_bytes, wants_room_ = true; }
 
  private:
@@ -75,6 +76,7 @@ class H2Stream {
   int32_t id_ = 0;
   bool closed_ = false, request_ended_ = false, head_too_large_ = false, head_done_ = false;
   bool responded_ = false, finished_ = false, deferred_ = false, wants_room_ = false;
+  uint32_t uncredited_ = 0;  // delivered, and the peer's window not yet reopened by as much
   size_t head_bytes_ = 0, index_ = 0;
   std::string out_;  // from out_at_ on: queued, not yet framed
   size_t out_at_ = 0, room_ = 0;
@@ -131,7 +133,7 @@ class H2Session {
 
   // Names and values are copied. end: no body.
   void respond(H2Stream& stream, std::span<const H2Field> fields, bool end);
-  void write(H2Stream& stream, std::string_view head, std::string_view bytes);
+  void write(H2Stream& stream, std::string_view head, std::span<const std::string_view> pieces = {});
   void finish(H2Stream& stream, std::span<const H2Field> trailers);
   void reset(H2Stream& stream, uint32_t error);
   void close_all();  // the connection is lost: on_closed for every stream
@@ -140,6 +142,8 @@ class H2Session {
   struct Callbacks;
   friend struct Callbacks;
   void resume(H2Stream& stream);
+  void credit(H2Stream& stream);
+  bool owes_credit(const H2Stream& stream) const;
   void stop(std::string_view why);
   void close(H2Stream& stream);
 
@@ -151,6 +155,8 @@ class H2Session {
   H2Output* output_ = nullptr;
   bool copy_all_ = false, full_ = false, draining_ = false, last_goaway_ = false, established_ = false, stopped_ = false;
   size_t unsent_ = 0;
+  uint32_t credit_bytes_;      // a stream's window is reopened by at least so many
+  uint32_t uncredited_ = 0;    // as H2Stream's, of the connection
   std::string_view broken_;
 };
 

@@ -38,7 +38,7 @@ struct FuzzStream final : H2Stream {
     BATON_CHECK(head && !ended && !closed());
     const H2Field fields[] = {{":status", "200"}};
     if (host.mode & 2) host.session->respond(*this, fields, false);
-    host.session->write(*this, "head", data);
+    host.session->write(*this, "head", {&data, 1});
     if (host.mode & 4) host.session->finish(*this, fields);
     if ((host.mode & 24) == 24) host.session->reset(*this, kH2Cancel);
   }

@@ -60,6 +60,13 @@ class Cancel {
   std::vector<std::weak_ptr<std::function<void()>>> listeners_;
 };
 
+// Hears a body while it arrives. I/O thread of its connection.
+class BodyListener {
+ public:
+  virtual ~BodyListener() = default;
+  virtual void on_body(std::string_view bytes) = 0;
+};
+
 struct Request {
   std::string method;  // upper case
   std::string target;  // as sent
@@ -69,6 +76,7 @@ struct Request {
   std::string body;        // whole; bounded by ServerOptions.body_bytes_max
   std::string peer;        // "127.0.0.1:43210"
   int64_t arrived_ns = 0;  // SteadyClock when the head was read
+  std::shared_ptr<BodyListener> listener;  // by ServerOptions::listen; it has heard all of `body`
 };
 
 struct Response {
@@ -109,6 +117,8 @@ struct ServerOptions {
   Millis write_timeout{60'000};        // a client that does not read
   std::string server_name;             // Server header, "" = none
   std::shared_ptr<TlsServer> tls;      // nullptr: plaintext; the handshake must end within header_timeout
+  // Asked on the I/O thread when a head is complete and its body is not; nullptr: nobody listens.
+  std::function<std::shared_ptr<BodyListener>(std::string_view method, std::string_view target)> listen;
   bool http2 = false;                  // also HTTP/2: agreed on by ALPN, or by prior knowledge on plaintext
 };
 
@@ -170,7 +180,9 @@ class Client {
 // Background work on one I/O thread of its own: pollers, the load generator.
 class IoThread {
  public:
-  IoThread();
+  // gather: after each wake-up the thread lets so much time pass before it looks what has happened, and then handles it all: for
+  // work that is not in a hurry, and comes in a thousand small events a second.
+  explicit IoThread(Millis gather = Millis(0));
   ~IoThread();                               // stop()
   void spawn(std::function<Task<>()> make);  // any thread; runs on this thread, counted by the gate
   void post(std::function<void()> f);

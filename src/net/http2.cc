@@ -75,6 +75,7 @@ void Http2Stream::on_head() {
   if (request_ended()) return;
   waiting_ = true;
   connection_->waiting_.push_back(this);
+  if (const auto& listen = connection_->thread().options.listen) request_.listener = listen(request_.method, request_.target);
 }
 
 void Http2Stream::on_data(std::string_view bytes) {
@@ -89,6 +90,7 @@ void Http2Stream::on_data(std::string_view bytes) {
   }
   connection_->body_bytes_ += bytes.size();
   request_.body += bytes;
+  if (request_.listener) request_.listener->on_body(bytes);
 }
 
 bool Http2Stream::stalled() { return request_.body.size() == std::exchange(heard_, request_.body.size() + 1) - 1; }
@@ -143,7 +145,7 @@ void Http2Stream::refuse(int status, std::string_view message) {
   request_.body = {};
   Response response = Response::json(status, wire::error_json(status, message));
   head(status, response.headers, response.body.size(), false);
-  connection_->session().write(*this, {}, response.body);
+  connection_->session().write(*this, response.body);
   connection_->session().finish(*this, {});
 }
 
@@ -173,7 +175,7 @@ Task<Result<>> Http2Stream::send(Response response) {
   bool end = bodiless || response.body.empty();
   head(response.status, response.headers, length, end);
   if (!end) {
-    connection_->session().write(*this, {}, response.body);
+    connection_->session().write(*this, response.body);
     connection_->session().finish(*this, {});
   }
   co_return Result<>();
@@ -198,7 +200,7 @@ Task<Result<>> Http2Stream::write(std::string_view bytes) {
     co_return fail(Code::kInternal, "response body is longer than its Content-Length");
   }
   if (length_left_) *length_left_ -= bytes.size();
-  connection_->session().write(*this, {}, bytes);
+  connection_->session().write(*this, bytes);
   if (unsent() <= kHttp2QueueBytes) co_return Result<>();
   co_return co_await wait_for_room();
 }

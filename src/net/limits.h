@@ -15,9 +15,11 @@ inline constexpr size_t kBufferKeptBytes = 16 << 10;          // a larger buffer
 inline constexpr size_t kChunkOverheadMax = 16 << 10;         // one chunk-size line with extensions, or all trailers: 400
 inline constexpr int kInterimResponsesMax = 16;               // 1xx answers before the real one: kInternal
 inline constexpr size_t kResponseHeaderBytesMax = 256 << 10;  // of an upstream: kInternal
-inline constexpr size_t kLingerBytesMax =
-    8u << 20;  // read and dropped after an early answer, so that a reset does not eat the answer
-inline constexpr std::chrono::milliseconds kLingerTimeout{2'000};
+// Read and dropped after an early answer, so that a reset does not eat the answer. A proxy has some 10 MB in socket buffers before
+// it looks for one, and what it was told to send it sends: enough for a body twice as large as any that is served.
+inline constexpr size_t kLingerBytesMax = 256u << 20;
+inline constexpr std::chrono::milliseconds kLingerTimeout{5'000};
+inline constexpr int kTurnedAwayMax = 64;  // connections over connections_max that get their 503 so; more are closed at once
 // A peer whose machine vanished sends no FIN: probe after 30 s of silence, give up after three unanswered probes.
 inline constexpr int kKeepAliveIdleS = 30, kKeepAliveIntervalS = 10, kKeepAliveProbes = 3;
 inline constexpr std::chrono::milliseconds kAcceptPause{50};  // after EMFILE and the like: let connections end
@@ -30,6 +32,10 @@ inline constexpr size_t kH2ReadBytes = 256 << 10;       // one recv(), into a bu
 inline constexpr size_t kH2SendBytes = 256 << 10;       // one send(): as much as a socket buffer commonly takes
 inline constexpr size_t kH2ReferBytes = 1 << 10;        // a smaller payload is cheaper to copy than to name in an iovec
 inline constexpr size_t kH2KeptBytes = 2 << 10;         // a quiet stream gives back a larger queue; 32,000 of them stay small
+inline constexpr size_t kH2AnswerBytesMax = 256 << 10;  // queued of one answer; beyond it the stream's request is not read on
+inline constexpr uint32_t kH2CreditShare = 4;           // a receive window is reopened by quarters
+inline constexpr size_t kSparesMax = 32, kSpareBytesMax = 8u << 20;  // drained queues a thread keeps; the rest is freed
+inline constexpr size_t kSpareLentMin = 16 << 10;                    // a smaller one goes to any queue, a larger to one that fills a quarter
 inline constexpr int kH2ControlsBurst = 10'000;         // PING, SETTINGS and empty DATA: clients that measure bandwidth ping
 inline constexpr int kH2ControlsPerS = 10'000;          // once a round trip, thousands a second on loopback
 inline constexpr int kGrpcResetsBurst = 20'000;         // a proxy resets the calls of all clients that left at once

@@ -1,6 +1,9 @@
 #include "net/scope.h"
 
+#include <ctime>
+
 #include "base/log.h"
+#include "net/pace.h"
 
 namespace baton::net {
 namespace {
@@ -31,9 +34,18 @@ Scope& Scope::here() {
   return *scope_here;
 }
 
-void Scope::run() {
+void Scope::run(Millis gather) {
   Scope* outer = std::exchange(scope_here, this);
-  context_.run();
+  if (gather > Millis(0)) {
+    const timespec pause{gather.count() / 1000, gather.count() % 1000 * 1'000'000};
+    while (context_.run_one() > 0) {
+      context_.poll();
+      if (!context_.stopped()) ::nanosleep(&pause, nullptr);
+      context_.poll();
+    }
+  } else {
+    context_.run();
+  }
   scope_here = outer;
 }
 
@@ -126,16 +138,31 @@ void Deadline::set(Millis from_now) {
 
 void Deadline::clear() { state_->deadline = State::Time::max(); }
 
+namespace {
+Task<> sleep_until(std::chrono::steady_clock::time_point end, Cancel* cancel) {
+  Scope& scope = Scope::here();
+  asio::steady_timer timer(scope.context(), end);
+  StopHook hook(scope, [&timer] { timer.cancel(); });
+  std::shared_ptr<void> cancelled;
+  if (cancel) cancelled = cancel->on_cancel([&timer] { timer.cancel(); });
+  co_await timer.async_wait(kAwait);
+}
+}  // namespace
+
 Task<> sleep_for(Millis duration, Cancel* cancel) {
   Scope& scope = Scope::here();
   if (scope.stopping() || (cancel && cancel->cancelled())) co_return;
   // Only a turn of the loop: arming the kernel's timer costs 20 us on a virtual machine, far more than the turn.
   if (duration <= Millis(0)) co_return co_await asio::post(scope.context(), asio::use_awaitable);
-  asio::steady_timer timer(scope.context(), duration);
-  StopHook hook(scope, [&timer] { timer.cancel(); });
-  std::shared_ptr<void> cancelled;
-  if (cancel) cancelled = cancel->on_cancel([&timer] { timer.cancel(); });
-  co_await timer.async_wait(kAwait);
+  co_await sleep_until(std::chrono::steady_clock::now() + duration, cancel);
+}
+
+Task<> sleep_until_beat(Millis period, Millis phase) {
+  if (Scope::here().stopping()) co_return;
+  const std::chrono::nanoseconds step = std::max(period, Millis(1)), behind = phase;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  const auto next = ((now - behind) / step + 1) * step + behind;
+  co_await sleep_until(std::chrono::steady_clock::time_point(next), nullptr);
 }
 
 void spawn_here(Task<> task) { Scope::here().spawn(std::move(task)); }

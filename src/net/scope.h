@@ -25,7 +25,7 @@ class Scope {
   asio::io_context& context() { return context_; }
   bool stopping() const { return stopping_; }
   Buffer& spare() { return spare_; }  // empty; a block for whoever reads next
-  void run();
+  void run(Millis gather = Millis(0));  // gather: see IoThread
   void stop();
   void spawn(Task<> task);
   void post(std::function<void()> f) { asio::post(context_, std::move(f)); }  // any thread

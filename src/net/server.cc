@@ -9,7 +9,6 @@
 #include "net/limits.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
-#include "wire/errors.h"
 
 namespace baton::net {
 
@@ -21,7 +20,7 @@ struct Server::Impl {
   Result<> accept_one(ErrorCode ec, tcp::socket socket, ServerThread& thread);
   void run_thread(ServerThread& thread);
   int connection_count() const;
-  void connection_ended(ServerThread& thread);
+  void connection_ended(ServerThread& thread, bool away);
   void on_each_thread(void (*f)(ServerThread&));
 
   const ServerOptions options;
@@ -31,6 +30,7 @@ struct Server::Impl {
   std::optional<tcp::acceptor> acceptor;  // used on threads[0] once that runs
   int bound_port = 0;
   std::atomic<int> in_flight{0};
+  std::atomic<int> turned_away{0};  // being told so
   std::atomic<bool> closing{false};
   bool started = false, stopped = false;
   std::mutex mutex;
@@ -102,28 +102,18 @@ Task<> Server::Impl::accept_loop() {
 Result<> Server::Impl::accept_one(ErrorCode ec, tcp::socket socket, ServerThread& thread) {
   if (accept_may_go_on(ec)) return {};
   if (ec) return fail(Code::kResourceExhausted, ec.message());
-  if (connection_count() >= options.connections_max) {
-    static constexpr std::string_view kHead =
-        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: "
-        "application/json\r\ncontent-length: ";
-    std::string body = wire::error_json(503, "too many connections");
-    std::string answer = cat(kHead, body.size(), "\r\n\r\n", body);
-    if (options.tls) return {};  // it could not read it
-    socket.non_blocking(true, ec);
-    socket.write_some(asio::buffer(answer), ec);
-    socket.shutdown(tcp::socket::shutdown_send, ec);
-    return {};
-  }
-  ++thread.connection_count;
-  asio::post(thread.scope.context(), [this, &thread, socket = std::move(socket)]() mutable {
-    if (thread.scope.stopping()) return connection_ended(thread);
+  const bool over = connection_count() >= options.connections_max;
+  if (over && turned_away >= kTurnedAwayMax) return {};
+  ++(over ? turned_away : thread.connection_count);
+  asio::post(thread.scope.context(), [this, &thread, over, socket = std::move(socket)]() mutable {
+    if (thread.scope.stopping()) return connection_ended(thread, over);
     auto tls = options.tls ? make_stream(*options.tls) : nullptr;
     auto connection = std::make_shared<Connection>(thread, Channel(std::move(socket), std::move(tls)));
-    thread.scope.spawn([](Impl& impl, ServerThread& t, std::shared_ptr<Connection> c) -> Task<> {
-      co_await c->run();
+    thread.scope.spawn([](Impl& impl, ServerThread& t, std::shared_ptr<Connection> c, bool away) -> Task<> {
+      co_await (away ? c->turn_away() : c->run());
       c.reset();
-      impl.connection_ended(t);
-    }(*this, thread, std::move(connection)));
+      impl.connection_ended(t, away);
+    }(*this, thread, std::move(connection), over));
   });
   return {};
 }
@@ -134,7 +124,11 @@ int Server::Impl::connection_count() const {
   return n;
 }
 
-void Server::Impl::connection_ended(ServerThread& thread) {
+void Server::Impl::connection_ended(ServerThread& thread, bool away) {
+  if (away) {
+    --turned_away;
+    return;
+  }
   if (--thread.connection_count == 0 || closing) {
     std::lock_guard lock(mutex);
     changed.notify_all();

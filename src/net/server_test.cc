@@ -1,4 +1,5 @@
 // The server against clients that break rules, stop reading, stop sending, or leave. Limits are injected; nothing sleeps.
+#include <atomic>
 #include <future>
 #include <thread>
 
@@ -284,6 +285,69 @@ TEST(Server, ConnectionsAreBounded) {
     d.send(kGet);
     if (d.read_until("got ").starts_with("HTTP/1.1 200")) break;
   }
+}
+
+// More than socket buffers hold: the server must go on reading what it does not want.
+TEST(Server, ARefusalReachesAClientThatIsStillSending) {
+  ServerOptions options;
+  options.body_bytes_max = 1'000;
+  auto server = serve(echo, options);
+  TestSocket client(server->port());
+  client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 40000000\r\n\r\n");
+  const std::string part(1'000'000, 'x');
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(client.send(part)) << i;
+  EXPECT_THAT(client.read_to_end(), StartsWith("HTTP/1.1 413"));
+}
+
+TEST(Server, BodiesAreHeardAsTheyArrive) {
+  struct Ear : BodyListener {
+    void on_body(std::string_view bytes) override { heard += bytes, ++pieces; }
+    std::string heard;
+    int pieces = 0;
+  };
+  ServerOptions options;
+  std::atomic<int> asked{0};
+  options.listen = [&](std::string_view method, std::string_view target) -> std::shared_ptr<BodyListener> {
+    ++asked;
+    EXPECT_EQ(method, "POST");
+    return target == "/heard?x" ? std::make_shared<Ear>() : nullptr;
+  };
+  auto server = serve(
+      [](Request& request, ResponseWriter& writer) -> Task<> {
+        const auto ear = std::static_pointer_cast<Ear>(request.listener);
+        const std::string_view what = !ear ? "nobody" : ear->heard == request.body ? "all" : "else";
+        co_await writer.send(Response::text(200, cat("got ", what, ' ', request.body.size(), ' ', ear && ear->pieces > 1)));
+      },
+      options);
+  TestSocket client(server->port());
+  client.send("POST /heard?x HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n");
+  while (asked < 1) std::this_thread::yield();
+  for (int i = 0; i < 3; ++i) client.send(std::string(100'000, static_cast<char>('a' + i)));
+  EXPECT_THAT(client.read_until("got all 300000 true"), HasSubstr("got all 300000 true"));
+  client.send("POST /heard?x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+  while (asked < 2) std::this_thread::yield();  // else it may all come at once
+  client.send("1\r\n!\r\n0\r\n\r\n");
+  EXPECT_THAT(client.read_until("got all 6 true"), HasSubstr("got all 6 true"));
+  client.send("POST /not HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n12");
+  while (asked < 3) std::this_thread::yield();
+  client.send("345");
+  EXPECT_THAT(client.read_until("got nobody 5 false"), HasSubstr("got nobody 5 false"));
+}
+
+TEST(Server, AConnectionTooManyHearsSoWhileItSends) {
+  ServerOptions options;
+  options.connections_max = 1;
+  auto server = serve(echo, options);
+  TestSocket only(server->port());
+  only.send(kGet);
+  EXPECT_THAT(only.read_until("got "), HasSubstr("200 OK"));
+  TestSocket client(server->port());
+  client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n");
+  const std::string part(1'000'000, 'x');
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(client.send(part)) << i;
+  const std::string answer = client.read_to_end();
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(answer, HasSubstr("retry-after: 1"));
 }
 
 TEST(Server, RandomBytesDisturbNobody) {

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "net/asio.h"
 #include "net/limits.h"
+#include "net/spares.h"
 
 namespace baton::net {
 namespace {
@@ -124,6 +125,7 @@ ErrorCode TlsStream::failure(int rc) {
 
 bool TlsStream::fill(int fd, size_t bytes_max, ErrorCode& ec) {
   if (!in_.empty()) return true;
+  carry_.clear();
   if (eof_) return false;
   auto room = scratch();
   ssize_t n = ::recv(fd, room.data(), std::min(bytes_max, room.size()), 0);
@@ -141,9 +143,13 @@ bool TlsStream::fill(int fd, size_t bytes_max, ErrorCode& ec) {
 
 // The thread's scratch belongs to others once we return.
 void TlsStream::keep_rest() {
-  if (in_.empty()) return carry_.clear();
-  std::string rest(in_);
-  carry_ = std::move(rest);
+  if (in_.empty()) return Spares::here().take_back(carry_);
+  if (!carry_.empty()) {
+    carry_.erase(0, carry_.size() - in_.size());  // what is left is its end
+  } else {
+    Spares::here().make_room(carry_, in_.size());
+    carry_ = in_;
+  }
   in_ = carry_;
 }
 
@@ -158,11 +164,7 @@ void TlsStream::flush(int fd, ErrorCode& ec) {
   }
   if (out_at_ < out_.size()) return;
   out_at_ = 0;
-  if (out_.capacity() > kBufferKeptBytes) {
-    std::string().swap(out_);
-  } else {
-    out_.clear();
-  }
+  Spares::here().take_back(out_);
 }
 
 ErrorCode TlsStream::handshake(int fd) {
@@ -215,7 +217,10 @@ size_t TlsStream::read(int fd, std::span<char> room, ErrorCode& ec) {
 
 size_t TlsStream::write(int fd, std::span<const iovec> bytes, ErrorCode& ec) {
   flush(fd, ec);
-  size_t taken = 0;
+  size_t taken = 0, wanted = 0;
+  for (const iovec& piece : bytes) wanted += piece.iov_len;
+  wanted = std::min(wanted, kH2SendBytes);
+  if (!ec && !unsent()) Spares::here().make_room(out_, wanted + wanted / 64 + 256);  // and what records add
   for (const iovec& piece : bytes) {
     if (ec || unsent()) break;
     for (size_t at = 0; at < piece.iov_len && out_.size() < kH2SendBytes;) {
@@ -236,6 +241,8 @@ size_t TlsStream::write(int fd, std::span<const iovec> bytes, ErrorCode& ec) {
   if (ec == asio::error::would_block && taken > 0) ec = {};
   return taken;
 }
+
+void TlsStream::keep_buffers() { SSL_clear_mode(ssl_, SSL_MODE_RELEASE_BUFFERS); }
 
 void TlsStream::close(int fd) {
   if (!ready() || !why_.empty()) return;

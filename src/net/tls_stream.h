@@ -30,6 +30,7 @@ class TlsStream {
   size_t write(int fd, std::span<const iovec> bytes, ErrorCode& ec);
   bool unsent() const { return out_at_ < out_.size(); }
   void close(int fd);
+  void keep_buffers();  // of records, between reads and writes too
 
  private:
   static BIO_METHOD* method();

@@ -21,7 +21,8 @@ size_t find_word(std::string_view text, std::string_view word, size_t from) {
   size_t i = from;
 #ifdef __SSE2__
   const __m128i first = _mm_set1_epi8(word[1]), last = _mm_set1_epi8('"');
-  for (; i + 16 + 6 <= text.size(); i += 16) {
+  constexpr size_t kStep = 16, kReach = kStep + 6;
+  for (; i + kReach <= text.size(); i += kStep) {
     const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(base + i + 1));
     const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(base + i + 6));
     auto mask = static_cast<unsigned>(_mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, last))));
@@ -29,7 +30,10 @@ size_t find_word(std::string_view text, std::string_view word, size_t from) {
       const size_t at = i + static_cast<size_t>(__builtin_ctz(mask));
       if (std::memcmp(base + at, word.data(), word.size()) == 0) return at;
     }
+    // The last step overlaps the one before it.
+    if (i + kReach < text.size() && i + kReach + kStep > text.size()) i = text.size() - kReach - kStep;
   }
+  if (i > from) return std::string_view::npos;
 #endif
   return text.find(word, i);
 }

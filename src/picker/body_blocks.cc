@@ -17,7 +17,10 @@ uint64_t mix_chain(uint64_t id, uint64_t parent) {
 
 void BodyBlocks::feed_blocks(std::string_view bytes) {
   if (ids_.size() >= blocks_max_) return;
-  if (partial_ == nullptr) partial_ = std::make_unique<char[]>(block_bytes_);
+  if (partial_ == nullptr) {
+    partial_ = std::make_unique_for_overwrite<char[]>(block_bytes_);
+    ids_.reserve(std::min<size_t>(blocks_max_, 32));
+  }
   if (held_ > 0) {
     const size_t n = std::min(bytes.size(), block_bytes_ - held_);
     std::memcpy(partial_.get() + held_, bytes.data(), n);

@@ -410,7 +410,9 @@ Result<> BodyReader::finish() {
   return {};
 }
 
-const BodyFacts& BodyReader::facts() const { return reading_->facts; }
+const BodyFacts& BodyReader::facts() const { return reading_ ? reading_->facts : kept_; }
+void BodyReader::keep_facts() { kept_ = std::move(reading_->facts), reading_.reset(); }
+const BodyOptions& BodyReader::options() const { return reading_->options; }
 size_t BodyReader::bytes() const { return reading_->fed; }
 
 std::vector<uint64_t> BodyReader::chain(uint64_t seed, std::string_view model) const {

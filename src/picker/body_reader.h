@@ -37,6 +37,7 @@ struct BodyOptions {
   size_t block_bytes = 64;  // 4 bytes a token
   size_t blocks_max = 2048;
   size_t bytes_max = 128u << 20;
+  bool operator==(const BodyOptions&) const = default;
 };
 
 struct ByteRange {
@@ -85,6 +86,8 @@ class BodyReader {
   Result<> feed(std::string_view bytes);
   Result<> finish();  // the body is complete
   const BodyFacts& facts() const;
+  void keep_facts();  // and nothing else: no other call is good for anything afterwards
+  const BodyOptions& options() const;
   size_t bytes() const;  // fed so far
 
   // One hash a full block, each covering everything before it, model, salt, adapter and tools included; at most blocks_max.
@@ -100,6 +103,7 @@ class BodyReader {
  private:
   struct Reading;
   std::unique_ptr<Reading> reading_;
+  BodyFacts kept_;
 };
 
 }  // namespace baton::picker

@@ -1,6 +1,6 @@
 #pragma once
 // FakeEngine for tests: an HTTP server that passes the probes, with numbers the test sets, and can fail in the ways engines do:
-// not healthy, a /metrics that is nonsense, huge, an error, or never ends.
+// not healthy, a /metrics that is nonsense, huge, an error, or never ends. What else it is asked a script answers.
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -15,7 +15,10 @@ namespace baton::picker {
 class FakeEngine {
  public:
   enum class Metrics : int { kGood, kMalformed, kError, kHang };
-  explicit FakeEngine(std::string model = "m") : model_(std::move(model)) { start(0); }
+  using Script = std::function<net::Task<>(net::Request&, net::ResponseWriter&)>;
+  explicit FakeEngine(std::string model = "m", Script script = {}) : model_(std::move(model)), script_(std::move(script)) {
+    start(0);
+  }
   ~FakeEngine() { stop(); }
   void start(int port) {
     net::ServerOptions options;
@@ -53,6 +56,8 @@ class FakeEngine {
     } else if (request.path == "/metrics") {
       ++scrapes;
       co_await answer_metrics(request, writer);
+    } else if (script_) {
+      co_await script_(request, writer);
     } else {
       (void)co_await writer.send(net::Response::text(404, ""));
     }
@@ -82,6 +87,7 @@ class FakeEngine {
                          std::to_string(running) + "\nvllm:kv_cache_usage_perc 0.5\n" + extra));
   }
   std::string model_;
+  Script script_;
   std::unique_ptr<net::Server> server_;
   int port_ = 0;
 };

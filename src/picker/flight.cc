@@ -70,8 +70,28 @@ FlightImpl::~FlightImpl() {
 
 std::optional<Refusal> FlightImpl::feed(std::string_view bytes) {
   if (auto read = reader_.feed(bytes); !read) return bad_request(read.error());
+  // The length that is claimed saves copying a growing body, but what has come says how far it is believed.
+  if (const size_t size = body_.size() + bytes.size(); size > body_.capacity()) {
+    body_.reserve(std::max({size, 2 * body_.capacity(), std::min(head_.body_bytes, kBodyBelieved * size)}));
+  }
   body_.append(bytes);
   return std::nullopt;
+}
+
+std::optional<Refusal> FlightImpl::feed_whole(std::string body, BodyReader* read) {
+  if (!body_.empty()) return feed(body);
+  // Unless the configuration has changed meanwhile.
+  const bool known = read != nullptr && read->bytes() == body.size() && read->options() == reader_.options();
+  if (known) reader_ = std::move(*read);
+  if (auto done = reader_.feed(known ? std::string_view() : body); !done) return bad_request(done.error());
+  body_ = std::move(body);
+  return std::nullopt;
+}
+
+std::shared_ptr<BodyReader> begin_body_reader(const Core& core, std::string_view path) {
+  const auto live = core.live();
+  const route::Plan& plan = *live->plan;
+  return std::make_shared<BodyReader>(body_options(core, plan, shape_of(path, plan.parsers), core.prefix_block_tokens(plan)));
 }
 
 Refusal FlightImpl::refuse(Refusal refusal) {
@@ -83,16 +103,22 @@ Refusal FlightImpl::refuse(Refusal refusal) {
 std::optional<Refusal> FlightImpl::read_body() {
   if (shape_ == Shape::kRefused)
     return Refusal{.status = 400, .message = cat("no parser takes the path ", path_), .drop_reason = "", .retry_after_s = 0};
-  if (auto done = reader_.finish(); !done) return bad_request(done.error());
-  request_bytes_ = body_.size();
+  if (!partial_) {
+    if (auto done = reader_.finish(); !done) return bad_request(done.error());
+  }
+  request_bytes_ = partial_ ? std::max(body_.size(), head_.body_bytes) : body_.size();
   prompt_tokens_ = reader_.facts().prompt_tokens();
-  target_ = reader_.facts().model;
+  // Of what is not seen, most is prompt.
+  if (partial_)
+    prompt_tokens_ = std::max(prompt_tokens_, static_cast<int64_t>(std::min(request_bytes_, core_.options.body_bytes_max) / 4));
+  // A name that is cut off is none.
+  if (!partial_ || !reader_.facts().model_values.empty()) target_ = reader_.facts().model;
   return std::nullopt;
 }
 
 // The proxy's own rewrite, by header, and then the cluster's rules.
 void FlightImpl::apply_rewrite() {
-  if (shape_ == Shape::kPassthrough) return;
+  if (shape_ == Shape::kPassthrough || partial_) return;
   if (!head_.model_rewrite.empty()) target_ = head_.model_rewrite;
   if (!live_->rewrites.empty()) {
     if (const auto match = live_->rewrites.apply(target_, prng_)) {
@@ -123,6 +149,7 @@ void FlightImpl::decide(Subset subset, Done done) {
   } else if (plan_.needs.prefix || plan_.needs.kv_events) {
     chain_ = reader_.chain(core_.hash_seed, target_);
   }
+  reader_.keep_facts();  // an answer may take an hour
   if (core_.stopped) {
     return done(std::unexpected(
         refuse({.status = 503, .message = "shutting down", .drop_reason = "rejected-shutting-down", .retry_after_s = 1})));

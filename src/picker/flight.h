@@ -21,6 +21,8 @@ class FlightImpl final : public Flight {
   ~FlightImpl() override;
 
   std::optional<Refusal> feed(std::string_view bytes) override;
+  std::optional<Refusal> feed_whole(std::string body, BodyReader* read) override;
+  void rest_unseen() override { partial_ = true; }
   void decide(Subset subset, Done done) override;
   std::expected<const Choice*, Refusal> repick(bool blame_prefill) override;
   std::string& body() override { return body_; }
@@ -79,7 +81,7 @@ class FlightImpl final : public Flight {
   int block_tokens_;
   BodyReader reader_;
   std::string body_, target_;
-  bool body_changed_ = false, rewritten_ = false;
+  bool body_changed_ = false, rewritten_ = false, partial_ = false;
   size_t request_bytes_ = 0;
   int64_t prompt_tokens_ = 1;
   std::vector<uint64_t> chain_;
@@ -107,5 +109,7 @@ class FlightImpl final : public Flight {
   std::string served_;
   std::vector<std::pair<std::string, std::string>> answer_headers_;
 };
+
+std::shared_ptr<BodyReader> begin_body_reader(const Core& core, std::string_view path);
 
 }  // namespace baton::picker

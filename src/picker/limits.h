@@ -17,13 +17,16 @@ inline constexpr int kModelsEveryMs = 30'000;   // /v1/models of a healthy endpo
 inline constexpr int kProbeIdleMs = 1'000;      // between probes of an endpoint without requests
 inline constexpr int kProbeDownMs = 200;        // of an endpoint that is down: how soon it is used again
 inline constexpr int kIdleLookMs = 200;         // how soon an idle endpoint that got work is scraped
+inline constexpr int kGatherMs = 3;             // answers of a group are handled together, so much after the first
+inline constexpr int kBeatMs = 10;              // endpoints are probed in groups so far apart
 
 // Requests.
 inline constexpr size_t kHeaderValueBytesMax = 4'096;  // objective, fairness id, session id: longer is taken as absent
 inline constexpr size_t kLabelValuesMax = 1'000;       // distinct values of a label a client controls; then "other", as llm-d
 inline constexpr size_t kLabelBytesMax = 256;          // longer: "other"
 inline constexpr size_t kSeriesMax = 2'000;            // combinations of the default labels (30 KiB each); then all "other"
-inline constexpr size_t kSessionsMax = 100'000;        // remembered sessions; the one not used longest is forgotten
-inline constexpr size_t kDecisionsKept = 64;           // in /debug
+inline constexpr size_t kBodyBelieved = 8;  // a body gets memory for so many times what has come, if its length claims that much
+inline constexpr size_t kSessionsMax = 100'000;  // remembered sessions; the one not used longest is forgotten
+inline constexpr size_t kDecisionsKept = 64;     // in /debug
 
 }  // namespace baton::picker

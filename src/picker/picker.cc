@@ -19,6 +19,7 @@ class PickerImpl final : public Picker {
   void set_plan(std::shared_ptr<const route::Plan> plan) override { core_.set_plan(std::move(plan)); }
   void set_cluster(std::shared_ptr<const discovery::ClusterState> state) override { core_.set_cluster(std::move(state)); }
   std::unique_ptr<Flight> begin(const Head& head) override { return std::make_unique<FlightImpl>(core_, head); }
+  std::shared_ptr<BodyReader> begin_body(std::string_view path) override { return begin_body_reader(core_, path); }
   std::expected<std::string, Refusal> any_endpoint(const Subset& subset) override;
 
   bool ready() const override { return core_.live()->cluster->synced && !core_.stopped; }

@@ -71,6 +71,8 @@ struct Subset {
   std::vector<std::string> endpoints;  // "ip:port"
 };
 
+class BodyReader;  // picker/body_reader.h
+
 class Flight {
  public:
   using Done = std::move_only_function<void(std::expected<const Choice*, Refusal>)>;  // the Choice lives in the Flight
@@ -78,6 +80,10 @@ class Flight {
 
   // The body as it arrives, parsed and hashed on the way; the Flight keeps it. An early refusal (413, 400) is final.
   virtual std::optional<Refusal> feed(std::string_view bytes) = 0;
+  // All of it at once, without a copy. read: begin_body()'s, fed with these very bytes while they came, or nullptr.
+  virtual std::optional<Refusal> feed_whole(std::string body, BodyReader* /*read*/) { return feed(body); }
+  // No more of the body than was fed will be seen, and none of it can be changed: decide() goes by that and by the headers.
+  virtual void rest_unseen() = 0;
   // The body is complete (or there is none). Parses what is left, rewrites, admits, picks.
   virtual void decide(Subset subset, Done done) = 0;
   // After a failed attempt: the same request without the targets[0] of every attempt so far. blame_prefill: the prefill worker
@@ -126,6 +132,8 @@ class Picker {
   virtual void set_cluster(std::shared_ptr<const discovery::ClusterState> state) = 0;
 
   virtual std::unique_ptr<Flight> begin(const Head& head) = 0;
+  // Reads a body for a Flight that will begin when it is complete, so that no work is left then. May be nullptr.
+  virtual std::shared_ptr<BodyReader> begin_body(std::string_view /*path*/) { return nullptr; }
   // A request without body (GET /v1/models): any endpoint that could answer, never one outside `subset`.
   virtual std::expected<std::string, Refusal> any_endpoint(const Subset& subset) = 0;
 

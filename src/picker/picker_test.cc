@@ -2,6 +2,7 @@
 #include "picker/picker.h"
 
 #include "base/json.h"
+#include "picker/body_reader.h"
 #include "picker/test_pool.h"
 
 namespace baton::picker {
@@ -42,6 +43,59 @@ TEST(Picker, RepeatsAPrefixWhereItIs) {
   const std::string body = R"({"model":"m","prompt":")" + std::string(4'096, 'x') + R"("})";
   const std::string first = pool.destination(body);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(pool.destination(body), first);
+}
+
+// Proxies that show the beginning of a body, or nothing of it.
+TEST(Picker, DecidesByTheBeginningOfABody) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}});
+  const std::string body = R"({"model":"m","prompt":")" + std::string(4'096, 'x') + R"("})";
+  const std::string first = pool.destination(body);
+  for (int i = 0; i < 20; ++i) {
+    auto flight = pool.begin(body.substr(0, 3'000), {{"content-length", "4121"}});
+    flight->rest_unseen();
+    const auto choice = pool.decide(*flight);
+    ASSERT_TRUE(choice) << choice.error().message;
+    EXPECT_EQ((*choice)->destination, first);
+    EXPECT_GE(flight->prompt_tokens(), 1'024);
+    EXPECT_FALSE(flight->body_changed());
+  }
+  auto cut = pool.begin(R"({"model":"half a na)");
+  cut->rest_unseen();
+  EXPECT_TRUE(pool.decide(*cut));
+  auto unseen = pool.begin("", {{"content-length", "400000"}});
+  unseen->rest_unseen();
+  EXPECT_TRUE(pool.decide(*unseen));
+  EXPECT_EQ(unseen->prompt_tokens(), 100'000);
+}
+
+TEST(Picker, ABodyReadEarlyIsTheSameBody) {
+  TestPool pool(kPrefixOnly);
+  pool.members({{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}});
+  const std::string body = R"({"model":"m","stream":true,"prompt":")" + std::string(4'096, 'x') + R"("})";
+  const std::string first = pool.destination(body);
+  for (int i = 0; i < 20; ++i) {
+    const auto reader = pool.picker->begin_body("/v1/completions");
+    ASSERT_TRUE(reader->feed(body.substr(0, 1'000)));
+    ASSERT_TRUE(reader->feed(body.substr(1'000)));
+    auto flight = pool.begin("");
+    ASSERT_FALSE(flight->feed_whole(body, reader.get()));
+    const auto choice = pool.decide(*flight);
+    ASSERT_TRUE(choice) << choice.error().message;
+    EXPECT_EQ((*choice)->destination, first);
+    EXPECT_EQ(flight->body(), body);
+    EXPECT_EQ(flight->model(), "m");
+    EXPECT_TRUE(flight->stream());
+  }
+  const auto other = pool.picker->begin_body("/v1/chat/completions");  // read as something else: read again
+  ASSERT_TRUE(other->feed(body));
+  auto flight = pool.begin("");
+  ASSERT_FALSE(flight->feed_whole(body, other.get()));
+  EXPECT_EQ((*pool.decide(*flight))->destination, first);
+  const auto broken = pool.picker->begin_body("/v1/completions");
+  (void)broken->feed("{\"model\":}");
+  auto bad = pool.begin("");
+  EXPECT_EQ(bad->feed_whole("{\"model\":}", broken.get())->status, 400);
 }
 
 TEST(Picker, BadBodiesAreRefused) {

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "net/pace.h"
 #include "picker/limits.h"
 
 namespace baton::picker {
@@ -12,6 +13,7 @@ struct Prober::Task {
   std::shared_ptr<EndpointState> state;
   net::Client client{2};
   int64_t health_ms = 0, models_ms = 0;  // when asked last
+  int place = 0;                         // among all, for spreading them over the beats
   int timeouts = 0;
   bool had_models = false;
   enum class Filter : uint8_t { kTry, kWorks, kNone } filter = Filter::kTry;  // does the engine give chosen families alone?
@@ -81,7 +83,7 @@ void Prober::follow(std::shared_ptr<EndpointState> state) {
 }
 
 net::Task<> Prober::run(std::shared_ptr<EndpointState> state) {
-  Task task{.state = std::move(state)};
+  Task task{.state = std::move(state), .place = places_++};
   while (!stopping_ && !task.state->removed) {
     const auto now = plan();
     const bool was = task.state->healthy;
@@ -170,7 +172,8 @@ net::Task<> Prober::scrape(Task& task, const ProbePlan& plan) {
   events_.fresh(state);
 }
 
-// An idle or sleeping endpoint is looked at now and then: has it got work, or failed a request?
+// An idle or sleeping endpoint is looked at now and then: has it got work, or failed a request? Endpoints share beats, so that a
+// hundred of them do not wake the thread two thousand times a second.
 net::Task<> Prober::pause(const Task& task, const ProbePlan& plan) {
   const EndpointState& state = *task.state;
   const bool healthy = state.healthy;
@@ -178,9 +181,9 @@ net::Task<> Prober::pause(const Task& task, const ProbePlan& plan) {
   const int64_t busy_ms = plan.metrics ? std::max<int64_t>(1, plan.interval_ms) : kHealthEveryMs;
   const int64_t idle_ms = plan.metrics ? std::max(plan.idle_ms, busy_ms) : kHealthEveryMs;
   const int64_t total = !healthy ? kProbeDownMs : busy ? busy_ms : idle_ms;
-  const int64_t step = std::min<int64_t>(total, kIdleLookMs);
+  const int64_t step = std::min<int64_t>(total, kIdleLookMs), beats = std::max<int64_t>(1, step / kBeatMs);
   for (int64_t waited = 0; waited < total && !stopping_ && !state.removed; waited += step) {
-    co_await net::sleep_for(net::Millis(step));
+    co_await net::sleep_until_beat(net::Millis(step), net::Millis(task.place % beats * kBeatMs));
     if (healthy && (!state.healthy || (!busy && plan.metrics && state.inflight_requests > 0))) co_return;
   }
 }

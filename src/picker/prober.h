@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "net/http.h"
 #include "net/tls.h"
+#include "picker/limits.h"
 #include "picker/metrics_scan.h"
 #include "picker/pool.h"
 
@@ -67,7 +68,8 @@ class Prober {
   mutable std::mutex mutex_;
   std::shared_ptr<const ProbePlan> plan_;
   std::atomic<bool> stopping_{false};
-  net::IoThread thread_;
+  int places_ = 0;  // of thread_
+  net::IoThread thread_{net::Millis(kGatherMs)};
 };
 
 // The cards of a /v1/models answer; unusable ones are left out.

@@ -84,6 +84,8 @@ RequestHead read_head(std::span<const HeaderField> headers, const route::Plan& p
         take(out.fairness_id, value, true);
       else if (rest == "model-name-rewrite")
         take(out.model_rewrite, value, true);
+    } else if (name == "content-length") {
+      std::from_chars(value.data(), value.data() + value.size(), out.body_bytes);
     } else if (name == "x-slo-ttft-ms") {
       take_number(out.ttft_slo_ms, value, true);
     } else if (name == "x-slo-tpot-ms") {

@@ -16,6 +16,7 @@ struct RequestHead {
   std::string_view session_token;  // base64 of an endpoint's name
   std::string_view session_id;     // by Plan::session
   double ttft_slo_ms = 0, tpot_slo_ms = 0;
+  size_t body_bytes = 0;      // claimed by content-length; 0 = not said
   bool if_available = false;  // Prefer: if-available
 };
 

@@ -183,6 +183,7 @@ class TestPool {
     Core core;
     std::unique_ptr<Picker> door;
     std::unique_ptr<Flight> begin(const Head& head) { return door->begin(head); }
+    std::shared_ptr<BodyReader> begin_body(std::string_view path) { return door->begin_body(path); }
     std::expected<std::string, Refusal> any_endpoint(const Subset& subset) { return door->any_endpoint(subset); }
     bool can_serve() { return door->can_serve(); }
     bool ready() { return door->ready(); }

@@ -45,6 +45,7 @@ class FakePicker final : public picker::Picker {
       body_ += bytes;
       return std::nullopt;
     }
+    void rest_unseen() override { owner_.says("rest unseen"); }
     void decide(picker::Subset subset, Done done) override {
       std::string text = subset.given ? " of" : "";
       for (const std::string& endpoint : subset.endpoints) text += " " + endpoint;
@@ -124,20 +125,34 @@ class FakeCall final : public net::GrpcCall {
  public:
   std::string_view path() const override { return "/envoy.service.ext_proc.v3.ExternalProcessor/Process"; }
   std::string_view peer() const override { return "test"; }
-  void write(std::string_view message) override {
+  void write_pieces(std::span<const std::string_view> pieces) override {
     BATON_CHECK(!finished);
-    messages.emplace_back(message);
+    std::string& message = messages.emplace_back();
+    for (std::string_view piece : pieces) message += piece;
+    if (proxy_waits) unsent += message.size();
   }
   void finish(Code code, std::string_view message) override {
     BATON_CHECK(!finished);
     finished = code;
     finish_message = message;
   }
-  size_t unsent_bytes() const override { return 0; }
+  size_t unsent_bytes() const override { return unsent; }
+  void want_room(size_t unsent_bytes_max) override {
+    BATON_CHECK(unsent > unsent_bytes_max);
+    room = unsent_bytes_max;
+  }
+  // The proxy takes all that is queued; true if that is what the handler waited for.
+  bool take_all() {
+    unsent = 0;
+    return std::exchange(room, std::nullopt).has_value();
+  }
   std::function<void(std::move_only_function<void()>)> poster() override {
     return [](std::move_only_function<void()> f) { f(); };
   }
   std::deque<std::string> messages;
+  bool proxy_waits = false;  // what is written stays unsent until take_all()
+  size_t unsent = 0;
+  std::optional<size_t> room;
   std::optional<Code> finished;
   std::string finish_message;
 };
