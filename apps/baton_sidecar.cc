@@ -1,5 +1,6 @@
 // baton-sidecar: stands before a decode engine; prefill first, then decode with the KV's address.
 #include "apps/main.h"
+#include "base/log_json.h"
 #include "sidecar/configuration.h"
 #include "sidecar/sidecar.h"
 
@@ -12,7 +13,7 @@ int main(int argc, char** argv) {
   if (!show_or_run(options, parsed, &code)) return code;
   LogLevel level = LogLevel::kInfo;
   log_level_from(config.log_level, level);
-  log_setup("baton-sidecar", level);
+  (config.log_encoder == "json" ? log_setup_json : log_setup)("baton-sidecar", level);
   block_stop_signals();
   sidecar::Sidecar sidecar(config);
   if (auto r = sidecar.start(); !r) return report("baton-sidecar", r.error());

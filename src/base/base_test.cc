@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "base/json.h"
 #include "base/json_outline.h"
+#include "base/log_json.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/prng.h"
@@ -97,6 +98,19 @@ TEST(Json, RefusesWhatItShould) {
   EXPECT_FALSE(parse_json("12345", {.bytes_max = 4}));
 }
 
+TEST(Log, JsonLines) {
+  testing::internal::CaptureStderr();
+  log_setup_json("prog", LogLevel::kInfo);
+  log_info("a \"message\"", "key={} other={}", 1, "x\ny");
+  log_setup("base_test", LogLevel::kInfo);
+  std::string line = testing::internal::GetCapturedStderr();
+  auto json = parse_json(line);
+  ASSERT_TRUE(json) << line;
+  EXPECT_EQ(json->find("msg")->text, "a \"message\" key=1 other=x\ny");
+  EXPECT_EQ(json->find("level")->text, "info");
+  EXPECT_EQ(json->find("logger")->text, "prog");
+  EXPECT_TRUE(json->find("ts")->text.ends_with("Z"));
+}
 TEST(Json, OutlineKeepsWhatIsAskedFor) {
   std::string text = R"({"long":"0123456789abcdef\n0123","short":"\u0061","a":{"b":{"c":1},"n":[1,2]},"big":18446744073709551615})";
   auto j = outline_json(text, {.depth = 2, .string_bytes_max = 8});

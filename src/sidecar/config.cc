@@ -289,9 +289,10 @@ Options sidecar_options(SidecarConfig& c) {
   add_security(o, c);
   o.group("Log")
       .add("log-level", &c.log_level, "least severe line written", {"debug", "info", "warn", "error", "off"})
+      .add("zap-encoder", &c.log_encoder, "how lines are written", {"console", "json"})
       .add(verbosity(c, "zap-log-level", 1))
       .add(verbosity(c, "v", 4));
-  o.ignore({"tracing", "zap-devel", "zap-encoder", "zap-stacktrace-level", "zap-time-encoding"});
+  o.ignore({"tracing", "zap-devel", "zap-stacktrace-level", "zap-time-encoding"});
   return o;
 }
 

@@ -63,7 +63,7 @@ struct SidecarConfig {
   std::vector<std::string> allowed_prefillers;
   int64_t body_bytes_max = 64 << 20;
   int64_t drain_timeout_ms = 60'000;
-  std::string log_level = "info";
+  std::string log_level = "info", log_encoder = "console";
 
   Result<> check() const;
   // The pool of the allow-list, from either generation's flags.

@@ -105,7 +105,9 @@ class FakeWorker {
       (void)co_await writer.send(net::Response::text(599, "not expected"));
       co_return;
     }
-    while (turn->answers.says("after") && other_->called_ == 0) co_await net::sleep_for(net::Millis(1));
+    while (turn->answers.says("after") && other_->called_ == 0 && !writer.cancel().cancelled()) {
+      co_await net::sleep_for(net::Millis(1), &writer.cancel());
+    }
     if (turn->answers.says("hang")) {
       net::Mailbox<int> gone;
       auto hook = writer.cancel().on_cancel([&] { gone.close(); });
