@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What a client sees of the hand-over: TTFT through P/D minus aggregated TTFT of the same prompts, interleaved in one run, with every engine on the
-same number of threads.   bench/handover.py [--tokens 512,2000] [--rounds 15] [--transport shm,tcp]
+same number of threads, with the KV pushed while prefill computes it and with one leg after the other.
+   bench/handover.py [--tokens 512,2000] [--rounds 15] [--transport shm,tcp]
 Also prints the engine's own share (x-baton-ttft: transfer) and the bytes moved against a memcpy of as many bytes in this run."""
-import argparse, ctypes, http.client, json, os, pathlib, re, statistics, sys, time
+import argparse, contextlib, ctypes, http.client, json, os, pathlib, re, statistics, sys, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -58,24 +59,32 @@ def main():
     harness.BIN, harness.MODEL = os.path.realpath(a.bin), os.path.realpath(a.model)
     copy = memcpy_gb_s()
     print(f"memcpy here: {copy:.1f} GB/s; {a.rounds} interleaved rounds, medians; {a.threads} threads an engine")
-    print(f"{'tokens':>6} {'path':>5} {'aggregated':>11} {'P/D':>9} {'hand-over':>10} {'transfer':>9} {'MiB':>6} {'bytes/memcpy':>13}")
+    print(f"{'tokens':>6} {'path':>5} {'aggregated':>11} {'push':>9} {'hand-over':>10} {'pull':>9} {'hand-over':>10} {'transfer':>9} {'MiB':>6} {'bytes/memcpy':>13}")
     for transport in a.transport.split(","):
-        with Stack(0, 1, args=["--threads", a.threads], engine_args=a.engine_arg) as one, Stack(1, 1, args=["--threads", a.threads, "--kv-transport", transport], engine_args=a.engine_arg) as two:
-            decode = two.engine_port("decode-0")
+        with contextlib.ExitStack() as stacks:
+            pd = lambda push: stacks.enter_context(
+                Stack(1, 1, args=["--threads", a.threads, "--kv-transport", transport, "--kv-push", push], engine_args=a.engine_arg))
+            one = stacks.enter_context(Stack(0, 1, args=["--threads", a.threads], engine_args=a.engine_arg))
+            push, pull = pd("auto"), pd("off")
+            decode = pull.engine_port("decode-0")
             for tokens in map(int, a.tokens.split(",")):
-                alone, split, transfer = [], [], []
-                ttft_ms(one.port, prompt_of(decode, tokens, "w")), ttft_ms(two.port, prompt_of(decode, tokens, "w"))
-                before = total(decode, "vllm:nixl_bytes_transferred_sum")
+                took = {one: [], push: [], pull: []}
+                for s in took:
+                    ttft_ms(s.port, prompt_of(decode, tokens, "w"))
+                transfer, before = [], total(decode, "vllm:nixl_bytes_transferred_sum")
+                pushed = total(push.engine_port("decode-0"), "kv_hand_over_total", 'mode="push"')
                 for i in range(a.rounds):
                     prompt = prompt_of(decode, tokens, f"r{i}n")
-                    alone.append(ttft_ms(one.port, prompt)[0])
-                    took, waterfall = ttft_ms(two.port, prompt)
-                    split.append(took)
+                    for s in took:
+                        ms, waterfall = ttft_ms(s.port, prompt)
+                        took[s].append(ms)
                     transfer.append(waterfall.get("transfer", float("nan")))
+                pushed = total(push.engine_port("decode-0"), "kv_hand_over_total", 'mode="push"') - pushed
                 mib = (total(decode, "vllm:nixl_bytes_transferred_sum") - before) / a.rounds / 2**20
                 m = statistics.median
-                print(f"{tokens:>6} {transport:>5} {m(alone):>8.1f} ms {m(split):>6.1f} ms {m([s - o for s, o in zip(split, alone)]):>7.1f} ms "
-                      f"{m(transfer):>6.2f} ms {mib:>6.1f} {mib * 2**20 / copy / 1e6:>10.2f} ms")
+                over = lambda s: m([x - o for x, o in zip(took[s], took[one])])
+                print(f"{tokens:>6} {transport:>5} {m(took[one]):>8.1f} ms {m(took[push]):>6.1f} ms {over(push):>7.1f} ms {m(took[pull]):>6.1f} ms {over(pull):>7.1f} ms "
+                      f"{m(transfer):>6.2f} ms {mib:>6.1f} {mib * 2**20 / copy / 1e6:>10.2f} ms" + ("" if pushed == a.rounds else f"   only {pushed:.0f} were pushed"))
 
 
 if __name__ == "__main__":

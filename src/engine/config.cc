@@ -78,6 +78,9 @@ void add_baton(Options& o, EngineConfig& c) {
   o.add("kv-load-failure-policy", &c.kv_load_failure_policy, "when KV cannot be fetched: compute it here, or fail the request",
         {"recompute", "fail"});
   o.add("kv-secret", &c.kv_secret, "shared secret of all workers; empty = none").env("BATON_KV_SECRET");
+  o.add("kv-push-chunk", &c.kv_push_chunk, "tokens",
+        "a prompt whose KV a decode worker takes while it is computed is computed in steps of so many; 0 = as any other", 0,
+        1 << 20);
   o.add("kv-lease", &c.kv_lease_s, "s", "how long KV is kept for a decode worker that shows no sign of life", 1, 86400);
   o.group("machine");
   o.add("threads", &c.threads, "", "compute threads; 0 = all cores", 0, 1024);

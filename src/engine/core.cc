@@ -83,6 +83,7 @@ void Core::submit(Submission submission) {
       metrics_.finished(event.finish).inc();
       s.out->push(std::move(event));
     }
+    break_promise(s);
     return;
   }
   // Siblings wait for the first sequence's prompt, which the prefix cache then gives them for nothing.
@@ -106,6 +107,7 @@ void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
   Sequence& seq = *owned;
   sequences_[seq.id] = std::move(owned);
   seq.queued_ns = clock_.now_ns();
+  seq.promised = s.promised && index == 0;
   if (s.prefill_leg) {
     seq.reserved_blocks = blocks_of(static_cast<int32_t>(s.prompt.size()), options_.scheduler.block_tokens);
     prefill_blocks_ += seq.reserved_blocks;
@@ -120,6 +122,8 @@ void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
       .skip_prefix_lookup = s.prompt_logprobs.has_value(),
       .remote_tokens = index == 0 && s.remote ? s.remote->n_tokens : 0,
       .retain_on_finish = s.prefill_leg,
+      .chunk_tokens = seq.promised ? options_.push_chunk_tokens : 0,
+      .remote_computing = index == 0 && s.remote && s.remote->push,
   });
   if (!added) end_with_error(seq, added.error());
 }
@@ -137,8 +141,9 @@ void Core::abort(uint64_t first_id, int32_t n) {
     Sequence* seq = find(id);
     if (!seq) continue;
     seq->group->aborted = true;
-    if (fetches_.contains(id)) node_->cancel(id);  // its event will free the blocks
+    stop_fetch(id);
     scheduler_.abort(id);
+    break_promise(seq->group->submission);
     observe_end(*seq, Finish::kAbort);
     drop(id);
   }
@@ -148,6 +153,7 @@ void Core::abort(uint64_t first_id, int32_t n) {
 void Core::finish_on_stop_string(uint64_t id) {
   Sequence* seq = find(id);
   if (!seq) return;
+  stop_fetch(id);
   scheduler_.finish(id);
   observe_end(*seq, Finish::kStop);
   drop(id);
@@ -177,8 +183,13 @@ bool Core::poll_transfers() {
       on_fetched(event);
       continue;
     }
+    if (event.kind == Kind::kCompletion) {
+      on_completion(event);
+      continue;
+    }
     if (event.kind == Kind::kGrantExpired)
       log_warn("kv grant expired before a decode worker took it", "request={}", event.request);
+    if (Sequence* seq = find(event.request)) seq->promised = false;  // its reader is gone: nothing to keep for it
     scheduler_.release_retained(event.request);
   }
   if (!events.empty() && options_.on_transfer_events) options_.on_transfer_events();
@@ -198,6 +209,7 @@ void Core::start_fetch(sched::RemoteFetch fetch) {
     seq->group->grant.decline();
     seq->fetched_ns = seq->fetch_ns;
     seq->remote_used = true;
+    seq->transport = "local";
     return;
   }
   const RemotePrompt& remote = *seq->group->submission.remote;
@@ -207,7 +219,8 @@ void Core::start_fetch(sched::RemoteFetch fetch) {
                 .prompt_digest = remote.digest,
                 .first_token = fetch.first_token,
                 .n_tokens = fetch.n_tokens,
-                .blocks = fetch.blocks});
+                .blocks = fetch.blocks,
+                .push = remote.push});
   fetches_[fetch.id] = std::move(fetch);
 }
 
@@ -220,7 +233,7 @@ void Core::on_fetched(const transfer::Event& event) {
   metrics_.external_hits.inc(valid);
   Sequence* seq = find(event.request);
   if (!seq) {
-    scheduler_.remote_done(event.request, 0, std::nullopt);  // aborted meanwhile: frees the blocks
+    scheduler_.remote_done(event.request, fetch.first_token + valid, std::nullopt);  // ended meanwhile: frees the blocks
     return;
   }
   seq->external_tokens = valid;
@@ -244,11 +257,57 @@ void Core::remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional
     }
   }
   seq.remote_used = !error && valid_tokens == remote.n_tokens;
+  if (seq.remote_used) metrics_.count_hand_over(remote.push ? "push" : "pull");
   const auto prompt_size = static_cast<int32_t>(seq.group->submission.prompt.size());
   const bool whole = seq.remote_used && remote.n_tokens == prompt_size;
-  const std::optional<int32_t> first = whole ? remote.first_token : std::nullopt;
+  // A token that went out already stands, whatever became of the blocks: the prompt's missing end is computed, its result known.
+  const std::optional<int32_t> first = whole || seq.token_ahead ? remote.first_token : std::nullopt;
+  if (seq.token_ahead && !seq.remote_used) metrics_.prompt_recomputed.inc(prompt_size - valid_tokens);
   if (!scheduler_.remote_done(id, valid_tokens, first)) return;
-  if (first) on_token(seq, *first, {});
+  if (first && !seq.token_ahead) on_token(seq, *first, {});
+}
+
+// Push: the prompt is computed over there. Its first token is what the client waits for, so it does not wait for the last blocks.
+void Core::on_completion(const transfer::Event& event) {
+  const auto fetch = fetches_.find(event.request);
+  Sequence* seq = find(event.request);
+  if (!seq || fetch == fetches_.end() || seq->token_ahead) return;
+  RemotePrompt& remote = *seq->group->submission.remote;
+  remote.queue_us = event.completion.queue_us;
+  remote.prefill_us = event.completion.prefill_us;
+  remote.cached_tokens = std::min(event.completion.cached_tokens, remote.n_tokens);
+  const std::optional<int32_t> token = event.completion.first_token;
+  if (!token || !remote.takes_first_token || *token >= model_.config().vocab) return;
+  if (!seq->sampler.may_begin_with(*token)) return;
+  remote.first_token = token;
+  seq->token_ahead = seq->remote_used = true;
+  seq->fetched_ns = clock_.now_ns();
+  seq->external_tokens = fetch->second.n_tokens;
+  seq->external_bytes = static_cast<int64_t>(event.bytes);
+  seq->transport = event.transport;
+  on_token(*seq, *token, {});
+}
+
+// Prefill leg of a push: says how much of the prompt's KV is in place, the first time where it lies.
+void Core::announce(Sequence& seq, int32_t ready_tokens) {
+  std::vector<int32_t> named;
+  if (!seq.announced) {
+    const auto view = scheduler_.view(seq.id);
+    const auto n = blocks_of(static_cast<int32_t>(seq.group->submission.prompt.size()), options_.scheduler.block_tokens);
+    BATON_CHECK(view && std::cmp_greater_equal(view->blocks.size(), n));
+    named.assign(view->blocks.begin(), view->blocks.begin() + n);
+    scheduler_.pin(seq.id);
+    seq.announced = true;
+  }
+  node_->progress(seq.id, std::move(named), ready_tokens);
+}
+
+void Core::break_promise(const Submission& s) {
+  if (s.promised) node_->release(s.first_id);
+}
+
+void Core::stop_fetch(sched::RequestId id) {
+  if (fetches_.contains(id)) node_->cancel(id);
 }
 
 // ---- one step
@@ -268,7 +327,11 @@ bool Core::step() {
 }
 
 void Core::run(const sched::StepPlan& plan) {
-  for (const sched::ScheduledSeq& part : plan.seqs) mark_scheduled(*find(part.id));
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    Sequence& seq = *find(part.id);
+    mark_scheduled(seq);
+    if (seq.promised && !seq.announced) announce(seq, part.first_position);  // the prefix cache's part goes out at once
+  }
   if (auto scored = score_prompts(plan); !scored) return fail_plan(plan, scored.error());
   auto logits = run_model(plan);
   if (!logits) return fail_plan(plan, logits.error());
@@ -302,6 +365,10 @@ void Core::run(const sched::StepPlan& plan) {
     results.push_back(std::move(s));
   }
   scheduler_.commit(plan, tokens);
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    Sequence* seq = find(part.id);
+    if (seq && seq->promised && !part.samples) announce(*seq, part.first_position + part.n_tokens);
+  }
   for (Sampled& s : results) {
     Sequence* seq = find(s.id);
     if (!seq) continue;

@@ -26,6 +26,7 @@ struct CoreOptions {
   bool prefix_caching = true;
   bool fail_on_load_error = false;  // kv_load_failure_policy: fail (true) or recompute
   double retained_share_max = 0.4;  // of the pool, for KV that waits for its decode worker
+  int32_t push_chunk_tokens = 0;  // a prompt whose KV is read meanwhile is computed in steps of so many tokens; 0 = in one
   kv::BlockHash hash_root{};
   std::function<void()> on_transfer_events{};  // called on the step thread after it handled some
 };
@@ -61,6 +62,10 @@ class Core {
   void start_siblings(const std::shared_ptr<Group>& group);
   bool poll_transfers();
   void on_fetched(const transfer::Event& event);
+  void on_completion(const transfer::Event& event);
+  void announce(Sequence& seq, int32_t ready_tokens);
+  void break_promise(const Submission& s);
+  void stop_fetch(sched::RequestId id);  // its event frees the blocks
   void remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional<Error>& error);
   void start_fetch(sched::RemoteFetch fetch);
   void mark_scheduled(Sequence& seq);
@@ -77,6 +82,7 @@ class Core {
   void end_exhausted(sched::RequestId id);
   void end_with_error(Sequence& seq, Error error);
   void offer(Sequence& seq, TokenEvent& event);
+  void fulfil(Sequence& seq, const TokenEvent& event);
   void observe_end(const Sequence& seq, Finish finish);
   void drop(sched::RequestId id);
   void update_gauges();

@@ -61,10 +61,16 @@ void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
     w.prefill_us = micros(seq.scheduled_ns, now);
   }
   const auto view = scheduler_.view(seq.id);
+  if (seq.token_ahead) {  // the times of the two sides overlap; what is not the prefill worker's is the hand-over
+    w.queue_us = s.remote->queue_us;
+    w.first_step_us = 0;
+    w.transfer_us = std::max<int64_t>(0, micros(s.arrived_ns, now) - w.queue_us - w.prefill_us);
+  }
   const int32_t local = view ? view->num_cached : 0;
   const auto prompt = static_cast<int32_t>(s.prompt.size());
   const int32_t cached = std::min(prompt, local + seq.external_tokens);
-  first->cached_tokens = cached;
+  // The whole prompt came from a peer; the client is told what was spared there.
+  first->cached_tokens = s.remote && s.remote->cached_tokens ? *s.remote->cached_tokens : cached;
   first->prompt_logprobs = std::move(seq.prompt_rows);
   event.first = std::move(first);
 
@@ -122,7 +128,10 @@ void Core::on_token(Sequence& seq, int32_t token, LogprobTable table) {
 void Core::end(Sequence& seq, Finish finish, TokenEvent event) {
   const sched::RequestId id = seq.id;
   event.finish = finish;
-  if (seq.group->submission.prefill_leg && node_) offer(seq, event);
+  stop_fetch(id);
+  // A promise whose reader left is not offered to anybody else.
+  const Submission& s = seq.group->submission;
+  if (s.prefill_leg && node_ && seq.promised == s.promised.has_value()) offer(seq, event);
   scheduler_.finish(id);
   observe_end(seq, finish);
   update_gauges();  // who has the answer and then scrapes must find its blocks gone
@@ -139,22 +148,33 @@ void Core::end_exhausted(sched::RequestId id) {
   end(*seq, Finish::kLength, TokenEvent{.choice = seq->group->submission.first_choice + seq->index});
 }
 
-// Prefill leg: the prompt's blocks stay, a grant says who may read them.
+// Prefill leg of a push: whoever reads learns that this was all, and the first token.
+void Core::fulfil(Sequence& seq, const TokenEvent& event) {
+  const Submission& s = seq.group->submission;
+  transfer::Completion done{.first_token = {},
+                            .queue_us = micros(s.arrived_ns, seq.scheduled_ns),
+                            .prefill_us = micros(seq.scheduled_ns, seq.last_token_ns)};
+  if (const auto view = scheduler_.view(seq.id)) done.cached_tokens = view->num_cached;
+  if (s.send_first_token && seq.n_output == 1) done.first_token = event.token;
+  node_->complete(seq.id, done);
+}
+
+// Prefill leg: the prompt's blocks stay, a grant says who may read them. One that was promised goes on as what it is.
 void Core::offer(Sequence& seq, TokenEvent& event) {
   const Submission& s = seq.group->submission;
   const auto view = scheduler_.view(seq.id);
   const auto n_tokens = static_cast<int32_t>(s.prompt.size());
   const auto blocks = static_cast<size_t>((n_tokens + options_.scheduler.block_tokens - 1) / options_.scheduler.block_tokens);
   BATON_CHECK(view && view->blocks.size() >= blocks && view->num_computed >= n_tokens);
+  const std::vector<int32_t> lie{view->blocks.begin(), view->blocks.begin() + static_cast<std::ptrdiff_t>(blocks)};
+  if (seq.promised) fulfil(seq, event);  // first of all: a client waits for it
   const Digest digest = token_digest(s.prompt);
-  transfer::Offer offered{.request = seq.id,
-                          .blocks = {view->blocks.begin(), view->blocks.begin() + static_cast<std::ptrdiff_t>(blocks)},
-                          .n_tokens = n_tokens,
-                          .prompt_digest = digest};
+  const transfer::Grant grant =
+      seq.promised ? *s.promised
+                   : node_->offer({.request = seq.id, .blocks = lie, .n_tokens = n_tokens, .prompt_digest = digest});
   auto params = std::make_unique<wire::KvParams>();
   params->do_remote_prefill = true;
-  params->remote_block_ids.assign(offered.blocks.begin(), offered.blocks.end());
-  const transfer::Grant grant = node_->offer(std::move(offered));
+  params->remote_block_ids.assign(lie.begin(), lie.end());
   params->remote_engine_id = grant.engine_id;
   params->remote_request_id = s.remote_request_id;
   params->remote_host = grant.host;
@@ -167,6 +187,7 @@ void Core::offer(Sequence& seq, TokenEvent& event) {
   x.n_tokens = n_tokens;
   x.prompt_digest = hex(digest);
   x.layout = model_.kv_layout().id();
+  x.can_push = true;
   if (s.send_first_token && seq.n_output == 1) x.first_token_id = event.token;
   x.queue_us = micros(s.arrived_ns, seq.scheduled_ns);
   x.prefill_us = micros(seq.scheduled_ns, seq.last_token_ns);
@@ -178,7 +199,8 @@ void Core::end_with_error(Sequence& seq, Error error) {
   TokenEvent event{.choice = seq.group->submission.first_choice + seq.index};
   event.finish = Finish::kError;
   event.error = std::move(error);
-  if (fetches_.contains(id)) node_->cancel(id);
+  stop_fetch(id);
+  break_promise(seq.group->submission);
   scheduler_.abort(id);
   observe_end(seq, Finish::kError);
   const std::shared_ptr<Group> group = seq.group;

@@ -160,6 +160,7 @@ Result<> Engine::Impl::start() {
                     .priority_policy = config.scheduling_policy == "priority"},
       .prefix_caching = config.prefix_caching,
       .fail_on_load_error = config.kv_load_failure_policy == "fail",
+      .push_chunk_tokens = config.kv_push_chunk,
       .hash_root = kv::root_hash(random_hex(32)),
       .on_transfer_events =
           [this] {

@@ -8,6 +8,7 @@
 #include "engine/limits.h"
 #include "engine/prepare.h"
 #include "wire/errors.h"
+#include "wire/headers.h"
 #include "wire/openai_response.h"
 
 #ifndef BATON_VERSION
@@ -74,7 +75,9 @@ bool peers_settled(const Serving& s) {
 }
 
 Task<> health(const Serving& s, Request&, ResponseWriter& out) {
-  co_await out.send(Response{.status = s.loop->alive() && peers_settled(s) ? 200 : 503, .headers = {}, .body = {}});
+  Response response{.status = s.loop->alive() && peers_settled(s) ? 200 : 503, .headers = {}, .body = {}};
+  if (s.kv_transfer) response.headers.set(wire::kCapabilities, wire::kCapabilityPush);
+  co_await out.send(std::move(response));
 }
 
 Task<> version(const Serving&, Request&, ResponseWriter& out) {

@@ -122,6 +122,7 @@ Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, Han
   submission.out = mailbox_;
   PromptState state{.echo_text = std::move(echo_text), .ids = submission.prompt};
   state.first_id = submission.first_id = s_.loop->reserve_ids(n_);
+  if (prefill_leg) submission.promised = hand_over.promise(submission);
   for (int32_t i = 0; i < n_; ++i) answers_.emplace_back(*s_.tokenizer, fields_, submission.first_choice + i);
   prompts_.push_back(std::move(state));
   submissions_.push_back(std::move(submission));
@@ -205,7 +206,7 @@ net::Headers Generation::head_fields() const {
     headers.set(wire::kTtft,
                 fmt::format("queue={:.2f},prefill={:.2f},transfer={:.2f},first_step={:.2f}", ms(waterfall_->queue_us),
                             ms(waterfall_->prefill_us), ms(waterfall_->transfer_us), ms(waterfall_->first_step_us)));
-    if (waterfall_->kv_bytes > 0) {
+    if (waterfall_->kv_bytes > 0 || waterfall_->kv_transport == "local") {
       headers.set(wire::kKv, fmt::format("bytes={},tokens={},transport={}", waterfall_->kv_bytes, waterfall_->kv_tokens,
                                          waterfall_->kv_transport));
     }

@@ -17,8 +17,17 @@ HandOver::HandOver(const Serving& serving, const Json* params, std::string_view 
   }
   if (parsed->do_remote_decode) {
     prefill_leg_ = serving.kv_transfer;
+    if (prefill_leg_) push_token_ = parsed->push_token;
     if (!prefill_leg_)
       log_warn("asked to prefill for a peer, but KV transfer is off: give --kv-transfer-config", "request={}", request_id_);
+    return;
+  }
+  if (serving.kv_transfer && !parsed->push_token.empty()) {
+    push_ = true;
+    grant_ = transfer::Grant{.token = parsed->push_token,
+                             .engine_id = parsed->remote_engine_id,
+                             .host = parsed->remote_host,
+                             .port = parsed->remote_port};
     return;
   }
   if (!parsed->do_remote_prefill && !parsed->x_kv) return;
@@ -33,6 +42,22 @@ HandOver::HandOver(const Serving& serving, const Json* params, std::string_view 
                            .host = parsed->remote_host,
                            .port = parsed->remote_port,
                            .lease_ms = offer_->lease_ms};
+}
+
+HandOver::~HandOver() {
+  decline();
+  if (!push_token_.empty()) serving_.node->refuse(push_token_, {Code::kAborted, "the prefill request was refused"});
+}
+
+std::optional<transfer::Grant> HandOver::promise(const Submission& s) {
+  // One token of one sequence: such a sequence has all its blocks from the first step on, so nothing moves under its reader.
+  if (push_token_.empty() || s.max_tokens != 1 || s.n != 1) return std::nullopt;
+  auto grant = serving_.node->promise(push_token_, {.request = s.first_id,
+                                                    .blocks = {},
+                                                    .n_tokens = static_cast<int32_t>(s.prompt.size()),
+                                                    .prompt_digest = token_digest(s.prompt)});
+  push_token_.clear();
+  return grant ? std::optional(*std::move(grant)) : std::nullopt;
 }
 
 void HandOver::decline() {
@@ -54,6 +79,15 @@ std::optional<RemotePrompt> HandOver::take(const Submission& s, bool one_plain_a
     return std::nullopt;
   };
   if (s.prompt_logprobs) return refuse("prompt_logprobs");
+  if (push_) {
+    RemotePrompt remote{.grant = std::move(*grant_),
+                        .digest = token_digest(s.prompt),
+                        .n_tokens = static_cast<int32_t>(s.prompt.size()),
+                        .push = true,
+                        .takes_first_token = one_plain_answer};
+    grant_.reset();
+    return remote;
+  }
   if (offer_->layout != serving_.layout_id) return refuse("layout");
   if (offer_->first_token != 0 || offer_->n_tokens > static_cast<int32_t>(s.prompt.size())) return refuse("tokens");
   const Digest digest = token_digest({s.prompt.data(), static_cast<size_t>(offer_->n_tokens)});

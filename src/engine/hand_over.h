@@ -13,9 +13,12 @@ class HandOver {
   // params: the request's kv_transfer_params, or nullptr. Never fails the request: what cannot be used is counted and logged.
   HandOver(const Serving& serving, const Json* params, std::string_view request_id);
   HandOver(const HandOver&) = delete;
-  ~HandOver() { decline(); }
+  ~HandOver();
 
   bool prefill_leg() const { return prefill_leg_; }
+  // Prefill leg of a push: promises the KV of this submission, which has its id. nullopt: an ordinary prefill leg. From here on
+  // the submission must reach the step thread.
+  std::optional<transfer::Grant> promise(const Submission& submission);
   // For the one submission of this request: checks layout and digest against our own tokens. nullopt: compute the prompt here.
   // one_plain_answer: no logprobs, echo or n > 1, so the peer's first token may be used.
   std::optional<RemotePrompt> take(const Submission& submission, bool one_plain_answer, int32_t min_tokens);
@@ -31,6 +34,8 @@ class HandOver {
   bool prefill_leg_ = false;
   std::optional<wire::XKv> offer_;
   std::optional<transfer::Grant> grant_;
+  std::string push_token_;  // prefill leg: not promised yet
+  bool push_ = false;       // decode leg: grant_ is of a push
 };
 
 }  // namespace baton::engine

@@ -115,6 +115,13 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
 
 Counter& EngineMetrics::finished(Finish finish) { return *finished_.at(finish); }
 
+void EngineMetrics::count_hand_over(std::string_view mode) {
+  metrics_
+      .counter("kv_hand_over", "Prompts that came whole from a peer: while it computed them (push) or afterwards (pull).",
+               {{"mode", std::string(mode)}})
+      .inc();
+}
+
 void EngineMetrics::count_fallback(std::string_view why) {
   metrics_
       .counter("kv_fallback", "Requests whose offered KV was not used, so the prompt was computed here.",

@@ -30,6 +30,7 @@ class EngineMetrics {
   Counter &finished(Finish finish);
   void count_fallback(
       std::string_view reason);  // kv_fallback_total{reason}: a peer's KV was promised and we computed it ourselves
+  void count_hand_over(std::string_view mode);  // kv_hand_over_total{mode}: how a peer's KV came, "push" or "pull"
   const Metrics &registry() const { return metrics_; }
 
  private:

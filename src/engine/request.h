@@ -23,7 +23,7 @@ struct Waterfall {
   int64_t queue_us = 0, prefill_us = 0, transfer_us = 0, first_step_us = 0;
   int64_t kv_bytes = 0;  // handed over by a peer, 0 = none
   int32_t kv_tokens = 0;
-  std::string kv_transport;  // "shm", "tcp"
+  std::string kv_transport;  // "shm", "tcp"; "local": a peer had it, and so had we
 };
 
 struct FirstToken {  // comes with a sequence's first event
@@ -51,6 +51,10 @@ struct RemotePrompt {
   int32_t n_tokens = 0;
   std::optional<int32_t> first_token{};  // sampled by the prefill worker, usable as it is
   int64_t queue_us = 0, prefill_us = 0;
+  // The prefill worker computes it at this moment: first_token and the times come with the transfer's kCompletion.
+  bool push = false;
+  bool takes_first_token = false;  // one plain answer, so that token may be used
+  std::optional<int32_t> cached_tokens{};  // found in the prefill worker's prefix cache
 };
 
 struct Submission {
@@ -69,6 +73,7 @@ struct Submission {
   bool prefill_leg = false;       // keep the KV for a decode worker
   bool send_first_token = false;  // the sampled token may travel
   std::string remote_request_id;  // our response id, for the hand-over object
+  std::optional<transfer::Grant> promised;  // prefill leg of a push: the decode worker may be reading already
   std::optional<RemotePrompt> remote;
   int64_t arrived_ns = 0;
   std::shared_ptr<TokenMailbox> out;

@@ -111,6 +111,10 @@ Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt) : param
   prompt_ids_.erase(std::unique(prompt_ids_.begin(), prompt_ids_.end()), prompt_ids_.end());
 }
 
+bool Sampler::may_begin_with(int32_t token) const {
+  return params_.min_tokens == 0 || std::ranges::find(params_.masked_until_min, token) == params_.masked_until_min.end();
+}
+
 void Sampler::accept(int32_t token) {
   output_.push_back(token);
   ++counts_[token];

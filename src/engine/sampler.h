@@ -56,6 +56,8 @@ class Sampler {
   Sampler(SamplingParams params, std::span<const int32_t> prompt);
   Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch) const;  // kInternal: no token is left
   void accept(int32_t token);                                                            // appends to the output
+  // Another worker sampled this first token without regard to min_tokens; a stop token is only ours if we may stop there.
+  bool may_begin_with(int32_t token) const;
   const SamplingParams& params() const { return params_; }
 
  private:

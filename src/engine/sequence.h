@@ -50,6 +50,9 @@ struct Core::Sequence {
   int64_t external_bytes = 0;
   std::string transport;
   bool remote_used = false;
+  bool promised = false;     // prefill leg of a push whose grant lives
+  bool announced = false;    // its blocks were named, and are pinned
+  bool token_ahead = false;  // decode leg of a push: the first token went out before the last block came
   int64_t queued_ns = 0, scheduled_ns = 0, fetch_ns = 0, fetched_ns = 0, first_token_ns = 0, last_token_ns = 0;
   std::vector<LogprobTable> prompt_rows;
 };

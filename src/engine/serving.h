@@ -26,7 +26,7 @@ struct Serving {
   std::string layout_id;
   int32_t max_model_len = 0;
   bool kv_transfer = false;
-  const transfer::TransferNode* node = nullptr;  // nullptr: P/D is off
+  transfer::TransferNode* node = nullptr;  // nullptr: P/D is off. From I/O threads only what its header allows to any thread
   int64_t started_ms = 0;
   mutable std::atomic<bool> peers_settled{false};
   mutable std::atomic<int> in_flight{0};

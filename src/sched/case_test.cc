@@ -88,6 +88,8 @@ class Script {
       scheduler_->finish(id(line.words.at(1)));
     } else if (verb == "abort") {
       scheduler_->abort(id(line.words.at(1)));
+    } else if (verb == "pin") {
+      scheduler_->pin(id(line.words.at(1)));
     } else if (verb == "release") {
       scheduler_->release_retained(id(line.words.at(1)));
     } else if (verb == "reset") {
@@ -141,6 +143,8 @@ class Script {
     r.cache_salt = line.text("salt").value_or("");
     r.retain_on_finish = line.has("retain");
     r.skip_prefix_lookup = line.has("skip_lookup");
+    r.remote_computing = line.has("computing");
+    r.chunk_tokens = line.number("chunk", 0);
     auto added = scheduler_->add(std::move(r));
     return added ? "ok" : std::string(code_name(added.error().code));
   }

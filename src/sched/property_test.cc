@@ -21,7 +21,7 @@ struct Setup {
   int32_t usable_blocks = 0;
   bool caching = true;
   size_t plans_ahead = 0;  // plans made that have not run yet
-  double abort_rate = 0, remote_rate = 0, retain_rate = 0, fetch_failure_rate = 0;
+  double abort_rate = 0, remote_rate = 0, retain_rate = 0, fetch_failure_rate = 0, pin_rate = 0;
   int32_t prompt_max = 40, output_max = 12;
 };
 
@@ -32,6 +32,7 @@ struct Client {  // what the engine knows of a request
   std::vector<int32_t> output;
   bool admitted = false, ended = false, exhausted = false;
   bool retained = false;
+  bool wants_pin = false, pinned = false;  // a prefill leg that is read while it computes
 };
 
 struct Fetch {
@@ -67,6 +68,8 @@ class World {
         finish_a_fetch();
       } else if (dice < 0.5) {
         release_one();
+      } else if (dice < 0.52) {
+        unpin_one();
       } else {
         step();
       }
@@ -117,6 +120,12 @@ class World {
       r.remote_tokens = static_cast<int32_t>(prng_.chance(0.7) ? length : 1 + prng_.below(length));
     }
     r.retain_on_finish = prng_.chance(setup_.retain_rate);
+    client.wants_pin = prng_.chance(setup_.pin_rate);
+    if (client.wants_pin) {
+      r.max_tokens = 1;
+      r.remote_tokens = 0;
+      r.chunk_tokens = static_cast<int32_t>(prng_.between(0, 10));
+    }
     client.serial = static_cast<int64_t>(r.id);
     bool can_fit = (static_cast<int32_t>(length) + bt_) / bt_ <= setup_.usable_blocks;
     auto added = scheduler_.add(r);
@@ -150,6 +159,12 @@ class World {
       }
     }
     for (RequestId id : plan.exhausted) end(id, true);
+    for (const ScheduledSeq& seq : plan.seqs) {
+      Client& c = clients_.at(seq.id);
+      if (!c.wants_pin || c.ended) continue;
+      scheduler_.pin(seq.id);
+      c.pinned = true;
+    }
     in_flight_.push_back(std::move(planned));
     size_t ahead = plan.seqs.empty() || prng_.chance(0.1) ? 0 : setup_.plans_ahead;
     while (in_flight_.size() > ahead) run_and_commit();
@@ -190,6 +205,8 @@ class World {
       ASSERT_LE(view.num_computed, static_cast<int32_t>(seq.blocks.size()) * bt_);
       ASSERT_LT(known, std::min(view.num_prompt + clients_.at(seq.id).request.max_tokens, config.max_model_len));
       if (config.long_prefill_token_threshold > 0) ASSERT_LE(seq.n_tokens, config.long_prefill_token_threshold);
+      int32_t chunk = config.chunked_prefill ? clients_.at(seq.id).request.chunk_tokens : 0;
+      if (chunk > 0) ASSERT_LE(seq.n_tokens, chunk);
       bool may_cut =
           config.chunked_prefill || config.long_prefill_token_threshold > 0 || clients_.at(seq.id).request.remote_tokens > 0;
       if (!may_cut && known <= config.max_num_batched_tokens) {
@@ -204,7 +221,10 @@ class World {
     ASSERT_EQ(sum, plan.n_tokens);
     ASSERT_LE(sum, config.max_num_batched_tokens);
     ASSERT_LE(scheduler_.num_running() + scheduler_.num_waiting_remote(), config.max_num_seqs);
-    for (RequestId id : plan.preempted) ASSERT_EQ(scheduler_.view(id)->state, State::kPreempted);
+    for (RequestId id : plan.preempted) {
+      ASSERT_EQ(scheduler_.view(id)->state, State::kPreempted);
+      ASSERT_FALSE(clients_.at(id).pinned) << "blocks freed under a reader";
+    }
     for (const RemoteFetch& fetch : plan.fetches) {
       auto view = *scheduler_.view(fetch.id);
       ASSERT_EQ(fetch.first_token % bt_, 0);
@@ -241,7 +261,7 @@ class World {
     if (!setup_.config.priority_policy) return;
     for (RequestId victim : plan.preempted) {
       for (auto& [id, c] : clients_) {
-        if (!c.ended && scheduler_.view(id)->state == State::kRunning) ASSERT_LT(key(c), key(clients_.at(victim)));
+        if (!c.ended && !c.pinned && scheduler_.view(id)->state == State::kRunning) ASSERT_LT(key(c), key(clients_.at(victim)));
       }
     }
   }
@@ -307,7 +327,7 @@ class World {
     bool had_blocks = !scheduler_.view(id)->blocks.empty();
     bool running = scheduler_.view(id)->state == State::kRunning;
     scheduler_.finish(id);
-    c.retained = c.request.retain_on_finish && had_blocks && running;
+    c.retained = (c.request.retain_on_finish || c.pinned) && had_blocks && running;
     ASSERT_EQ(scheduler_.view(id).has_value(), c.retained);
   }
 
@@ -315,9 +335,22 @@ class World {
     if (clients_.empty()) return;
     auto it = clients_.begin();
     std::advance(it, static_cast<ptrdiff_t>(prng_.below(clients_.size())));
+    bool read = !it->second.ended && it->second.pinned;
     scheduler_.abort(it->first);  // at any state; a no-op for the ended and the retained
     it->second.ended = true;
+    it->second.retained |= read;
     if (it->second.retained) ASSERT_TRUE(scheduler_.view(it->first).has_value());
+  }
+
+  // The reader of a prompt that is still being computed leaves.
+  void unpin_one() {
+    for (auto& [id, c] : clients_) {
+      if (c.ended || !c.pinned) continue;
+      scheduler_.release_retained(id);
+      ASSERT_TRUE(scheduler_.view(id));
+      c.wants_pin = c.pinned = c.request.retain_on_finish = false;
+      return;
+    }
   }
 
   bool release_one() {
@@ -427,6 +460,7 @@ Setup random_setup(Prng& prng) {
   s.remote_rate = prng.chance(0.5) ? prng.uniform() : 0;
   s.retain_rate = prng.chance(0.4) ? prng.uniform() : 0;
   s.fetch_failure_rate = prng.chance(0.5) ? 0.4 : 0;
+  s.pin_rate = prng.chance(0.3) ? prng.uniform() : 0;
   return s;
 }
 

@@ -31,10 +31,13 @@ struct Request {
   std::string cache_salt;
   bool skip_prefix_lookup = false;
   bool retain_on_finish = false;
+  bool pinned = false;           // a peer may read its blocks: they must not be freed
   bool remote_pending = false;   // its KV is at a peer and nobody has asked for it yet
   bool fetch_in_flight = false;  // a peer may write into blocks: they must not be freed
   bool admitted_before = false;
   int32_t remote_tokens = 0;
+  int32_t chunk_tokens = 0;
+  bool remote_computing = false;
   int32_t num_prompt = 0;
   int32_t limit = 0;         // prompt + output tokens at most; the last of them is never computed
   int32_t num_computed = 0;  // includes what plans in flight compute
@@ -73,13 +76,15 @@ struct Scheduler::Core {
   // Steps.
   void plan_running(StepPlan& plan, int32_t& budget);
   void plan_waiting(StepPlan& plan, int32_t& budget);
-  int32_t chunk(int32_t remaining, int32_t budget) const;
+  int32_t chunk(const Request& r, int32_t remaining, int32_t budget) const;
+  Request* victim_behind(const Request& r) const;
+  bool passed_over(const Request& r, const Admission& a) const;
   int32_t grow(Request& r, int32_t n, StepPlan& plan);
   void schedule(Request& r, int32_t n, StepPlan& plan, int32_t& budget);
   Admission admission(Request& r);
   void admit(Request& r, const Admission& a, StepPlan& plan);
   void run(Request& r);
-  void preempt_last(StepPlan& plan);
+  void preempt(Request& victim, StepPlan& plan);
 
   // Blocks and endings.
   void extend_hashes(Request& r, size_t count);
@@ -94,9 +99,11 @@ struct Scheduler::Core {
   std::map<Order, Request*> waiting;  // kWaiting and kPreempted
   std::vector<Request*> running;      // FCFS: by admission; priority policy: by Order. The last is the first to be preempted.
   int32_t num_remote = 0;  // kWaitingRemote: holds blocks and a place among max_num_seqs, so it can run once it is done
+  int32_t remote_computing_blocks = 0;  // held by fetches of prompts that a peer computes
   int32_t retained_blocks = 0;
   int64_t next_back = 0, next_front = -1;
   uint64_t step = 0;
+  bool cut = false;  // the plan being made has cut a prompt to its chunk_tokens
   uint64_t prefix_queries = 0, prefix_hits = 0, preemptions = 0;
 };
 
@@ -108,22 +115,28 @@ Request* Scheduler::Core::find(RequestId id) {
 // The conditions of plan(): when true, the next plan is not empty; when false, only an add(), commit() or freed blocks change
 // that.
 bool Scheduler::Core::has_work() {
+  bool starved = false;
   for (const Request* r : running) {
     if (r->remaining() == 0) continue;
     bool covered = blocks_for(r->num_computed + 1) <= static_cast<int32_t>(r->blocks.size());
     if (covered || pool.available() > 0 || never_fits(r->num_tokens())) return true;
-    return r != running.back();  // it can preempt, or it waits for retained or fetched blocks to come back
+    if (victim_behind(*r) != nullptr) return true;
+    starved = true;  // it waits for retained, pinned or fetched blocks to come back; whoever is pinned behind it may still run
   }
+  if (starved) return false;
   if (!slot_free()) return false;
   for (auto& [order, r] : waiting) {
     if (r->num_tokens() >= r->limit) continue;
-    return never_fits(r->num_tokens()) || admission(*r).fits;
+    if (never_fits(r->num_tokens())) return true;
+    Admission a = admission(*r);
+    if (!passed_over(*r, a)) return a.fits;
   }
   return false;
 }
 
-int32_t Scheduler::Core::chunk(int32_t remaining, int32_t budget) const {
+int32_t Scheduler::Core::chunk(const Request& r, int32_t remaining, int32_t budget) const {
   int32_t n = std::min(remaining, budget);
+  if (r.chunk_tokens > 0) n = std::min(n, r.chunk_tokens);
   return config.long_prefill_token_threshold > 0 ? std::min(n, config.long_prefill_token_threshold) : n;
 }
 
@@ -133,24 +146,33 @@ void Scheduler::Core::plan_running(StepPlan& plan, int32_t& budget) {
   for (size_t i = 0; i < running.size() && budget > 0; ++i) {
     Request& r = *running[i];
     int32_t remaining = r.remaining();
-    if (remaining == 0) continue;
+    if (remaining == 0 || (remaining > 1 && cut)) continue;
     if (remaining == 1) --decodes_behind;
-    int32_t n = chunk(remaining, std::max(1, budget - decodes_behind));
+    int32_t n = chunk(r, remaining, std::max(1, budget - decodes_behind));
     if (never_fits(r.num_computed + n)) {
       plan.exhausted.push_back(r.id);
       continue;
     }
     n = grow(r, n, plan);
     if (n > 0) schedule(r, n, plan, budget);
+    cut = cut || (r.chunk_tokens > 0 && n > 0 && r.remaining() > 0);
   }
 }
 
+// The last of the running list that may be preempted, if it is behind r. Taking a pinned one would free nothing now.
+Request* Scheduler::Core::victim_behind(const Request& r) const {
+  for (auto it = running.rbegin(); it != running.rend() && *it != &r; ++it) {
+    if (!(*it)->pinned) return *it;
+  }
+  return nullptr;
+}
+
 // Makes room for n more tokens, preempting from the end of the running list, and returns for how many there is room. If nobody is
-// behind r, it keeps its blocks and waits: those before it and the retained and fetched blocks come back by themselves.
+// behind r, it keeps its blocks and waits: those before it and the retained, pinned and fetched blocks come back by themselves.
 int32_t Scheduler::Core::grow(Request& r, int32_t n, StepPlan& plan) {
   int32_t need = blocks_for(r.num_computed + n) - static_cast<int32_t>(r.blocks.size());
   if (need <= 0) return n;
-  while (pool.available() < need && running.back() != &r) preempt_last(plan);
+  for (Request* victim = nullptr; pool.available() < need && (victim = victim_behind(r)) != nullptr;) preempt(*victim, plan);
   if (auto got = pool.allocate(need)) {
     r.blocks.insert(r.blocks.end(), got->begin(), got->end());
     return n;
@@ -181,15 +203,21 @@ void Scheduler::Core::plan_waiting(StepPlan& plan, int32_t& budget) {
       continue;
     }
     Admission a = admission(r);
+    if (passed_over(r, a)) {
+      ++it;
+      continue;
+    }
     if (!a.fits) break;  // head-of-line blocking is intended: nobody overtakes
     if (a.fetch == 0) {
       int32_t remaining = r.num_tokens() - static_cast<int32_t>(a.hits.size()) * config.block_tokens;
       bool whole = !config.chunked_prefill && remaining <= config.max_num_batched_tokens;
-      if (budget == 0 || (whole && chunk(remaining, remaining) > budget)) break;
+      if (budget == 0 || cut || (whole && chunk(r, remaining, remaining) > budget)) break;
     }
     it = waiting.erase(it);
     admit(r, a, plan);
-    if (r.state == State::kRunning) schedule(r, chunk(r.remaining(), budget), plan, budget);
+    if (r.state != State::kRunning) continue;
+    schedule(r, chunk(r, r.remaining(), budget), plan, budget);
+    cut = cut || (r.chunk_tokens > 0 && r.remaining() > 0);
   }
 }
 
@@ -212,6 +240,11 @@ Admission Scheduler::Core::admission(Request& r) {
   int32_t watermark = alone ? 0 : pool.total() / kWatermarkDivisor;
   a.fits = pool.available() - pool.free_among(a.hits) >= a.fresh + watermark;
   return a;
+}
+
+bool Scheduler::Core::passed_over(const Request& r, const Admission& a) const {
+  if (!r.remote_computing || a.fetch == 0 || remote_computing_blocks == 0) return false;
+  return int64_t{100} * (remote_computing_blocks + blocks_for(r.num_tokens())) > int64_t{config.remote_computing_percent} * pool.total();
 }
 
 void Scheduler::Core::admit(Request& r, const Admission& a, StepPlan& plan) {
@@ -238,6 +271,7 @@ void Scheduler::Core::admit(Request& r, const Admission& a, StepPlan& plan) {
       r.fetch_in_flight = true;
       r.state = State::kWaitingRemote;
       ++num_remote;
+      if (r.remote_computing) remote_computing_blocks += static_cast<int32_t>(r.blocks.size());
     }
     plan.fetches.push_back(std::move(fetch));
     if (r.fetch_in_flight) return;
@@ -252,9 +286,8 @@ void Scheduler::Core::run(Request& r) {
   running.insert(at, &r);
 }
 
-void Scheduler::Core::preempt_last(StepPlan& plan) {
-  Request& r = *running.back();
-  running.pop_back();
+void Scheduler::Core::preempt(Request& r, StepPlan& plan) {
+  std::erase(running, &r);
   free_blocks(r);
   r.num_computed = 0;
   r.state = State::kPreempted;
@@ -306,7 +339,7 @@ void Scheduler::Core::end(Request& r, bool retain) {
   }
   r.state = State::kFinished;
   if (r.fetch_in_flight) return;  // remote_done() frees
-  if (retain && !r.blocks.empty()) {
+  if ((retain || r.pinned) && !r.blocks.empty()) {
     retained_blocks += static_cast<int32_t>(r.blocks.size());
     return;
   }
@@ -348,7 +381,9 @@ Result<> Scheduler::add(NewRequest in) {
   r->cache_salt = std::move(in.cache_salt);
   r->skip_prefix_lookup = in.skip_prefix_lookup;
   r->retain_on_finish = in.retain_on_finish;
+  r->chunk_tokens = s.config.chunked_prefill ? std::max(0, in.chunk_tokens) : 0;
   r->remote_pending = in.remote_tokens > 0;
+  r->remote_computing = in.remote_computing;
   r->remote_tokens = in.remote_tokens;
   r->num_prompt = prompt;
   r->limit = in.max_tokens < max_len - prompt ? prompt + in.max_tokens : max_len;
@@ -364,6 +399,7 @@ StepPlan Scheduler::plan() {
   plan.step = ++core_->step;
   plan.seqs.reserve(core_->running.size() + 1);
   int32_t budget = core_->config.max_num_batched_tokens;
+  core_->cut = false;
   core_->plan_running(plan, budget);
   // Someone lacks blocks: whoever came in now would be the next to be preempted.
   bool starved = !plan.preempted.empty();
@@ -389,7 +425,9 @@ void Scheduler::commit(const StepPlan& plan, std::span<const int32_t> sampled) {
 bool Scheduler::remote_done(RequestId id, int32_t valid_tokens, std::optional<int32_t> first_token) {
   Request* r = core_->find(id);
   if (r == nullptr || !std::exchange(r->fetch_in_flight, false)) return false;
-  if (r->state == State::kFinished) {
+  if (r->remote_computing) core_->remote_computing_blocks -= static_cast<int32_t>(r->blocks.size());
+  if (r->state == State::kFinished) {  // what arrived is whole: a retry of the same prompt may find it
+    core_->cache_full_blocks(*r, std::clamp(valid_tokens, r->num_computed, r->remote_tokens));
     core_->free_blocks(*r);
     core_->requests.erase(id);
     return false;
@@ -418,9 +456,16 @@ void Scheduler::abort(RequestId id) {
   if (r != nullptr) core_->end(*r, false);
 }
 
+void Scheduler::pin(RequestId id) {
+  Request* r = core_->find(id);
+  if (r != nullptr && r->state == State::kRunning) r->pinned = true;
+}
+
 void Scheduler::release_retained(RequestId id) {
   Request* r = core_->find(id);
-  if (r == nullptr || r->state != State::kFinished || r->fetch_in_flight) return;
+  if (r == nullptr) return;
+  if (r->state != State::kFinished) r->pinned = r->retain_on_finish = false;
+  if (r->state != State::kFinished || r->fetch_in_flight) return;
   core_->retained_blocks -= static_cast<int32_t>(r->blocks.size());
   core_->free_blocks(*r);
   core_->requests.erase(id);

@@ -30,6 +30,9 @@ struct SchedulerConfig {
   // false: a prompt is cut only if it is longer than a whole step's budget, or for what a failed fetch left.
   bool chunked_prefill = true;
   bool priority_policy = false;  // false: first come first served
+  // Blocks that requests with remote_computing may hold while they wait, in percent of the pool. Beyond it such a request is
+  // passed over: two engines that prefill for each other would else wait for each other's blocks for ever.
+  int32_t remote_computing_percent = 50;
 };
 
 struct NewRequest {
@@ -42,6 +45,10 @@ struct NewRequest {
   bool skip_prefix_lookup = false;  // prompt_logprobs
   int32_t remote_tokens = 0;        // > 0: KV of prompt tokens [0, remote_tokens) can be fetched from a peer (P/D decode leg)
   bool retain_on_finish = false;    // P/D prefill leg: blocks stay after finish() until release_retained()
+  // 0 = off. A prompt that is read while it is computed is cut into steps of so many tokens. A step that cut one takes no other
+  // prompt in: it would only delay the first without ending sooner itself.
+  int32_t chunk_tokens = 0;
+  bool remote_computing = false;  // the peer computes remote_tokens only now: the fetch may take as long as a prefill's queue
 };
 
 enum class State : uint8_t { kWaiting, kWaitingRemote, kRunning, kPreempted, kFinished };
@@ -102,6 +109,10 @@ class Scheduler {
   // Ends a request; frees its blocks unless retained (retain_on_finish) or a fetch is in flight (then remote_done frees them).
   void finish(RequestId id);  // stop, length, error: retains if asked
   void abort(RequestId id);   // never retains; unknown and finished ids are ignored (use release_retained)
+  // Somebody reads the blocks of a running request: it is not preempted, and its blocks stay after finish() and abort() until
+  // release_retained().
+  void pin(RequestId id);
+  // The blocks of a finished request are free. One that still lives is pinned no more and will not be retained.
   void release_retained(RequestId id);
 
   std::optional<RequestView> view(RequestId id) const;  // kFinished: retained, or gone but for a fetch in flight

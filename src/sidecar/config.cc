@@ -147,6 +147,10 @@ void add_prefill(Options& o, SidecarConfig& c) {
   o.group("Prefill")
       .add("kv-connector", &c.connector, "protocol between the workers", connector_names())
       .alias("connector")
+      .add("kv-push", &c.kv_push,
+           "auto = both legs begin at once where both engines are Baton's, and the KV moves while it is computed; off = one leg "
+           "after the other",
+           {"auto", "off"})
       .add("on-prefill-failure", &c.on_prefill_failure,
            "a prefiller that is down, late, overloaded or broken: local = this engine reads the prompt itself; next = the next "
            "host of the header, then local; error = the client gets the failure, as llm-d does",

@@ -46,6 +46,7 @@ struct SidecarConfig {
   MoriioConfig moriio;
   int decode_chunk_size = 0;  // tokens a call of chunked decode; 0 = one call
   bool prefiller_sampling = false;
+  std::string kv_push = "auto";
   int idle_connections_max = 1024;
   int prefill_max_retries = 0;
   int64_t prefill_retry_backoff_ms = 200;

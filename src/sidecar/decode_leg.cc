@@ -77,6 +77,7 @@ net::Task<Decoded> Exchange::engine_failed(Error error, const DecodeAsk& ask) {
 
 net::Task<Decoded> Exchange::pass_on(net::ResponseStream& stream, const DecodeAsk& ask) {
   net::Headers headers = stream.headers();
+  if (ask.on_head) ask.on_head(headers);
   bool events = is_type(headers, "text/event-stream"), json = is_type(headers, "application/json");
   add_ttft(headers);
   bool rewrite = ask.rewrite && (events || json) && request_.method != "HEAD";

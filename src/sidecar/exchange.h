@@ -50,6 +50,7 @@ struct Shared {
   WorkerTls tls;               // set before the first exchange
   AllowList allowed;
   std::unique_ptr<Resolver> resolver;
+  std::atomic<bool> engine_takes_push{false};  // rank 0 said so with its health; all ranks are of one engine
 };
 
 // What the exchanges of one I/O thread use.
@@ -85,6 +86,7 @@ struct DecodeAsk {
   bool rewrite = true;  // the answer's usage, and its kv_transfer_params become null
   std::optional<int64_t> cached_tokens{};
   net::Cancel* cancel = nullptr;  // nullptr = the client's leaving
+  std::function<void(const net::Headers&)> on_head{};  // sees the answer's head
   // Asked once before the first byte goes to the client, whatever it is; false: nothing goes.
   std::function<net::Task<bool>()> may_answer{};
   // Sees the answer's beginning, as it grows, before any of it goes to the client: true = send it, false = do not, nullopt = more
@@ -123,6 +125,8 @@ class Exchange {
   // heard of yet, a decode leg that ended cancels the prefill. hold: the client sees nothing of the decode leg before the prefill
   // leg is known good. Ok if the client was answered.
   net::Task<Prefill> both(const HostPort& host, PrefillAsk prefill_ask, DecodeAsk decode_ask, bool hold);
+  bool engine_takes_push() const { return shared_.engine_takes_push; }
+  void count_hand_over(std::string_view mode) { shared_.metrics.hand_over(mode); }
   // Told to whoever reads the log line of this request.
   void note(std::string_view text) { note_ += cat(note_.empty() ? "" : ", ", text); }
 

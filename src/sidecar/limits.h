@@ -23,6 +23,7 @@ inline constexpr size_t kEncoderAnswerBytesMax = 64u << 20;  // counts as a fail
 inline constexpr size_t kChunkAnswerBytesMax = 64u << 20;    // of one call of chunked decode: 502
 inline constexpr int kChunkedCallsMax = 100'000;             // of one chunked decode: it ends there
 inline constexpr size_t kMooncakePrefillersMax = 1024;       // whose engine ids are remembered; the oldest is asked again
+inline constexpr size_t kPushTargetsMax = 4096;              // prefillers known to push; beyond it all are learnt anew
 inline constexpr size_t kBootstrapBytesMax = 1 << 20;        // of a bootstrap server's answer: 502
 inline constexpr std::chrono::milliseconds kBootstrapTimeout{5'000};  // llm-d's
 // Engine ids change when a prefiller restarts; asking again is a round trip that one request in this long pays.

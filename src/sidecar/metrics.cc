@@ -29,6 +29,11 @@ Histogram& SidecarMetrics::seconds(std::string_view leg) {
 
 void SidecarMetrics::prefill_status(int code) { (code == 200 ? prefill_ok_ : prefills(metrics_, code)).inc(); }
 
+void SidecarMetrics::hand_over(std::string_view mode) {
+  metrics_.counter("pd_hand_over", "Requests with a prefiller, by how the prompt came to the engine.", {{"mode", std::string(mode)}})
+      .inc();
+}
+
 void SidecarMetrics::fallback(std::string_view policy) {
   metrics_.counter("pd_fallback", "Failed prefills by what was done instead.", {{"policy", std::string(policy)}}).inc();
 }

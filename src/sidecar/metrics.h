@@ -11,6 +11,8 @@ class SidecarMetrics {
   void prefill_status(int code);             // every attempt; 502 = no connection or a broken answer, 504 = too late
   void fallback(std::string_view policy);    // what was done about a failed prefill: "local" or "next"
   void moriio_dns(std::string_view what);    // "reresolve", "ip_changed", "lookup_failures"
+  // How a prompt came to the engine: "push" (while it was computed), "pull" (afterwards), "local" (the engine read it itself).
+  void hand_over(std::string_view mode);
   std::string text() const { return metrics_.text(); }
 
  private:

@@ -28,6 +28,7 @@ net::Task<> Exchange::disaggregate(std::vector<HostPort> hosts) {
     co_return co_await show_failure(std::move(done));
   }
   shared_.metrics.fallback("local");
+  count_hand_over("local");
   note("local prefill");
   // parsed before, so it parses; with --kv-params-trust=any there may be some
   if (auto body = without_worker_fields(request_.body, *root_)) request_.body = std::move(*body);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "sidecar/connector.h"
 #include "sidecar/limits.h"
+#include "wire/headers.h"
 
 namespace baton::sidecar {
 namespace {
@@ -39,6 +40,10 @@ net::Task<> watch_engine(Shared& shared, Engine& engine) {
     auto response = co_await client.fetch(call);
     if (!response && response.error().code == Code::kCancelled) co_return;  // we stop
     bool ready = response && response->status == 200;
+    auto can = ready ? response->headers.get(wire::kCapabilities) : std::nullopt;
+    if (&engine == &shared.engines[0]) {
+      shared.engine_takes_push = can && can->find(wire::kCapabilityPush) != std::string_view::npos;
+    }
     if (bool before = engine.ready.exchange(ready); before != ready || first) {
       if (ready) {
         log_info("engine is ready", "engine={}:{}", call.host, call.port);

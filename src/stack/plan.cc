@@ -26,6 +26,7 @@ Options up_options(StackConfig& c) {
   o.add("threads", &c.threads, "threads", "compute threads of each engine; 0 = the cores shared evenly", 0, 1024);
   o.add("kv-transport", &c.kv_transport, "how KV moves", {"auto", "shm", "tcp"});
   o.add("on-prefill-failure", &c.on_prefill_failure, "what a sidecar does when prefill fails", {"local", "next", "error"});
+  o.add("kv-push", &c.kv_push, "auto = KV moves while it is computed; off = one leg after the other", {"auto", "off"});
   o.add("engine-arg", &c.engine_args, "a further flag for every engine, e.g. --engine-arg=--max-model-len=2048; repeatable");
   o.add("log-level", &c.log_level, "of every part", {"debug", "info", "warning", "error"});
   o.group("places");
@@ -72,7 +73,7 @@ class Builder {
   void sidecar(size_t i, const EnginePorts& at) {
     WorkerSpec& w = worker(cat("sidecar-", i), Role::kSidecar, at.sidecar, "/baton-sidecar");
     push(w, {"--port", std::to_string(at.sidecar), "--model-server-port", std::to_string(at.http)});
-    push(w, {"--on-prefill-failure", c_.on_prefill_failure, "--secure-proxy=false"});
+    push(w, {"--on-prefill-failure", c_.on_prefill_failure, "--kv-push", c_.kv_push, "--secure-proxy=false"});
   }
 
   void router(int port, const std::string& endpoints_file) {

@@ -26,6 +26,7 @@ struct StackConfig {
   std::string bin_dir;    // "" = where this program lies
   std::string state_dir;  // "" = $XDG_STATE_HOME/baton or ~/.local/state/baton
   std::string on_prefill_failure = "local";
+  std::string kv_push = "auto";
   std::vector<std::string> engine_args;  // --engine-arg, passed through to every engine
   std::string log_level = "info";
 };

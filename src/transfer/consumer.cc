@@ -39,7 +39,7 @@ void Consumer::set_peers(const std::vector<std::string>& peers) {
 // By engine first: a peer may advertise another name for itself than the one we dialled.
 Link* Consumer::find(const Grant& grant) {
   for (auto& [address, peer] : peers_) {
-    if (peer.link->is(grant.engine_id)) return peer.link.get();
+    if (!grant.engine_id.empty() && peer.link->is(grant.engine_id)) return peer.link.get();
   }
   auto it = peers_.find(HostPort{grant.host, grant.port}.text());
   return it == peers_.end() ? nullptr : it->second.link.get();
@@ -73,6 +73,10 @@ void Consumer::fetch(Fetch fetch) {
     if (!context_.pool.has(b)) return invalid("a destination block is not in the pool");
   }
   auto* link = find_or_add(fetch.grant);
+  if (link != nullptr && fetch.push) {
+    unhold(*token);
+    return link->fetch_when_connected(std::move(fetch), *token);
+  }
   if (link == nullptr || !link->connected()) {
     auto why = link == nullptr ? std::string("no such peer") : link->status().detail;
     unhold(*token);

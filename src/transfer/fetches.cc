@@ -32,10 +32,15 @@ void Fetches::start(Fetch fetch, const Token& token, int64_t asked_ms) {
                    .path = transport_->path(),
                    .chunk_bytes = static_cast<uint32_t>(std::min(chunk, kChunkPayloadMax)),
                    .credit = chunk * kChunksInFlight};
-  Op op{.fetch = std::move(fetch), .token = token, .asked_ms = asked_ms, .started_ns = context_.loop.clock().now_ns()};
+  bool push = fetch.push;
+  Op op{.fetch = std::move(fetch),
+        .token = token,
+        .completed = !push,
+        .asked_ms = asked_ms,
+        .started_ns = context_.loop.clock().now_ns()};
   op.progress_ms = context_.loop.now_ms();
   ops_.emplace(id, std::move(op));
-  conn_.send(encode(message));
+  conn_.send(push ? encode(Await{message}) : encode(message));
   watch_progress(id);
 }
 
@@ -114,6 +119,44 @@ Result<> Fetches::on_opened(const Opened& opened) {
   return {};
 }
 
+Result<> Fetches::on_completed(const Completed& completed) {
+  auto it = find(completed.op);
+  if (it == ops_.end()) return completed.op < next_op_ ? Result<>{} : fail(Code::kInvalidArgument, "COMPLETED for no fetch");
+  auto& op = it->second;
+  if (!op.opened || op.completed) return fail(Code::kInvalidArgument, "COMPLETED out of turn");
+  if (completed.first_token < -1 || completed.cached_tokens < 0) return fail(Code::kOutOfRange, "COMPLETED of nonsense");
+  op.completed = true;
+  op.progress_ms = context_.loop.now_ms();
+  constexpr uint64_t kMicrosMax = uint64_t{1} << 50;
+  Event event;
+  event.kind = Event::Kind::kCompletion;
+  event.request = op.fetch.request;
+  event.transport = path_name(transport_->path());
+  event.bytes = op.fetch.blocks.size() * context_.pool.block_bytes;  // of the whole fetch
+  if (completed.first_token >= 0) event.completion.first_token = completed.first_token;
+  event.completion.queue_us = static_cast<int64_t>(std::min(completed.queue_us, kMicrosMax));
+  event.completion.prefill_us = static_cast<int64_t>(std::min(completed.prefill_us, kMicrosMax));
+  event.completion.cached_tokens = completed.cached_tokens;
+  context_.emit(std::move(event));
+  finish_if_whole(it);
+  return {};
+}
+
+// The producer waits for its model, not for the wire: that is no lack of progress.
+Result<> Fetches::on_keep(const Keep& keep) {
+  for (auto op : keep.ops) {
+    if (auto it = find(op); it != ops_.end()) it->second.progress_ms = context_.loop.now_ms();
+  }
+  return {};
+}
+
+void Fetches::finish_if_whole(Map::iterator it) {
+  auto& op = it->second;
+  if (!op.completed || op.verified < op.fetch.blocks.size()) return;
+  conn_.send(encode(Close{it->first, true}));
+  finish(it, std::nullopt);
+}
+
 Result<> Fetches::on_failed(const Failed& failed) {
   auto it = find(failed.op);
   if (it == ops_.end()) return {};  // crossed our CLOSE
@@ -158,12 +201,12 @@ Result<> Fetches::on_chunk_end(const ChunkHead& head, std::span<const std::byte>
   }
   op.verified += head.n_blocks;
   op.progress_ms = now;
+  context_.stats.received_bytes.inc(static_cast<double>(head.n_blocks * context_.pool.block_bytes));
   if (op.verified < op.fetch.blocks.size()) {
     conn_.send(encode(Credit{head.op, head.n_blocks * context_.pool.block_bytes}));
     return {};
   }
-  conn_.send(encode(Close{head.op, true}));
-  finish(it, std::nullopt);
+  finish_if_whole(it);
   return {};
 }
 

@@ -25,6 +25,8 @@ class Fetches {
 
   Result<> on_opened(const Opened& opened);
   Result<> on_failed(const Failed& failed);
+  Result<> on_completed(const Completed& completed);
+  Result<> on_keep(const Keep& keep);
   Result<Landing> on_chunk(const ChunkHead& head, size_t payload_bytes);
   Result<> on_chunk_end(const ChunkHead& head, std::span<const std::byte> collected);
   Path path() const { return transport_->path(); }
@@ -34,6 +36,7 @@ class Fetches {
     Fetch fetch;
     Token token{};
     bool opened = false;
+    bool completed = true;  // false: a push whose producer still computes
     size_t verified = 0;  // leading blocks
     int64_t asked_ms = 0, started_ns = 0, progress_ms = 0, read_until_ms = 0;
     Loop::TimerId timer{};
@@ -41,6 +44,7 @@ class Fetches {
   using Map = std::unordered_map<uint64_t, Op>;
   Map::iterator find(uint64_t op);
   void finish(Map::iterator it, std::optional<Error> why);
+  void finish_if_whole(Map::iterator it);
   void give_up(Map::iterator it, Error why);  // finish and tell the producer
   void watch_progress(uint64_t op);
 

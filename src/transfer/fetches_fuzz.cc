@@ -3,6 +3,7 @@
 // sent.
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/log.h"
 #include "transfer/checksum.h"
@@ -46,6 +47,7 @@ class Harness : public FrameHandler {
     int32_t first_block = 0;
     uint32_t next = 0;  // block that an honest producer would send now
     int events = 0;
+    bool push = false, completed = false;
     bool filled = false;  // overwritten by us after the event: no byte may change any more
   };
   bool is(int32_t block, int value) {
@@ -55,7 +57,7 @@ class Harness : public FrameHandler {
     return true;
   }
   void step() {
-    switch (input_.byte() % 7) {
+    switch (input_.byte() % 9) {
       case 0:
         return start();
       case 1:
@@ -70,6 +72,10 @@ class Harness : public FrameHandler {
         return clock_.advance_ms(input_.byte() * 2);
       case 6:
         return fetches_->renewed(clock_.now_ms() + input_.byte());
+      case 7:
+        return far_.send(encode(Completed{op(), input_.number<int32_t>(5), 1, input_.number<uint64_t>(2), 3}));
+      case 8:
+        return far_.send(encode(Keep{{op(), op()}}));
     }
   }
   uint64_t op() { return input_.number<uint64_t>(all_.empty() ? 1 : 1 + input_.byte() % all_.size()); }
@@ -79,6 +85,7 @@ class Harness : public FrameHandler {
     auto& f = all_[request];
     f.first_block = static_cast<int32_t>(request - 1) * kBlocksPerFetch;
     Fetch fetch{.request = request, .grant = {}, .first_token = 0, .n_tokens = kBlocksPerFetch * 16 - 3, .blocks = {}};
+    fetch.push = f.push = input_.chance();
     for (int32_t i = 0; i < kBlocksPerFetch; ++i) fetch.blocks.push_back(f.first_block + i);
     fetches_->start(std::move(fetch), {}, clock_.now_ms());
   }
@@ -101,6 +108,11 @@ class Harness : public FrameHandler {
   }
   void ended(Event e) {
     auto& f = all_.at(e.request);
+    if (e.kind == Event::Kind::kCompletion) {
+      BATON_CHECK(f.push && f.events == 0 && !std::exchange(f.completed, true));
+      return;
+    }
+    BATON_CHECK(e.error || f.completed == f.push);
     BATON_CHECK(++f.events == 1 && e.valid_tokens >= 0 && e.valid_tokens <= kBlocksPerFetch * 16 - 3);
     BATON_CHECK(e.error || e.valid_tokens == kBlocksPerFetch * 16 - 3);
     for (int32_t i = 0; i * 16 < e.valid_tokens; ++i) BATON_CHECK(is(f.first_block + i, kGood));
@@ -118,6 +130,8 @@ class Harness : public FrameHandler {
 
   Result<> on_frame(FrameType type, std::span<const std::byte> body) override {
     if (type == FrameType::kOpened) return fetches_->on_opened(*decode<Opened>(body));
+    if (type == FrameType::kCompleted) return fetches_->on_completed(*decode<Completed>(body));
+    if (type == FrameType::kKeep) return fetches_->on_keep(*decode<Keep>(body));
     return fetches_->on_failed(*decode<Failed>(body));
   }
   Result<Landing> on_chunk(const ChunkHead& head, size_t payload) override { return fetches_->on_chunk(head, payload); }

@@ -24,7 +24,8 @@
 namespace baton::transfer {
 
 constexpr uint64_t kMagic = 0x31564b6e6f746162ULL;  // "batonKV1"
-constexpr uint16_t kVersionMin = 1, kVersionMax = 1;
+constexpr uint16_t kVersionMin = 1, kVersionMax = 2;
+constexpr uint16_t kVersionPush = 2;  // knows AWAIT, COMPLETED and KEEP
 constexpr size_t kFrameHeaderBytes = 16;
 constexpr size_t kChunkHeadBytes = 32;
 
@@ -44,6 +45,9 @@ enum class FrameType : uint16_t {
   kClose = 20,     // C  the reading ended: all verified, or given up; frees the grant
   kFailed = 21,    // P  the reading was refused or revoked
   kDecline = 22,   // C  a grant nobody will fetch
+  kAwait = 23,     // C  FETCH of a grant that may not exist yet; its blocks come as they are computed
+  kCompleted = 24, // P  to an AWAIT: everything is computed, and what the prefill worker sampled
+  kKeep = 25,      // P  after an ECHO: these readings wait for our computing, not for the wire
 };
 
 enum class Path : uint8_t { kTcp = 0, kShm = 1 };
@@ -130,6 +134,9 @@ struct FetchMsg {
     a(m.op, m.token, m.incarnation, m.digest, m.first_token, m.n_tokens, m.path, m.chunk_bytes, m.credit);
   }
 };
+struct Await : FetchMsg {
+  static constexpr auto kType = FrameType::kAwait;
+};
 struct Opened {
   static constexpr auto kType = FrameType::kOpened;
   uint64_t op = 0;
@@ -159,6 +166,19 @@ struct Decline {
   static constexpr auto kType = FrameType::kDecline;
   Token token{};
   void fields(this auto&& m, auto& a) { a(m.token); }
+};
+struct Completed {
+  static constexpr auto kType = FrameType::kCompleted;
+  uint64_t op = 0;
+  int32_t first_token = -1;  // -1: none travels
+  uint64_t queue_us = 0, prefill_us = 0;
+  int32_t cached_tokens = 0;
+  void fields(this auto&& m, auto& a) { a(m.op, m.first_token, m.queue_us, m.prefill_us, m.cached_tokens); }
+};
+struct Keep {
+  static constexpr auto kType = FrameType::kKeep;
+  std::vector<uint64_t> ops;
+  void fields(this auto&& m, auto& a) { a(m.ops); }
 };
 // First part of a CHUNK. op 0 = self-test, whose payload means nothing.
 struct ChunkHead {

@@ -106,6 +106,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   round_trip<Close>(body);
   round_trip<Failed>(body);
   round_trip<Decline>(body);
+  round_trip<Await>(body);
+  round_trip<Completed>(body);
+  round_trip<Keep>(body);
   std::vector<uint8_t> copy(data, data + size);
   for (bool honest : {false, true}) {
     if (honest) mend(copy);

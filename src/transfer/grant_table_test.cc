@@ -18,8 +18,9 @@ class Grants : public ::testing::Test {
   void offer(uint8_t n, int64_t now) {
     table.offer(token(n), {.request = n, .blocks = {1, 2}, .n_tokens = 20, .prompt_digest = {n}}, now);
   }
-  Result<const GrantTable::Entry*> open(uint8_t n, const std::string& consumer = "d") {
-    return table.open({.op = 1, .token = token(n), .digest = {n}, .first_token = 0, .n_tokens = 20}, consumer);
+  bool promise(uint8_t n) { return table.promise(token(n), {.request = n, .blocks = {}, .n_tokens = 20, .prompt_digest = {n}}); }
+  Result<const GrantTable::Entry*> open(uint8_t n, const std::string& consumer = "d", int64_t now = 0) {
+    return table.open({.op = 1, .token = token(n), .digest = {n}, .first_token = 0, .n_tokens = 20}, consumer, now);
   }
   Metrics metrics;
   Stats stats{metrics, {}};
@@ -76,6 +77,68 @@ TEST_F(Grants, LeaseEndWhileReadingIsFencedAndCountsAsExpired) {
   EXPECT_EQ(ended[1], Event::Kind::kGrantExpired);
 }
 
+TEST_F(Grants, APromiseHasNoLeaseUntilItIsComplete) {
+  ASSERT_TRUE(promise(1));
+  EXPECT_EQ(table.next_deadline_ms(), INT64_MAX);
+  EXPECT_TRUE(table.renew(token(1), "d", 50));
+  EXPECT_EQ(table.next_deadline_ms(), INT64_MAX);
+  EXPECT_EQ(open(1, "x").error().code, Code::kPermissionDenied) << "the first to renew owns it";
+  table.expire(1'000'000);
+  EXPECT_TRUE(ended.empty());
+  table.progress(1, {1, 2}, 0);
+  EXPECT_TRUE(table.complete(1, {}, 1'000'000).empty()) << "nobody reads";
+  EXPECT_EQ(table.next_deadline_ms(), 1'000'600);
+  table.expire(1'000'600);
+  EXPECT_EQ(ended[1], Event::Kind::kGrantExpired);
+}
+
+TEST_F(Grants, BlocksOfAPromiseAreReadyWhenTheyAreFull) {
+  ASSERT_TRUE(promise(1));
+  auto entry = open(1, "d", 100);
+  ASSERT_TRUE(entry);
+  EXPECT_EQ(table.next_deadline_ms(), 700) << "a reader must show that it lives";
+  EXPECT_EQ(table.ready_blocks(**entry), 0u);
+  EXPECT_EQ(table.progress(1, {5, 6}, 15), std::vector{token(1)});
+  EXPECT_EQ(table.ready_blocks(**entry), 0u);
+  EXPECT_EQ(stats.retained_bytes.value(), 2.0 * static_cast<double>(kLayout.block_bytes()));
+  table.progress(1, {}, 16);
+  EXPECT_EQ(table.ready_blocks(**entry), 1u);
+  table.progress(1, {}, 3);  // never back
+  EXPECT_EQ(table.ready_blocks(**entry), 1u);
+  table.progress(1, {}, 20);
+  EXPECT_EQ(table.ready_blocks(**entry), 1u) << "the last block is not full";
+  EXPECT_EQ(table.complete(1, {.first_token = 7}, 200), std::vector{token(1)});
+  EXPECT_EQ(table.ready_blocks(**entry), 2u);
+  EXPECT_EQ((*entry)->completion.first_token, 7);
+  EXPECT_EQ((*entry)->offer.blocks, (std::vector{5, 6}));
+  table.close(token(1));
+  EXPECT_EQ(ended[1], Event::Kind::kGrantReleased);
+}
+
+TEST_F(Grants, ATokenIsGoodForOnePromise) {
+  ASSERT_TRUE(promise(1));
+  table.revoke(1, 0);
+  EXPECT_EQ(ended.count(1), 1u);
+  ended.clear();
+  EXPECT_FALSE(promise(1));
+  EXPECT_EQ(ended[1], Event::Kind::kGrantReleased) << "a promise under a used token ends at once";
+  EXPECT_TRUE(table.ended(token(1)));
+  table.decline(token(2), "d");  // before its prefill began
+  EXPECT_FALSE(promise(2));
+  EXPECT_EQ(table.size(), 0u);
+}
+
+TEST_F(Grants, EndedTokensAreForgottenOldestFirst) {
+  table.remember(token(1));
+  for (size_t i = 0; i < kEndedTokensMax; ++i) {
+    Token t{};
+    std::memcpy(t.data() + 8, &i, sizeof i);
+    t[0] = 200;
+    table.remember(t);
+  }
+  EXPECT_FALSE(table.ended(token(1)));
+}
+
 TEST_F(Grants, RandomWalksEndEveryGrantOnce) {
   uint64_t seed = secure_random_u64();
   SCOPED_TRACE(cat("seed ", seed));
@@ -84,9 +147,15 @@ TEST_F(Grants, RandomWalksEndEveryGrantOnce) {
   uint8_t offered = 0;
   std::set<Token> reading;
   for (int step = 0; step < 5000; ++step) {
-    if (offered < 200 && prng.chance(0.2)) offer(++offered, now);
+    if (offered < 200 && prng.chance(0.2)) {
+      if (prng.chance(0.5)) {
+        offer(++offered, now);
+      } else {
+        promise(++offered);  // refused if its token was declined before
+      }
+    }
     auto n = static_cast<uint8_t>(1 + prng.below(offered + 1u));
-    switch (prng.below(6)) {
+    switch (prng.below(8)) {
       case 0:
         now += static_cast<int64_t>(prng.below(60));
         break;
@@ -94,7 +163,14 @@ TEST_F(Grants, RandomWalksEndEveryGrantOnce) {
         table.renew(token(n), prng.chance(0.8) ? "d" : "x", now);
         break;
       case 2:
-        if (open(n)) reading.insert(token(n));
+        if (open(n, "d", now)) reading.insert(token(n));
+        break;
+      case 6:
+        for (auto& t : table.progress(n, {1, 2}, static_cast<int32_t>(prng.below(25)))) EXPECT_TRUE(reading.contains(t));
+        break;
+      case 7:
+        table.progress(n, {1, 2}, 0);
+        for (auto& t : table.complete(n, {}, now)) EXPECT_TRUE(reading.contains(t));
         break;
       case 3:
         table.decline(token(n), "d");
@@ -113,11 +189,15 @@ TEST_F(Grants, RandomWalksEndEveryGrantOnce) {
     for (auto& t : reading) EXPECT_FALSE(ended.contains(t[0])) << "freed under its reader";
   }
   for (auto& t : reading) table.close(t);
+  for (uint8_t n = 1; n <= offered; ++n) {  // what is still a promise has no lease
+    table.progress(n, {1, 2}, 0);
+    table.complete(n, {}, now);
+  }
   table.expire(now + 10'000);
   EXPECT_EQ(ended.size(), offered);
   EXPECT_EQ(table.size(), 0u);
   EXPECT_EQ(stats.retained_bytes.value(), 0);
-  EXPECT_EQ(stats.offered.value() + stats.reading.value() + stats.revoking.value(), 0);
+  EXPECT_EQ(stats.computing.value() + stats.offered.value() + stats.reading.value() + stats.revoking.value(), 0);
 }
 
 }  // namespace

@@ -23,12 +23,17 @@ constexpr std::string_view kShmNamePrefix = "baton-kv-";
 constexpr size_t kSessionsMax = 1024;         // further connections are closed at accept
 constexpr size_t kReadsPerSessionMax = 1024;  // further fetches fail with kResourceExhausted
 constexpr size_t kGrantsMax = 65'536;         // a further offer expires at once
+constexpr size_t kAwaitsPerSessionMax = 512;  // readers that came before their grant; further ones fail with kResourceExhausted
+constexpr size_t kAwaitsMax = 4096;           // of all sessions
+constexpr int kAwaitMs = 10'000;              // so long such a reader waits: a prefill request that is not here by then is lost
+constexpr size_t kEndedTokensMax = 8192;      // remembered, so that a late or second use of a token is refused at once
 constexpr size_t kSendQueueBytes = 8u << 20;  // chunks are queued on a connection only below this
 constexpr size_t kProbeBytesMax = 8u << 20;   // what a self-test may ask for: 64 ms on 1 Gbit/s, 1-3 ms on one host
 
 // Consumer.
 constexpr size_t kPeersMax = 1024;            // further set_peers entries are dropped with a warning
 constexpr size_t kAdHocPeersMax = 64;         // peers learnt from grants alone; beyond it such a fetch only fails
+constexpr size_t kPendingPushesMax = 1024;    // pushes that wait for one peer's handshake; further ones fail at once
 constexpr size_t kPendingDeclinesMax = 4096;  // declines kept for a peer that is not connected; the lease covers what is dropped
 constexpr int kChunksInFlight = 4;            // credit of one fetch: hides the producer's hashing and one round trip
 constexpr size_t kChunkBytesMin = 64u << 10;  // smaller chunks cost more per frame than they gain

@@ -27,6 +27,7 @@ Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<v
 
 Link::~Link() {
   changed_ = [] {};
+  fail_pending({Code::kUnavailable, "the peer is no longer wanted"});
   tear_down();
   context_.stats.peer(status_.address, 0);
 }
@@ -100,6 +101,14 @@ Result<> Link::on_frame(FrameType type, std::span<const std::byte> body) {
     case FrameType::kFailed: {
       BATON_TRY(auto m, decode<Failed>(body));
       return fetches_ ? fetches_->on_failed(m) : fail(Code::kFailedPrecondition, "FAILED out of turn");
+    }
+    case FrameType::kCompleted: {
+      BATON_TRY(auto m, decode<Completed>(body));
+      return fetches_ ? fetches_->on_completed(m) : fail(Code::kFailedPrecondition, "COMPLETED out of turn");
+    }
+    case FrameType::kKeep: {
+      BATON_TRY(auto m, decode<Keep>(body));
+      return fetches_ ? fetches_->on_keep(m) : Result<>{};
     }
     default:
       return {};  // of a later version
@@ -230,10 +239,45 @@ void Link::enter_connected() {
                        status_.engine_id, status_.transport, status_.gigabytes_per_s, status_.rtt_us, slow ? "slow" : "ok"));
   set_status("connected", slow ? "slow path" : "");
   for (const auto& token : std::exchange(declines_, {})) conn_->send(encode(Decline{token}));
+  for (auto& [fetch, token] : std::exchange(pending_, {})) this->fetch(std::move(fetch), token);
   beat();
 }
 
+void Link::fetch_when_connected(Fetch f, const Token& token) {
+  if (connected()) return fetch(std::move(f), token);
+  if (state_ == State::kWaiting || pending_.size() >= kPendingPushesMax) {
+    decline(token);  // once connected: nobody will come for it
+    return emit_fetch_failed(context_, f, {Code::kUnavailable, cat("kv peer ", where_.text(), " is not connected: ", status_.detail)});
+  }
+  pending_.emplace_back(std::move(f), token);
+}
+
+void Link::fail_pending(const Error& why) {
+  for (auto& [fetch, token] : std::exchange(pending_, {})) {
+    emit_fetch_failed(context_, fetch, why);
+    decline(token);
+  }
+}
+
+bool Link::cancel(uint64_t request) {
+  auto it = std::ranges::find_if(pending_, [&](const auto& p) { return p.first.request == request; });
+  if (it == pending_.end()) return fetches_ && fetches_->cancel(request);
+  auto [fetch, token] = std::move(*it);
+  pending_.erase(it);
+  emit_fetch_failed(context_, fetch, {Code::kCancelled, "cancelled"});
+  decline(token);
+  return true;
+}
+
 void Link::fetch(Fetch fetch, const Token& token) {
+  if (fetch.push) {
+    if (accept_.version < kVersionPush) {
+      decline(token);
+      return emit_fetch_failed(context_, fetch, {Code::kUnimplemented, "that engine is of a version without push"});
+    }
+    fetch.grant.incarnation = accept_.incarnation;
+    return fetches_->start(std::move(fetch), token, context_.loop.now_ms());
+  }
   if (fetch.grant.incarnation != accept_.incarnation || fetch.grant.engine_id != accept_.engine_id)
     return emit_fetch_failed(context_, fetch, {Code::kFailedPrecondition, "the grant is of an earlier life of that engine"});
   fetches_->start(std::move(fetch), token, context_.loop.now_ms());
@@ -305,7 +349,9 @@ void Link::tear_down() {
 void Link::lost(const Error& why) {
   bool was_connected = connected();
   bool stable = was_connected && context_.loop.now_ms() - connected_ms_ > kBackoffMaxMs;
-  if (fetches_) fetches_->fail_all({Code::kUnavailable, cat("peer ", status_.address, ": ", why.message)});
+  Error gone{Code::kUnavailable, cat("peer ", status_.address, ": ", why.message)};
+  if (fetches_) fetches_->fail_all(gone);
+  fail_pending(gone);
   tear_down();
   if (was_connected || (refused_ && status_.state != "refused"))
     log_warn(refused_ ? "kv peer refused" : "kv peer lost", "peer={} engine={} why=\"{}\"", status_.address, status_.engine_id,

@@ -32,7 +32,8 @@ class Link final : public FrameHandler {
   int failures() const { return failures_; }  // since it was last connected
 
   void fetch(Fetch fetch, const Token& token);
-  bool cancel(uint64_t request) { return fetches_ && fetches_->cancel(request); }
+  void fetch_when_connected(Fetch fetch, const Token& token);  // a push: its producer computes meanwhile
+  bool cancel(uint64_t request);
   void hold(const Token& token) { held_.insert(token); }
   void unhold(const Token& token) { held_.erase(token); }
   void decline(const Token& token);
@@ -59,6 +60,7 @@ class Link final : public FrameHandler {
   void enter_connected();
   void beat();
   void lost(const Error& why);
+  void fail_pending(const Error& why);
   void tear_down();
   void set_status(std::string state, std::string detail);
   int64_t backoff_ms();
@@ -90,6 +92,7 @@ class Link final : public FrameHandler {
   size_t probe_left_ = 0;
   std::unordered_set<Token, TokenHash> held_;
   std::vector<Token> declines_;  // to send once connected
+  std::vector<std::pair<Fetch, Token>> pending_;
 };
 
 }  // namespace baton::transfer

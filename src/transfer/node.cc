@@ -76,8 +76,27 @@ class Node final : public DrivenNode {
     context_.random(token);
     ++grants_live_;
     loop_.post([this, token, offer = std::move(offer)]() mutable { producer_->offer(token, std::move(offer)); });
-    return {token_text(token),        context_.incarnation, context_.options.engine_id, context_.options.host, port_,
-            context_.options.lease_ms};
+    return grant_of(token);
+  }
+  Result<Grant> promise(const std::string& text, Offer offer) override {
+    BATON_TRY(auto token, token_from(text));
+    BATON_CHECK(offer.n_tokens > 0);
+    ++grants_live_;
+    loop_.post([this, token, offer = std::move(offer)]() mutable { producer_->promise(token, std::move(offer)); });
+    return grant_of(token);
+  }
+  void progress(uint64_t request, std::vector<int32_t> blocks, int32_t ready_tokens) override {
+    for (auto b : blocks) BATON_CHECK(context_.pool.has(b));
+    loop_.post([this, request, blocks = std::move(blocks), ready_tokens]() mutable {
+      producer_->progress(request, std::move(blocks), ready_tokens);
+    });
+  }
+  void complete(uint64_t request, Completion completion) override {
+    loop_.post([this, request, completion] { producer_->complete(request, completion); });
+  }
+  void refuse(const std::string& text, Error why) override {
+    auto token = token_from(text);
+    if (token) loop_.post([this, token = *token, why = std::move(why)] { producer_->refuse(token, why); });
   }
   void release(uint64_t request) override {
     loop_.post([this, request] { producer_->release(request); });
@@ -110,8 +129,12 @@ class Node final : public DrivenNode {
   }
 
  private:
+  Grant grant_of(const Token& token) const {
+    return {token_text(token),        context_.incarnation, context_.options.engine_id, context_.options.host, port_,
+            context_.options.lease_ms};
+  }
   void emit(Event event) {
-    if (event.kind != Event::Kind::kFetched) --grants_live_;
+    if (event.kind == Event::Kind::kGrantReleased || event.kind == Event::Kind::kGrantExpired) --grants_live_;
     std::function<void()> wakeup;
     {
       std::scoped_lock lock(mutex_);

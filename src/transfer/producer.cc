@@ -121,6 +121,49 @@ void Producer::release(uint64_t request) {
   arm();
 }
 
+void Producer::promise(const Token& token, Offer offer) {
+  if (!grants_.promise(token, std::move(offer))) return refuse(token, {Code::kAlreadyExists, "the token was used before"});
+  auto waiting = awaits_.extract(token);
+  if (waiting) waiting.mapped().session->answer_await(waiting.mapped().op, std::nullopt);
+}
+
+void Producer::progress(uint64_t request, std::vector<int32_t> blocks, int32_t ready_tokens) {
+  if (!blocks.empty() && !grants_.has(request)) {  // its reader declined before the prefill began
+    Event event;
+    event.kind = Event::Kind::kPromiseGone;
+    event.request = request;
+    return context_.emit(std::move(event));
+  }
+  advance(grants_.progress(request, std::move(blocks), ready_tokens));
+}
+
+void Producer::complete(uint64_t request, Completion completion) {
+  advance(grants_.complete(request, std::move(completion), context_.loop.now_ms()));
+  arm();
+}
+
+void Producer::advance(const std::vector<Token>& tokens) {
+  for (const auto& token : tokens) {
+    if (auto it = readers_.find(token); it != readers_.end()) it->second.session->advance(it->second.op);
+  }
+}
+
+void Producer::refuse(const Token& token, Error why) {
+  if (grants_.find(token) != nullptr) return;  // promised meanwhile: it is the request's to end
+  grants_.remember(token);
+  auto waiting = awaits_.extract(token);
+  if (waiting) waiting.mapped().session->answer_await(waiting.mapped().op, std::move(why));
+}
+
+bool Producer::await(const Token& token, Session& session, uint64_t op) {
+  return awaits_.size() < kAwaitsMax && awaits_.try_emplace(token, Reader{&session, op}).second;
+}
+
+void Producer::drop_await(const Token& token) {
+  awaits_.erase(token);
+  grants_.remember(token);
+}
+
 void Producer::reading(const Token& token, Session& session, uint64_t op) { readers_[token] = {&session, op}; }
 
 void Producer::read_ended(const Token& token) {

@@ -22,6 +22,10 @@ class Producer {
 
   void offer(const Token& token, Offer offer);
   void release(uint64_t request);
+  void promise(const Token& token, Offer offer);
+  void progress(uint64_t request, std::vector<int32_t> blocks, int32_t ready_tokens);
+  void complete(uint64_t request, Completion completion);
+  void refuse(const Token& token, Error why);
   void drain() { grants_.stop_renewals(); }
 
   // For sessions.
@@ -29,6 +33,8 @@ class Producer {
   void arm();  // sets the timer for the table's next deadline
   void reading(const Token& token, Session& session, uint64_t op);
   void read_ended(const Token& token);  // closes the grant
+  bool await(const Token& token, Session& session, uint64_t op);  // false: table full, or somebody waits already
+  void drop_await(const Token& token);
   void gone(Session& session);          // destroys it
   const std::string& shm_name() const { return shm_name_; }
   std::span<std::byte> probe_bytes() { return probe_; }
@@ -49,6 +55,7 @@ class Producer {
   void serve_caller(uint64_t id);
   void drop_caller(uint64_t id);
   void stop_readers(const std::vector<Token>& tokens);
+  void advance(const std::vector<Token>& tokens);
   void on_deadline();
 
   Context& context_;
@@ -60,6 +67,7 @@ class Producer {
   std::vector<std::byte> probe_;
   Loop::TimerId timer_{}, accept_timer_{};
   std::unordered_map<Token, Reader, TokenHash> readers_;
+  std::unordered_map<Token, Reader, TokenHash> awaits_;  // who asked for a grant that does not exist yet
   std::unordered_map<Session*, std::unique_ptr<Session>> sessions_;
   std::unordered_map<uint64_t, Caller> callers_;
   uint64_t next_caller_ = 1;

@@ -1,8 +1,10 @@
 // A consumer that may say anything, with correct checksums, against a real producer with a clock of our own. Properties: every
-// grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to; nothing is left when the
-// connection is gone.
+// grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to, and of a promise only what was
+// said to be ready; nothing is left when the connection is gone and the requests have ended.
+#include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/log.h"
 #include "transfer/auth.h"
@@ -34,6 +36,7 @@ class Harness : public FrameHandler {
     }
     far_.close();
     turn();
+    for (auto& [request, promise] : promises_) producer_->release(request);
     clock_.advance_ms(10'000);
     turn();
     turn();
@@ -42,6 +45,10 @@ class Harness : public FrameHandler {
   }
 
  private:
+  struct Promise {
+    bool named = false, complete = false;
+    int32_t ready = 0;
+  };
   void turn() {
     loop_.turn(0);
     auto bytes = far_.receive();
@@ -64,11 +71,21 @@ class Harness : public FrameHandler {
     turn();
   }
   void step() {
-    switch (input_.byte() % 9) {
+    switch (input_.byte() % 14) {
       case 0:
         return offer();
       case 1:
-        return fetch();
+        return fetch(false);
+      case 9:
+        return fetch(true);
+      case 10:
+        return promise();
+      case 11:
+        return progress();
+      case 12:
+        return complete();
+      case 13:
+        return producer_->refuse(token(), {Code::kAborted, "no"});
       case 2:
         return far_.send(encode(Credit{op(), input_.number<uint64_t>(4096)}));
       case 3:
@@ -88,17 +105,51 @@ class Harness : public FrameHandler {
   void offer() {
     auto request = offers_.size() + 1;
     if (request > 16) return;
-    Offer o{.request = request, .blocks = {}, .n_tokens = 0, .prompt_digest = {static_cast<uint8_t>(request)}};
-    auto n = 1 + input_.byte() % 8;
-    for (int i = 0; i < n; ++i) o.blocks.push_back(input_.byte() % kBlocks);
-    o.n_tokens = n * kLayout.block_tokens - input_.byte() % kLayout.block_tokens;
+    auto o = new_offer(request);
     offers_.push_back(o);
     ended_[request] = 0;
     producer_->offer(Token{static_cast<uint8_t>(request)}, o);
   }
+  Offer new_offer(uint64_t request) {
+    Offer o{.request = request, .blocks = {}, .n_tokens = 0, .prompt_digest = {static_cast<uint8_t>(request)}};
+    auto n = 1 + input_.byte() % 8;
+    for (int i = 0; i < n; ++i) o.blocks.push_back(input_.byte() % kBlocks);
+    o.n_tokens = n * kLayout.block_tokens - input_.byte() % kLayout.block_tokens;
+    return o;
+  }
+  void promise() {
+    auto request = offers_.size() + 1;
+    if (request > 16) return;
+    auto o = new_offer(request);
+    offers_.push_back(o);
+    ended_[request] = 0;
+    promises_[request] = {};
+    o.blocks.clear();
+    producer_->promise(Token{static_cast<uint8_t>(request)}, o);
+  }
+  Promise* any_promise(uint64_t& request) {
+    if (promises_.empty()) return nullptr;
+    auto it = std::next(promises_.begin(), input_.byte() % static_cast<int>(promises_.size()));
+    request = it->first;
+    return &it->second;
+  }
+  void progress() {
+    uint64_t request = 0;
+    auto* p = any_promise(request);
+    if (p == nullptr || p->complete) return;
+    auto& o = offers_[request - 1];
+    p->ready = std::max(p->ready, input_.number<int32_t>(o.n_tokens * input_.byte() / 255));
+    producer_->progress(request, std::exchange(p->named, true) ? std::vector<int32_t>{} : o.blocks, p->ready);
+  }
+  void complete() {
+    uint64_t request = 0;
+    auto* p = any_promise(request);
+    if (p == nullptr || !p->named || std::exchange(p->complete, true)) return;
+    producer_->complete(request, {.first_token = input_.byte()});
+  }
   Token token() { return {static_cast<uint8_t>(1 + input_.byte() % (offers_.size() + 1))}; }  // the last is of no offer
   uint64_t op() { return input_.number<uint64_t>(next_op_ == 1 ? 1 : 1 + input_.byte() % (next_op_ - 1)); }
-  void fetch() {
+  void fetch(bool await) {
     auto t = token();
     auto* o = t[0] >= 1 && t[0] <= offers_.size() ? &offers_[t[0] - 1u] : nullptr;
     auto first = o ? 16 * (input_.byte() % static_cast<int32_t>(o->blocks.size())) : 0;
@@ -110,7 +161,7 @@ class Harness : public FrameHandler {
     m.chunk_bytes = input_.number<uint32_t>(4096);
     m.credit = input_.number<uint64_t>(8192);
     if (o != nullptr) fetched_.try_emplace(id, o, m.first_token);
-    far_.send(encode(m));
+    far_.send(await ? encode(Await{m}) : encode(m));
   }
 
   Result<> on_frame(FrameType type, std::span<const std::byte> body) override {
@@ -130,6 +181,8 @@ class Harness : public FrameHandler {
     for (uint32_t i = 0; i < head.n_blocks; ++i) {
       auto at = static_cast<size_t>(first / kLayout.block_tokens) + head.first_block + i;
       BATON_CHECK(at < offer->blocks.size());
+      if (auto p = promises_.find(offer->request); p != promises_.end() && !p->second.complete)
+        BATON_CHECK(std::cmp_less_equal((at + 1) * static_cast<size_t>(kLayout.block_tokens), p->second.ready));
       sum.update(pool_[offer->blocks[at]]);
     }
     BATON_CHECK(sum.value() == head.checksum);
@@ -151,6 +204,7 @@ class Harness : public FrameHandler {
   Stats stats_{metrics_, {}};
   std::deque<Offer> offers_;
   std::map<uint64_t, int> ended_;
+  std::map<uint64_t, Promise> promises_;
   std::set<uint64_t> opened_;
   std::map<uint64_t, std::pair<const Offer*, int32_t>> fetched_;
   Context context_{.loop = loop_,
@@ -160,7 +214,7 @@ class Harness : public FrameHandler {
                    .boot_id = {},
                    .pool = pool_,
                    .stats = stats_,
-                   .emit = [this](Event e) { ++ended_[e.request]; }};
+                   .emit = [this](Event e) { ended_[e.request] += e.kind != Event::Kind::kPromiseGone; }};
   testing::FarEnd far_;
   FrameReader reader_{*this};
   Accept accept_;

@@ -19,6 +19,7 @@ Session::Session(Context& context, Producer& producer, Fd fd)
 Session::~Session() {
   context_.loop.cancel(timer_);
   context_.loop.cancel(pump_timer_);
+  while (!awaits_.empty()) forget_await(awaits_.begin()->first);
   while (!reads_.empty()) forget(reads_.begin()->first);
 }
 
@@ -58,6 +59,8 @@ Result<> Session::on_frame(FrameType type, std::span<const std::byte> body) {
       return dispatch(this, &Session::on_probe, body);
     case FrameType::kFetch:
       return dispatch(this, &Session::on_fetch, body);
+    case FrameType::kAwait:
+      return dispatch(this, &Session::on_await, body);
     case FrameType::kCredit:
       return dispatch(this, &Session::on_credit, body);
     case FrameType::kClose:
@@ -126,6 +129,12 @@ Result<> Session::on_heartbeat(const Heartbeat& beat) {
   producer_.arm();
   auto extended = producer_.grants().renewals() ? lease_extension_ms(context_.options.lease_ms) : 0;
   conn_.send(encode(Echo{beat.echo, static_cast<uint32_t>(extended)}));
+  Keep keep;
+  for (const auto& [op, waiting] : awaits_) keep.ops.push_back(op);
+  for (const auto& [op, read] : reads_) {
+    if (read.computing) keep.ops.push_back(op);
+  }
+  if (!keep.ops.empty()) conn_.send(encode(keep));
   return {};
 }
 
@@ -146,32 +155,109 @@ void Session::fail_read(uint64_t op, const Error& why) {
   conn_.send(encode(Failed{op, static_cast<uint16_t>(why.code), why.message}));
 }
 
-Result<> Session::on_fetch(const FetchMsg& fetch) {
-  if (fetch.op == 0 || reads_.contains(fetch.op)) return fail(Code::kInvalidArgument, "FETCH with a bad operation number");
-  auto refused = [&](Code code, std::string why) { return fail_read(fetch.op, {code, std::move(why)}), Result<>{}; };
-  auto* transport = fetch.path == Path::kTcp ? tcp_.get() : fetch.path == Path::kShm ? shm_.get() : nullptr;
-  if (transport == nullptr) return refused(Code::kInvalidArgument, "no such path");
+// Whatever is wrong with the request itself; the grant is judged by GrantTable::open().
+bool Session::check_fetch(const FetchMsg& fetch) {
+  auto refused = [&](Code code, std::string why) { return fail_read(fetch.op, {code, std::move(why)}), false; };
+  if (transport_for(fetch.path) == nullptr) return refused(Code::kInvalidArgument, "no such path");
   if (reads_.size() >= kReadsPerSessionMax) return refused(Code::kResourceExhausted, "too many reads at once");
   if (fetch.incarnation != context_.incarnation)
     return refused(Code::kFailedPrecondition, "the grant is of an earlier life of this engine");
-  context_.loop.drain_inbox();
-  auto entry = producer_.grants().open(fetch, hello_.engine_id);
-  if (!entry) return refused(entry.error().code, entry.error().message);
+  return true;
+}
 
+Result<> Session::on_fetch(const FetchMsg& fetch) {
+  if (fetch.op == 0 || reads_.contains(fetch.op) || awaits_.contains(fetch.op))
+    return fail(Code::kInvalidArgument, "FETCH with a bad operation number");
+  if (!check_fetch(fetch)) return {};
+  context_.loop.drain_inbox();  // the grant was posted before its token left this process
+  begin_read(fetch, false);
+  return {};
+}
+
+Result<> Session::on_await(const Await& await) {
+  auto op = await.op;
+  if (op == 0 || reads_.contains(op) || awaits_.contains(op))
+    return fail(Code::kInvalidArgument, "AWAIT with a bad operation number");
+  if (!check_fetch(await)) return {};
+  context_.loop.drain_inbox();
+  auto& grants = producer_.grants();
+  if (grants.find(await.token) != nullptr || grants.ended(await.token)) return begin_read(await, true), Result<>{};
+  if (awaits_.size() >= kAwaitsPerSessionMax || !producer_.await(await.token, *this, op))
+    return fail_read(op, {Code::kResourceExhausted, "too many readers wait for grants, or another one for this"}), Result<>{};
+  auto timer = context_.loop.after(kAwaitMs, [this, op] {
+    auto waiting = awaits_.find(op);
+    waiting->second.timer = {};
+    producer_.refuse(waiting->second.message.token,
+                     {Code::kNotFound, cat("no prefill began under this token within ", kAwaitMs, " ms")});
+  });
+  awaits_.emplace(op, Waiting{await, timer});
+  return {};
+}
+
+void Session::answer_await(uint64_t op, std::optional<Error> refused) {
+  auto it = awaits_.find(op);
+  if (it == awaits_.end()) return;
+  auto message = it->second.message;
+  context_.loop.cancel(it->second.timer);
+  awaits_.erase(it);
+  if (refused) return fail_read(op, *refused);
+  if (check_fetch(message)) begin_read(message, true);
+}
+
+// Its consumer gave up or is gone: a grant under that token would have no reader.
+void Session::forget_await(uint64_t op) {
+  auto it = awaits_.find(op);
+  auto token = it->second.message.token;
+  context_.loop.cancel(it->second.timer);
+  awaits_.erase(it);
+  producer_.drop_await(token);
+}
+
+void Session::begin_read(const FetchMsg& fetch, bool await) {
+  auto now = context_.loop.now_ms();
+  auto entry = producer_.grants().open(fetch, hello_.engine_id, now);
+  if (!entry) return fail_read(fetch.op, entry.error());
+  producer_.arm();
   auto block_tokens = context_.layout.block_tokens;
   auto first = fetch.first_token / block_tokens, last = (fetch.first_token + fetch.n_tokens + block_tokens - 1) / block_tokens;
-  auto& all = (*entry)->offer.blocks;
   auto chunk_bytes = std::min<size_t>(fetch.chunk_bytes, kChunkPayloadMax);
-  Read read{.token = fetch.token, .blocks = {all.begin() + first, all.begin() + last}, .transport = transport};
+  Read read{.token = fetch.token,
+            .first = static_cast<size_t>(first),
+            .total = static_cast<size_t>(last - first),
+            .blocks = {},
+            .completed_due = await,
+            .transport = transport_for(fetch.path)};
   read.chunk_blocks = std::clamp<size_t>(chunk_bytes / context_.pool.block_bytes, 1, kControlBodyMax / sizeof(uint32_t));
   read.credit = std::min(fetch.credit, kCreditMax);
-  auto left = producer_.grants().left_ms(fetch.token, context_.loop.now_ms());
-  conn_.send(encode(Opened{fetch.op, static_cast<uint32_t>(read.blocks.size()), static_cast<uint32_t>(left)}));
+  auto left = producer_.grants().left_ms(fetch.token, now);
+  conn_.send(encode(Opened{fetch.op, static_cast<uint32_t>(read.total), static_cast<uint32_t>(left)}));
   producer_.reading(fetch.token, *this, fetch.op);
-  reads_.emplace(fetch.op, std::move(read));
-  turns_.push_back(fetch.op);
+  take_ready(fetch.op, reads_.emplace(fetch.op, std::move(read)).first->second);
   pump();
-  return {};
+}
+
+// The completion goes out ahead of the last blocks: its token is what a client waits for.
+void Session::take_ready(uint64_t op, Read& read) {
+  const auto* entry = producer_.grants().find(read.token);
+  BATON_CHECK(entry != nullptr);
+  read.computing = !entry->complete;
+  if (entry->complete && std::exchange(read.completed_due, false)) {
+    const auto& done = entry->completion;
+    conn_.send(encode(Completed{op, done.first_token.value_or(-1), static_cast<uint64_t>(done.queue_us),
+                                static_cast<uint64_t>(done.prefill_us), done.cached_tokens}));
+  }
+  auto ready = std::min(producer_.grants().ready_blocks(*entry), read.first + read.total);
+  if (ready <= read.first + read.blocks.size()) return;
+  if (read.next == read.blocks.size()) turns_.push_back(op);  // it had nothing to send
+  auto& all = entry->offer.blocks;
+  read.blocks.assign(all.begin() + static_cast<ptrdiff_t>(read.first), all.begin() + static_cast<ptrdiff_t>(ready));
+}
+
+void Session::advance(uint64_t op) {
+  auto it = reads_.find(op);
+  if (it == reads_.end() || it->second.stopped) return;
+  take_ready(op, it->second);
+  pump();
 }
 
 Result<> Session::on_credit(const Credit& credit) {
@@ -183,6 +269,7 @@ Result<> Session::on_credit(const Credit& credit) {
 }
 
 Result<> Session::on_close(const Close& close) {
+  if (awaits_.contains(close.op)) forget_await(close.op);
   forget(close.op);
   pump();
   return {};

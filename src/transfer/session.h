@@ -1,9 +1,11 @@
 #pragma once
 // Session: one consumer's connection on the producer. HELLO -> ACCEPT -> AUTH -> READY, then heartbeats, declines and reads.
-// A read sends its chunks in order, as far as the consumer's credit and the send queue allow; reads take turns chunk by chunk.
+// A read sends its chunks in order, as far as they are computed and the consumer's credit and the send queue allow; reads take
+// turns chunk by chunk. An AWAIT whose grant does not exist yet is kept for kAwaitMs.
 // Nothing a peer says is used before it was checked; an error closes the connection, which ends its reads.
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,13 +27,18 @@ class Session final : public FrameHandler {
 
   bool owns_key(const Nonce& key) const { return state_ == State::kReady && shm_granted_ && key == shm_key_; }
   void stop_read(uint64_t op);  // tells the reader; a path that reads our memory is waited for
+  void advance(uint64_t op);    // more of the grant is computed
+  void answer_await(uint64_t op, std::optional<Error> refused);  // its grant exists now, or never will
   void cut(std::string_view why) { conn_.close({Code::kAborted, std::string(why)}); }
 
  private:
   enum class State : uint8_t { kHello, kAuth, kReady };
   struct Read {
     Token token{};
-    std::vector<int32_t> blocks;
+    size_t first = 0, total = 0;   // of the grant's blocks
+    std::vector<int32_t> blocks;   // those of them that are computed, in order
+    bool completed_due = false;    // an AWAIT that was not told of the completion yet
+    bool computing = false;
     size_t next = 0;  // first block not sent
     size_t chunk_blocks = 1;
     uint64_t credit = 0;
@@ -43,6 +50,14 @@ class Session final : public FrameHandler {
   Result<> on_heartbeat(const Heartbeat& beat);
   Result<> on_probe(const Probe& probe);
   Result<> on_fetch(const FetchMsg& fetch);
+  Result<> on_await(const Await& await);
+  bool check_fetch(const FetchMsg& fetch);  // false: refused
+  void begin_read(const FetchMsg& fetch, bool await);
+  void take_ready(uint64_t op, Read& read);
+  void forget_await(uint64_t op);
+  Transport* transport_for(Path path) const {
+    return path == Path::kTcp ? tcp_.get() : path == Path::kShm ? shm_.get() : nullptr;
+  }
   Result<> on_credit(const Credit& credit);
   Result<> on_close(const Close& close);
   Result<> refuse(Refusal reason, std::string detail);
@@ -60,7 +75,12 @@ class Session final : public FrameHandler {
   Nonce shm_key_{};
   bool shm_granted_ = false;
   std::unique_ptr<Transport> tcp_, shm_;
+  struct Waiting {
+    Await message;
+    Loop::TimerId timer;
+  };
   std::unordered_map<uint64_t, Read> reads_;
+  std::unordered_map<uint64_t, Waiting> awaits_;
   std::deque<uint64_t> turns_;
   bool pumping_ = false;
   Loop::TimerId timer_{}, pump_timer_{};

@@ -16,13 +16,13 @@ class Stats {
 
   // Consumer.
   Histogram &xfer_seconds, &post_seconds, &bytes, &descriptors;
-  Counter &failed_transfers, &failed_notifications, &integrity_errors;
+  Counter &failed_transfers, &failed_notifications, &integrity_errors, &received_bytes;
   void failure(Code code);
   void peer(const std::string& address, int state);  // 1 connected, 0 connecting, -1 refused
   void path(const std::string& address, Path path, double bytes_per_s);
   // Producer.
   Counter &expired_requests, &lease_expired;
-  Gauge &offered, &reading, &revoking, &retained_bytes;
+  Gauge &computing, &offered, &reading, &revoking, &retained_bytes;
 
  private:
   Metrics& metrics_;

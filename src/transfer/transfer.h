@@ -6,6 +6,8 @@
 // incarnation. A fetched block is handed over only after its chunk checksum and the prompt digest agreed. Peers are connected at
 // start and on set_peers(), never on a request's path; a peer that is not connected when fetch() comes is connected in the
 // background while that fetch fails at once with kUnavailable, so the caller recomputes.
+// Push (docs/adr/0010): a grant may be promised under a token that a third party chose, before its KV exists. Its reader may ask
+// even earlier; it is sent each block as soon as progress() says so, and learns what complete() was given.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,8 +59,8 @@ class PoolMemory {
 // What a producer offers and what travels in kv_transfer_params (wire/kv_params.h).
 struct Offer {
   uint64_t request = 0;         // the scheduler's RequestId, given back in events
-  std::vector<int32_t> blocks;  // block i holds tokens [i * block_tokens, ...)
-  int32_t n_tokens = 0;         // tokens whose KV is complete
+  std::vector<int32_t> blocks;  // block i holds tokens [i * block_tokens, ...); empty in a promise
+  int32_t n_tokens = 0;         // tokens whose KV is complete, or will be
   Digest prompt_digest{};       // of the token ids [0, n_tokens)
 };
 struct Grant {
@@ -69,6 +71,13 @@ struct Grant {
   int lease_ms = 0;
 };
 
+// What the reader of a promised grant learns beside its blocks.
+struct Completion {
+  std::optional<int32_t> first_token;    // sampled by the prefill worker, where it may travel
+  int64_t queue_us = 0, prefill_us = 0;  // where the prefill leg's time went
+  int32_t cached_tokens = 0;             // of the prompt, found in the prefill worker's prefix cache
+};
+
 struct Fetch {
   uint64_t request = 0;
   Grant grant;
@@ -76,6 +85,9 @@ struct Fetch {
   int32_t first_token = 0;  // multiple of block_tokens
   int32_t n_tokens = 0;
   std::vector<int32_t> blocks;  // destination blocks in our pool; not touched after the fetch's event was polled
+  // The grant may not exist yet: wait for it, take its blocks while they are computed. grant.incarnation 0 and engine_id "" mean
+  // whatever engine answers at host:port, for the token is of this request alone.
+  bool push = false;
 };
 
 struct Event {
@@ -83,6 +95,8 @@ struct Event {
     kFetched,        // consumer: valid_tokens arrived and verified (all, or a leading part with error set)
     kGrantReleased,  // producer: the consumer has it all, or released it: free the blocks
     kGrantExpired,   // producer: lease ended without a reader: free the blocks
+    kPromiseGone,    // producer: blocks were named for a promise that had ended before: free them
+    kCompletion,     // consumer, a push: the prompt is computed; comes before kFetched, maybe before the last blocks
   };
   Kind kind{};
   uint64_t request = 0;
@@ -91,6 +105,7 @@ struct Event {
   size_t bytes = 0;
   double seconds = 0;
   std::string transport;  // "shm", "tcp"
+  Completion completion;  // of kCompletion
 };
 
 struct PeerStatus {
@@ -108,6 +123,13 @@ class TransferNode {
   virtual void set_peers(std::vector<std::string> peers) = 0;
 
   virtual Grant offer(Offer offer) = 0;
+  // Producer, push. promise() and refuse() from any thread. A promise under a token that was used before ends at once, with its
+  // event. progress: the KV of the first ready_tokens tokens is in place; blocks only the first time, for the whole prompt.
+  // complete: all of it is; from here on the grant is leased like any other.
+  virtual Result<Grant> promise(const std::string& token, Offer offer) = 0;
+  virtual void progress(uint64_t request, std::vector<int32_t> blocks, int32_t ready_tokens) = 0;
+  virtual void complete(uint64_t request, Completion completion) = 0;
+  virtual void refuse(const std::string& token, Error why) = 0;  // nothing will ever be promised under it: its reader is told
   virtual void release(
       uint64_t request) = 0;  // producer: revoke and free; an event kGrantReleased follows once no reader is left
   // Consumer: keeps the grant alive from now on (call it when the request arrives, it may queue long) until its fetch ends or

@@ -18,6 +18,9 @@ inline constexpr std::string_view kRequestId = "x-request-id";
 inline constexpr std::string_view kTtft = "x-baton-ttft";
 // What was handed over for this answer: "bytes=917504,tokens=40,transport=shm".
 inline constexpr std::string_view kKv = "x-baton-kv";
+// Of an engine's /health answer: what it can do beyond vLLM's interface, comma list ("kv-push").
+inline constexpr std::string_view kCapabilities = "x-baton-capabilities";
+inline constexpr std::string_view kCapabilityPush = "kv-push";
 // Who did it: "decode=host:port,prefill=host:port".
 inline constexpr std::string_view kWorker = "x-baton-worker";
 

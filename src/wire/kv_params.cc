@@ -69,6 +69,8 @@ Result<XKv> parse_x_kv(const Json& object) {
     const Json* value = object.find(key);
     return std::max<int64_t>(0, value ? value->as_int().value_or(0) : 0);
   };
+  const Json* can_push = object.find("can_push");
+  x.can_push = can_push && can_push->as_bool().value_or(false);
   x.queue_us = optional_us("queue_us");
   x.prefill_us = optional_us("prefill_us");
   return x;
@@ -96,9 +98,17 @@ Result<KvParams> parse_kv_params(const Json& object) {
   if (const Json* blocks = object.find("remote_block_ids"); blocks && blocks->is_array()) {
     BATON_OK(append_blocks(*blocks, p.remote_block_ids, 0));
   }
-  if (const Json* x = object.find("x_kv"); x && x->is_object()) {
+  const Json* x = object.find("x_kv");
+  if (!x || !x->is_object()) return p;
+  const Json* push = x->find("push");
+  if (!push) {
     BATON_TRY(p.x_kv, parse_x_kv(*x));
+    return p;
   }
+  const Json* version = x->find("v");
+  if (!version || version->as_int() != 1) return fail(Code::kUnimplemented, "x_kv of a version that is not known here");
+  p.push_token = lenient_text(push);
+  if (!is_hex(p.push_token, 32)) return fail(Code::kInvalidArgument, "x_kv.push is not 32 hex digits");
   return p;
 }
 
@@ -112,16 +122,29 @@ std::string format_kv_params(const KvParams& p) {
   w.field("remote_host", p.remote_host).field("remote_port", p.remote_port);
   w.field("tp_size", 1).field("dcp_size", 1).field("pp_size", 1).field("remote_num_tokens", p.remote_num_tokens);
   w.field_null("remote_blocks_expiry_time").field("transfer_mode", "pull").field("remote_prefill_cached_tokens", 0);
-  if (p.x_kv) {
+  if (!p.push_token.empty()) {
+    w.key("x_kv").object().field("v", 1).field("push", p.push_token).end();
+  } else if (p.x_kv) {
     const XKv& x = *p.x_kv;
     w.key("x_kv").object().field("v", x.version).field("grant", x.grant).field("incarnation", x.incarnation);
     w.field("lease_ms", x.lease_ms).field("first_token", x.first_token).field("n_tokens", x.n_tokens);
     w.field("prompt_digest", x.prompt_digest).field("layout", x.layout);
     if (x.first_token_id) w.field("first_token_id", *x.first_token_id);
+    if (x.can_push) w.field("can_push", true);
     w.field("queue_us", x.queue_us).field("prefill_us", x.prefill_us).end();
   }
   w.end();
   return w.take();
+}
+
+std::string push_field(std::string_view token) { return cat(R"("x_kv":{"v":1,"push":")", token, "\"}"); }
+
+std::string push_decode_params(std::string_view token, std::string_view engine_id, std::string_view host, int port) {
+  JsonWriter w;
+  w.object().field("do_remote_prefill", true).field("do_remote_decode", false).field("remote_engine_id", engine_id);
+  w.field_null("remote_block_ids").field("remote_host", host).field("remote_port", port);
+  w.key("x_kv").object().field("v", 1).field("push", token).end();
+  return w.end().take();
 }
 
 }  // namespace baton::wire

@@ -71,6 +71,34 @@ TEST(KvParams, KeepsAll64BitsOfTheIncarnation) {
   EXPECT_FALSE(p->x_kv->first_token_id);
 }
 
+TEST(KvParams, BothLegsOfAPushNameTheToken) {
+  auto prefill = parse(cat(R"({"do_remote_decode":true,)", push_field(kHex32), "}"));
+  ASSERT_TRUE(prefill.has_value()) << prefill.error().message;
+  EXPECT_TRUE(prefill->do_remote_decode);
+  EXPECT_EQ(prefill->push_token, kHex32);
+  EXPECT_FALSE(prefill->x_kv);
+  auto decode = parse(push_decode_params(kHex32, "e-1", "10.0.0.7", 5600));
+  ASSERT_TRUE(decode.has_value()) << decode.error().message;
+  EXPECT_TRUE(decode->do_remote_prefill);
+  EXPECT_EQ(decode->push_token, kHex32);
+  EXPECT_EQ(decode->remote_engine_id, "e-1");
+  EXPECT_EQ(decode->remote_host, "10.0.0.7");
+  EXPECT_EQ(decode->remote_port, 5600);
+  for (const char* bad : {R"({"x_kv":{"v":1,"push":"short"}})", R"({"x_kv":{"v":2,"push":"0123456789abcdef0123456789abcdef"}})",
+                          R"({"x_kv":{"v":1,"push":7}})", R"({"x_kv":{"push":"0123456789abcdef0123456789abcdef"}})"}) {
+    EXPECT_FALSE(parse(bad).has_value()) << bad;
+  }
+}
+
+TEST(KvParams, SaysThatItCanPush) {
+  auto p = parse(x_kv("first_token", "0"));
+  ASSERT_TRUE(p && !p->x_kv->can_push);
+  p->x_kv->can_push = true;
+  auto again = parse(format_kv_params(*p));
+  ASSERT_TRUE(again && again->x_kv);
+  EXPECT_TRUE(again->x_kv->can_push);
+}
+
 TEST(KvParams, RefusesAnOfferThatCannotBeUsed) {
   const std::pair<const char*, const char*> bad[] = {
       {"v", "2"},           {"v", ""},           {"grant", "\"xyz\""},       {"grant", ""},         {"incarnation", "-1"},

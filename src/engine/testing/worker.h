@@ -15,6 +15,7 @@ struct WorkerSetup {
   bool prefix_caching = true;
   bool fail_on_load_error = false;
   double retained_share_max = 0.4;
+  int32_t push_chunk_tokens = 32;
 };
 
 // One worker without threads: submit, then run() steps until nothing moves.
@@ -26,6 +27,7 @@ struct Worker {
                         .prefix_caching = setup.prefix_caching,
                         .fail_on_load_error = setup.fail_on_load_error,
                         .retained_share_max = setup.retained_share_max,
+                        .push_chunk_tokens = setup.push_chunk_tokens,
                         .hash_root = kv::root_hash("test")};
     core.emplace(options, model, kv::BlockPool(setup.blocks, setup.prefix_caching), &node, em, clock);
   }
@@ -53,6 +55,7 @@ struct Ask {
   bool prefill_leg = false;
   std::optional<RemotePrompt> remote{};
   std::optional<double> threshold{};
+  std::string push_token{};  // prefill leg of a push
 };
 
 struct Handle {
@@ -77,6 +80,13 @@ inline Handle submit(Worker& w, const Ask& ask) {
   s.remote = ask.remote;
   s.cache_hit_threshold = ask.threshold;
   s.out = std::make_shared<TokenMailbox>();
+  if (!ask.push_token.empty()) {
+    auto grant = w.node.promise(ask.push_token, {.request = s.first_id,
+                                                 .blocks = {},
+                                                 .n_tokens = static_cast<int32_t>(s.prompt.size()),
+                                                 .prompt_digest = token_digest(s.prompt)});
+    s.promised = *std::move(grant);
+  }
   Handle handle{s.first_id, s.out};
   w.core->submit(std::move(s));
   return handle;

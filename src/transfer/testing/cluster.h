@@ -42,6 +42,11 @@ class TestNode {
 
   std::string address() const { return cat("127.0.0.1:", node->port()); }
   Offered offer_random(Prng& prng, uint64_t request, int32_t blocks_max = 24);
+  // A promise under a token of its own; announce() then says how far it is computed.
+  Offered promise_random(Prng& prng, uint64_t request, int32_t blocks_max = 24);
+  void announce(const Offered& promised, int32_t ready_tokens) {
+    node->progress(promised.request, promised.blocks, ready_tokens);
+  }
   // A fetch of [first, first + n) into random blocks, which are filled with other bytes before.
   Fetch fetch_for(Prng& prng, const Offered& offered, int32_t first, int32_t n);
   Fetch fetch_into(const Offered& offered, int32_t first, int32_t n, std::vector<int32_t> blocks);
@@ -63,6 +68,7 @@ class TestNode {
   std::unique_ptr<TransferNode> node;
 
  private:
+  Offered random_offer(Prng& prng, uint64_t request, int32_t blocks_max);
   void collect();
   std::mutex mutex_;
   std::condition_variable news_;

@@ -41,14 +41,27 @@ TestNode::TestNode(const NodeSetup& setup, int number, std::vector<std::string> 
 
 TestNode::~TestNode() { node.reset(); }
 
-Offered TestNode::offer_random(Prng& prng, uint64_t request, int32_t blocks_max) {
+Offered TestNode::random_offer(Prng& prng, uint64_t request, int32_t blocks_max) {
   Offered out{.request = request, .blocks = {}, .grant = {}};
   auto n = static_cast<int32_t>(1 + prng.below(static_cast<uint64_t>(blocks_max)));
   auto pool_blocks = static_cast<int32_t>(pool.bytes().size() / layout.block_bytes());
   for (int32_t i = 0; i < n; ++i) out.blocks.push_back(static_cast<int32_t>(prng.below(static_cast<uint64_t>(pool_blocks))));
   out.n_tokens = n * layout.block_tokens - static_cast<int32_t>(prng.below(static_cast<uint64_t>(layout.block_tokens)));
   for (auto& b : out.digest) b = static_cast<uint8_t>(prng.next());
+  return out;
+}
+
+Offered TestNode::offer_random(Prng& prng, uint64_t request, int32_t blocks_max) {
+  auto out = random_offer(prng, request, blocks_max);
   out.grant = node->offer({out.request, out.blocks, out.n_tokens, out.digest});
+  return out;
+}
+
+Offered TestNode::promise_random(Prng& prng, uint64_t request, int32_t blocks_max) {
+  auto out = random_offer(prng, request, blocks_max);
+  auto grant = node->promise(random_hex(32), {out.request, {}, out.n_tokens, out.digest});
+  BATON_CHECK(grant.has_value());
+  out.grant = *std::move(grant);
   return out;
 }
 
