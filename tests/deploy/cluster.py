@@ -257,7 +257,8 @@ class Cluster:
         self.put("v1", "services", ns, {"metadata": {"name": name}, "spec": {"type": kind, "selector": labels, "ports": ports}}, g)
 
     def made_InferencePool(self, p):
-        self.shadow(p["metadata"]["namespace"])
+        for route in self.all("httproutes", p["metadata"]["namespace"]):
+            self.made_HTTPRoute(route)
 
     def made_HTTPRoute(self, r):
         r["status"] = {"parents": [{"parentRef": p, "controllerName": "test/gateway", "conditions": [

@@ -12,8 +12,9 @@ class Programs(unittest.TestCase):
     def distinct(self, image):
         """(arguments, a ConfigMap of the same name as the workload) of our containers, each kind once."""
         seen = {}
-        for name, releases in stack.rendered().items():
-            objs = all_objects(releases)
+        everything = {name: all_objects(releases) for name, releases in stack.rendered().items()}
+        everything["charts/baton"] = stack.objects(stack.helm_template("baton", f"{stack.ROOT}/charts/baton"))
+        for name, objs in everything.items():
             for w, _, spec in pods(objs):
                 for c in containers(spec):
                     if c["image"].startswith(image):

@@ -175,8 +175,9 @@ class Consistent(unittest.TestCase):
         for m in find(objs, "PodMonitor"):
             watched = [(meta, spec) for _, meta, spec in pods(objs) if matches(m["spec"]["selector"]["matchLabels"], meta["labels"])]
             self.assertEqual(1, len(watched), key(m))
-            named = {p["name"] for c in watched[0][1]["containers"] for p in c["ports"]}
-            self.assertIn(m["spec"]["podMetricsEndpoints"][0]["port"], named)
+            named = {p["name"] for c in containers(watched[0][1]) for p in c["ports"]}
+            for endpoint in m["spec"]["podMetricsEndpoints"]:
+                self.assertIn(endpoint["port"], named)
         for m in find(objs, "ServiceMonitor"):
             watched = [s for s in find(objs, "Service") if matches(m["spec"]["selector"]["matchLabels"], s["metadata"]["labels"])]
             self.assertEqual(1, len(watched), key(m))
@@ -195,7 +196,7 @@ class Consistent(unittest.TestCase):
             for _, meta, spec in pods(objs):
                 for c in containers(spec) if meta["labels"].get("llm-d.ai/role") else []:
                     for q in c["ports"]:
-                        self.assertEqual(q["name"] in ("metrics", "http"), q["containerPort"] in served, f"{q} from everywhere or not")
+                        self.assertEqual(q["name"] in ("metrics", "http", "proxy-metrics"), q["containerPort"] in served, f"{q} from everywhere or not")
         self.assertEqual(name != "amd+USE_HOST_NETWORK", bool(find(objs, "NetworkPolicy")), "a policy does not govern the nodes' own network")
 
     @in_every
@@ -302,6 +303,17 @@ class Consistent(unittest.TestCase):
         role, = find(stack.objects(stack.helm_template("g", f"{stack.ROOT}/charts/inferencepool", [f"{GUIDE}/gaie-pd/values.yaml"], sets=["inferenceExtension.replicas=2"])), "Role")
         rights = lambda r: {(g, x, v) for rule in r["rules"] for g in rule["apiGroups"] for x in rule["resources"] for v in rule["verbs"]}
         self.assertLessEqual(rights(needed), rights(role))
+
+
+@unittest.skipUnless(os.environ.get("HELMFILE"), "HELMFILE=path of a real helmfile: the same renders by it")
+class Helmfile(unittest.TestCase):
+    def test_same(self):
+        for name in ("default", "kind", "gke_tpu", "amd+USE_HOST_NETWORK", "postfix pd-2", "hpu_builtin", "GATEWAY=gke"):
+            env, variables = stack.matrix()[name]
+            args = "--kube-version 1.33.0 " + " ".join(f"--api-versions {a}" for a in stack.APIS)
+            done = stack.run([os.environ["HELMFILE"], "--helm-binary", stack.HELM["3"], "-f", "helmfile.yaml.gotmpl", "-e", env, "-n", "llm-d-pd", "template", "--skip-deps", "--args", args], variables, GUIDE)
+            order = lambda o: (o["kind"], o["metadata"]["name"])
+            self.assertEqual(sorted(all_objects(stack.render(env, version="3", **variables)), key=order), sorted(stack.objects(done.stdout), key=order), name)
 
 
 class Goldens(unittest.TestCase):

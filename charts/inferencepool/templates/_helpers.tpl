@@ -47,6 +47,7 @@ labels: {{- include "pool.labels" .root | nindent 2 }}
 {{- define "pool.selector" -}}
 {{- $labels := .Values.inferencePool.modelServers.matchLabels -}}
 {{- if not $labels }}{{ fail "inferencePool.modelServers.matchLabels: the labels of the model servers' pods, as llm-d.ai/inferenceServing: \"true\"" }}{{ end -}}
+{{- if .Values.global.oneRelease }}{{ $labels = merge (dict "app.kubernetes.io/instance" .Release.Name) $labels }}{{ end -}}
 {{- toYaml $labels -}}
 {{- end }}
 

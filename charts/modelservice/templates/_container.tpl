@@ -171,9 +171,13 @@ preStop:
 {{- range $flag, $value := dict "--zap-encoder" $p.zapEncoder "--zap-log-level" $p.zapLogLevel "--zap-stacktrace-level" $p.zapStacktraceLevel "--zap-time-encoding" $p.zapTimeEncoding -}}
   {{- if $value }}{{ $args = append $args (printf "%s=%s" $flag (toString $value)) }}{{ end -}}
 {{- end -}}
-{{- if not $p.image }}{{ $args = append $args (printf "--drain-timeout=%ds" (int .Values.drain.streamSeconds)) }}{{ end -}}
+{{- $ports := list (dict "name" "http" "containerPort" (int .Values.routing.servicePort) "protocol" "TCP") -}}
+{{- if not $p.image -}}
+  {{- $args = concat $args (list (printf "--drain-timeout=%ds" (int .Values.drain.streamSeconds)) (printf "--metrics-port=%d" (int $p.metricsPort))) -}}
+  {{- $ports = append $ports (dict "name" "proxy-metrics" "containerPort" (int $p.metricsPort) "protocol" "TCP") -}}
+{{- end -}}
 {{- $c := dict "name" "routing-proxy" "image" (include "ms.sidecarImage" .) "imagePullPolicy" $p.imagePullPolicy
-    "args" (concat $args $p.extraArgs) "ports" (list (dict "name" "http" "containerPort" (int .Values.routing.servicePort) "protocol" "TCP"))
+    "args" (concat $args $p.extraArgs) "ports" $ports
     "resources" $p.resources
     "securityContext" (dict "allowPrivilegeEscalation" false "runAsNonRoot" true "runAsUser" 65532 "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) "seccompProfile" (dict "type" "RuntimeDefault")) -}}
 {{- if $p.env }}{{ $_ := set $c "env" $p.env }}{{ end -}}

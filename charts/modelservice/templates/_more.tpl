@@ -8,6 +8,8 @@
 {{- $endpoint := dict "port" $port "path" (.pm.path | default "/metrics") "interval" (.pm.interval | default "30s")
     "relabelings" (concat (list (dict "sourceLabels" (list "__meta_kubernetes_pod_label_llm_d_ai_role") "targetLabel" "role")) (.pm.relabelings | default list)) }}
 {{- range $k := list "scrapeTimeout" "metricRelabelings" }}{{ if get $.pm $k }}{{ $_ := set $endpoint $k (get $.pm $k) }}{{ end }}{{ end }}
+{{- $endpoints := list $endpoint }}
+{{- if and (eq .role "decode") .root.Values.routing.proxy.enabled (not .root.Values.routing.proxy.image) }}{{ $endpoints = append $endpoints (set (deepCopy $endpoint) "port" "proxy-metrics" | merge (dict "path" "/metrics")) }}{{ end }}
 ---
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
@@ -23,7 +25,7 @@ spec:
     matchLabels:
       app.kubernetes.io/instance: {{ .root.Release.Name }}
       llm-d.ai/role: {{ .role }}
-  podMetricsEndpoints: {{- toYaml (list $endpoint) | nindent 4 }}
+  podMetricsEndpoints: {{- toYaml $endpoints | nindent 4 }}
   {{- with .pm.namespaceSelector }}
   namespaceSelector: {{- toYaml . | nindent 4 }}
   {{- end }}

@@ -32,6 +32,7 @@
 {{- $spec := dict "serviceAccountName" (include "ms.serviceAccount" $root) "containers" $containers
     "terminationGracePeriodSeconds" ($v.terminationGracePeriodSeconds | default (include "ms.grace" . | int))
     "securityContext" (deepCopy $root.Values.podSecurityContext) -}}
+{{- range $k, $v := $spec.securityContext }}{{ if kindIs "invalid" $v }}{{ $_ := unset $spec.securityContext $k }}{{ end }}{{ end -}}
 {{- if $init }}{{ $_ := set $spec "initContainers" $init }}{{ end -}}
 {{- if $volumes }}{{ $_ := set $spec "volumes" $volumes }}{{ end -}}
 {{- range $k := list "nodeSelector" "tolerations" "priorityClassName" "affinity" "resourceClaims" "enableServiceLinks" "hostIPC" "hostPID" "hostNetwork" "dnsPolicy" "runtimeClassName" "imagePullSecrets" -}}
