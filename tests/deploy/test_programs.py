@@ -1,5 +1,5 @@
 """Every argument that a chart gives to one of our programs is one that the program takes."""
-import os, re, subprocess, tempfile, unittest
+import os, re, shutil, subprocess, tempfile, unittest
 import stack
 from stack import all_objects, containers, find, pods
 
@@ -70,6 +70,7 @@ class Programs(unittest.TestCase):
 
 
 class Hooks(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("curl"), "no curl, which the model servers' images have")
     def test_decode_hook_waits_for_streams(self):
         """The hook of a vLLM decode pod ends when the server has nothing running, or its time is over; and at once without a server."""
         import http.server, threading
