@@ -16,7 +16,7 @@ struct RouterConfig {
   Result<> finish() {
     if (auto r = flags.finish(with_gateway()); !r) return r;
     if (!with_gateway()) return {};
-    http.pool_name = flags.pool_name.empty() ? http.pool_name : flags.pool_name;
+    http.pool_name = flags.picker_options().pool_name;  // one pool, one name, in both doors' metrics
     http.config_file = flags.config_file, http.config_text = flags.config_text;
     http.endpoints_file = flags.endpoints_file;
     http.drain_timeout_ms = flags.drain_timeout_ms;

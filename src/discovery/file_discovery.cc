@@ -7,33 +7,19 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "discovery/limits.h"
 
 namespace baton::discovery {
-namespace {
-
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return fail(Code::kNotFound, "cannot open endpoints file ", path);
-  std::string text(kFileBytesMax + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (in.bad()) return fail(Code::kUnavailable, "cannot read endpoints file ", path);
-  return text;  // one byte over the limit is refused by parse_members
-}
-
-}  // namespace
 
 FileDiscovery::FileDiscovery(std::string path, std::chrono::milliseconds poll) : path_(std::move(path)), poll_(poll) {}
 
 FileDiscovery::~FileDiscovery() { stop(); }
 
 Result<> FileDiscovery::load() {
-  BATON_TRY(std::string text, read_file(path_));
+  BATON_TRY(std::string text, read_file(path_, kFileBytesMax));
   if (current_ && text == last_text_) return {};
   last_text_ = text;  // a bad text is reported once, not at every look
   BATON_TRY(std::vector<Member> members, parse_members(text));

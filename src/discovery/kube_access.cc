@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/file.h"
 #include "discovery/kube_files.h"
 #include "discovery/limits.h"
 
@@ -206,7 +207,7 @@ Result<KubeAccess> from_files(const std::string& list, bool all_needed, const st
     const std::string path = list.substr(from, colon - from);
     from = colon + 1;
     if (path.empty()) continue;
-    auto read = read_small_file(path, kKubeconfigBytesMax);
+    auto read = read_file(path, kKubeconfigBytesMax);
     if (!read) {
       if (all_needed || read.error().code != Code::kNotFound) return within("kubeconfig", read.error());
       missing += cat(missing.empty() ? "" : ", ", path);
@@ -260,11 +261,11 @@ Result<KubeAccess> in_cluster_access(const Environment& env) {
   out.token_file = env.account_dir + "/token";
   out.ca_file = env.account_dir + "/ca.crt";
   // Read once now: a pod without a mounted service account would otherwise only say 401.
-  if (auto token = read_small_file(out.token_file, kTokenBytesMax); !token) {
+  if (auto token = read_file(out.token_file, kTokenBytesMax); !token) {
     return fail(Code::kFailedPrecondition, token.error().message,
                 ": the pod has no service account token (automountServiceAccountToken: false?)");
   }
-  if (auto ns = read_small_file(env.account_dir + "/namespace", kTextBytesMax)) out.ns = trimmed(*ns);
+  if (auto ns = read_file(env.account_dir + "/namespace", kTextBytesMax)) out.ns = trimmed(*ns);
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "discovery/kube_files.h"
@@ -74,7 +75,7 @@ Result<> KubeClient::renew(bool refused) {
   files_read_ms_ = now_ms;
   std::string tls_files;
   for (const std::string* path : {&access_.ca_file, &access_.cert_file, &access_.key_file}) {
-    if (!path->empty()) tls_files += read_small_file(*path, kKubeconfigBytesMax).value_or("");
+    if (!path->empty()) tls_files += read_file(*path, kKubeconfigBytesMax).value_or("");
   }
   if (std::exchange(tls_files_, tls_files) != tls_files && !first) {
     if (auto made = make_tls(); !made)
@@ -88,7 +89,7 @@ Result<> KubeClient::renew(bool refused) {
 }
 
 Result<> KubeClient::read_token() {
-  BATON_TRY(const std::string text, read_small_file(access_.token_file, kTokenBytesMax));
+  BATON_TRY(const std::string text, read_file(access_.token_file, kTokenBytesMax));
   std::string token = trimmed(text);
   if (token.empty() || !plain(token)) return fail(Code::kUnauthenticated, access_.token_file, " holds no token");
   token_ = std::move(token);

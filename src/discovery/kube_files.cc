@@ -2,7 +2,6 @@
 
 #include <array>
 #include <chrono>
-#include <fstream>
 
 #include "base/json.h"
 
@@ -29,17 +28,6 @@ int digits(std::string_view text, size_t at, size_t n) {
 }
 
 }  // namespace
-
-Result<std::string> read_small_file(const std::string& path, size_t bytes_max) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return fail(Code::kNotFound, "cannot open ", path);
-  std::string text(bytes_max + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (in.bad()) return fail(Code::kUnavailable, "cannot read ", path);
-  if (text.size() > bytes_max) return fail(Code::kInvalidArgument, path, " is larger than ", bytes_max, " bytes");
-  return text;
-}
 
 std::string trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";

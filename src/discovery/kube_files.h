@@ -1,6 +1,6 @@
 #pragma once
-// Small things the Kubernetes source reads: bounded files, base64, RFC 3339 times, the payload of a service account token.
-// All pure but read_small_file(); nothing throws. Source: RFC 4648, RFC 3339, RFC 7519 section 3.
+// Small things the Kubernetes source reads: base64, RFC 3339 times, the payload of a service account token.
+// All pure; nothing throws. Source: RFC 4648, RFC 3339, RFC 7519 section 3.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,8 +10,6 @@
 
 namespace baton::discovery {
 
-// kNotFound if it cannot be opened, kInvalidArgument beyond bytes_max.
-Result<std::string> read_small_file(const std::string& path, size_t bytes_max);
 std::string trimmed(std::string_view text);
 
 std::optional<std::string> decode_base64(

@@ -12,6 +12,10 @@
 namespace baton::discovery {
 namespace {
 
+constexpr const char *kRackLabel = "topology.kubernetes.io/rack", *kZoneLabel = "topology.kubernetes.io/zone",
+                     *kRegionLabel = "topology.kubernetes.io/region", *kOldZoneLabel = "failure-domain.beta.kubernetes.io/zone",
+                     *kOldRegionLabel = "failure-domain.beta.kubernetes.io/region";
+
 constexpr const char* kActivePorts[] = {"llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports"};
 constexpr const char* kRoleLabel = "llm-d.ai/role";
 
@@ -179,6 +183,31 @@ std::string selector_text(const std::map<std::string, std::string>& selector) {
   return out;
 }
 
+Result<NodePlace> parse_node(const Json& object) {
+  if (object_name(object).empty()) return fail(Code::kInvalidArgument, "a node without a name");
+  const Json* labels = object.find_path({"metadata", "labels"});
+  const auto label = [&](std::initializer_list<std::string_view> keys) -> std::string {
+    for (const std::string_view key : keys) {
+      const Json* value = labels != nullptr ? labels->find(key) : nullptr;
+      if (value != nullptr && value->is_string() && value->text.size() <= kTextBytesMax) return value->text;
+    }
+    return {};
+  };
+  return NodePlace{
+      .rack = label({kRackLabel}), .zone = label({kZoneLabel, kOldZoneLabel}), .region = label({kRegionLabel, kOldRegionLabel})};
+}
+
+bool wants_place(const Pod& pod) {
+  const auto says = [&](const char* label) { return pod.labels.contains(label); };
+  return !pod.node.empty() && (!(says(kZoneLabel) || says(kOldZoneLabel)) || !says(kRackLabel));
+}
+
+void place(Member& member, const NodePlace& node) {
+  if (member.rack.empty()) member.rack = node.rack;
+  if (member.zone.empty()) member.zone = node.zone;
+  if (member.region.empty()) member.region = node.region;
+}
+
 std::vector<Member> members_of(const Pod& pod, const std::string& ns, const std::vector<int>& ports, std::string_view ip_family) {
   std::vector<Member> out;
   if (!pod.ready || pod.hosts.empty()) return out;
@@ -195,9 +224,9 @@ std::vector<Member> members_of(const Pod& pod, const std::string& ns, const std:
   member.pod = pod.name;
   member.node = pod.node;
   // Kubernetes copies a node's topology to its pods since 1.35 (PodTopologyLabels); before it, admission policies do.
-  member.rack = first_label(pod, {"topology.kubernetes.io/rack"});
-  member.zone = first_label(pod, {"topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"});
-  member.region = first_label(pod, {"topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"});
+  member.rack = first_label(pod, {kRackLabel});
+  member.zone = first_label(pod, {kZoneLabel, kOldZoneLabel});
+  member.region = first_label(pod, {kRegionLabel, kOldRegionLabel});
   const std::set<int> active = ports_named(pod.active_ports.value_or(""));
   for (size_t rank = 0; rank < ports.size(); ++rank) {
     if (pod.active_ports && !active.contains(ports[rank])) continue;

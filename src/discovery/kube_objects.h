@@ -23,6 +23,11 @@ struct Pod {
   bool operator==(const Pod&) const = default;
 };
 
+struct NodePlace {  // a node's topology labels
+  std::string rack, zone, region;
+  bool operator==(const NodePlace&) const = default;
+};
+
 struct PoolSpec {
   std::string name, group;
   std::map<std::string, std::string> selector;  // never empty: it would select every pod, the picker's own too
@@ -46,6 +51,7 @@ struct NamedRewrite {
 
 std::string object_name(const Json& object);  // metadata.name, "" if it has none
 Result<Pod> parse_pod(const Json& object);
+Result<NodePlace> parse_node(const Json& object);
 Result<PoolSpec> parse_pool(const Json& object, std::string_view group);
 Result<NamedObjective> parse_objective(const Json& object);
 Result<NamedRewrite> parse_rewrite(const Json& object);
@@ -53,6 +59,10 @@ Result<NamedRewrite> parse_rewrite(const Json& object);
 bool selects(const std::map<std::string, std::string>& selector, const std::map<std::string, std::string>& labels);
 std::string selector_text(const std::map<std::string, std::string>& selector);  // "a=b,c=d", for labelSelector=
 
+// Whether the pod runs on a node and does not say itself where that is.
+bool wants_place(const Pod& pod);
+// Fills in what the member's pod did not say.
+void place(Member& member, const NodePlace& node);
 // The pod's members: one per target port that is active, rank = the port's place in `ports`. None for a pod that is not ready.
 std::vector<Member> members_of(const Pod& pod, const std::string& ns, const std::vector<int>& ports, std::string_view ip_family);
 

@@ -89,6 +89,7 @@ struct KubernetesDiscovery::Impl {
   void each_reflector(F f) const;
   template <class T>
   std::shared_ptr<Kind<T>> launch(Resource resource, size_t max, std::function<Result<T>(const Json&)> parse);
+  void follow_nodes();
 
   net::IoThread io;  // first: what lives on it ends before it
   KubernetesOptions options;
@@ -104,6 +105,7 @@ struct KubernetesDiscovery::Impl {
   Kinds<PoolSpec> pools;  // in order of preference
   Kinds<NamedObjective> objectives;
   Kinds<NamedRewrite> rewrites;
+  std::shared_ptr<Kind<NodePlace>> nodes;      // once a pod does not say itself where it runs
   std::shared_ptr<Kind<Pod>> pods, next_pods;  // next_pods: for a new selector, not read yet
   std::string selector;                        // of the newest of them
   std::string complaint;                       // about the pool, as last logged
@@ -186,7 +188,7 @@ Result<> KubernetesDiscovery::Impl::prepare() {
 template <class T>
 std::shared_ptr<Kind<T>> KubernetesDiscovery::Impl::launch(Resource resource, size_t max,
                                                            std::function<Result<T>(const Json&)> parse) {
-  resource.ns = ns;
+  if (!resource.cluster) resource.ns = ns;
   auto kind = std::make_shared<Kind<T>>(*client, std::move(resource), max, std::move(parse), seeds.next(), [this] { changed(); });
   io.spawn([kind] { return kind->reflector.run(); });
   return kind;
@@ -223,6 +225,7 @@ void KubernetesDiscovery::Impl::each_reflector(F f) const {
   for (const auto* kind : {&pods, &next_pods}) {
     if (*kind) f((*kind)->reflector);
   }
+  if (nodes) f(nodes->reflector);
 }
 
 void KubernetesDiscovery::Impl::cancel() {
@@ -283,6 +286,12 @@ void KubernetesDiscovery::Impl::follow_pool(const PoolSpec& spec) {
   next_pods = launch<Pod>({.group = "", .version = "v1", .plural = "pods", .label_selector = wanted}, kPodsMax, parse_pod);
 }
 
+// Where the cluster does not copy a node's topology to its pods, and lets us look at nodes: else topology stays unknown.
+void KubernetesDiscovery::Impl::follow_nodes() {
+  if (nodes || !pods || std::ranges::none_of(pods->store.all(), [](const auto& pod) { return wants_place(pod.second); })) return;
+  nodes = launch<NodePlace>({.group = "", .version = "v1", .plural = "nodes", .optional = true, .cluster = true}, kNodesMax, parse_node);
+}
+
 void KubernetesDiscovery::Impl::changed() {
   if (stopping) return;
   if (const PoolSpec* spec = pool()) follow_pool(*spec);
@@ -290,7 +299,8 @@ void KubernetesDiscovery::Impl::changed() {
     if (pods) pods->reflector.cancel();
     pods = std::exchange(next_pods, nullptr);
   }
-  bool dirty = false;
+  follow_nodes();
+  bool dirty = nodes && nodes->store.take_changed();
   const auto take = [&](const auto& kinds) {
     for (const auto& kind : kinds) dirty |= kind->store.take_changed();
   };
@@ -371,7 +381,14 @@ std::vector<Member> KubernetesDiscovery::Impl::members(const PoolSpec& spec) {
   std::vector<Member> out;
   for (const auto& [name, pod] : pods->store.all()) {
     if (!selects(spec.selector, pod.labels)) continue;  // pods of the selector before, until the new ones are read
-    std::ranges::move(members_of(pod, ns, spec.ports, options.ip_family), std::back_inserter(out));
+    const NodePlace* node = nullptr;
+    if (nodes) {
+      if (const auto at = nodes->store.all().find(pod.node); at != nodes->store.all().end()) node = &at->second;
+    }
+    for (Member& member : members_of(pod, ns, spec.ports, options.ip_family)) {
+      if (node) place(member, *node);
+      out.push_back(std::move(member));
+    }
   }
   if (out.size() > kClusterMembersMax) {
     if (!std::exchange(too_many, true))

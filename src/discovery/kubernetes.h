@@ -1,7 +1,8 @@
 #pragma once
 // KubernetesDiscovery: ClusterState from the API server: one InferencePool (inference.networking.k8s.io/v1 or
 // inference.networking.x-k8s.io/v1alpha2, whichever has it) or a label selector and ports, the pods it selects, and the optional
-// InferenceObjectives and InferenceModelRewrites of it (llm-d.ai/v1alpha2, else inference.networking.x-k8s.io/v1alpha2).
+// InferenceObjectives and InferenceModelRewrites of it (llm-d.ai/v1alpha2, else inference.networking.x-k8s.io/v1alpha2). Rack, zone
+// and region come from the pods' labels, and, where those lack them and RBAC lets us, from their nodes'.
 // start() fails only on what a person must mend (no credentials, contradicting options); after it an API server that is slow,
 // gone or talks nonsense is retried for ever with backoff while the last state stays in force.
 // Owner: any; on_change runs on the discovery's own thread, first when pool and pods were read, and must not call stop(); the

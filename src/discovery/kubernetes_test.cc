@@ -82,6 +82,40 @@ class KubernetesTest : public testing::Test {
   std::unique_ptr<KubernetesDiscovery> discovery;
 };
 
+// Whatever pod_json() makes, running on this node.
+std::string on_node(std::string pod, const std::string& name) { return pod.replace(pod.find("node-1"), 6, name); }
+
+TEST_F(KubernetesTest, TopologyComesFromTheNodesWherePodsLackIt) {
+  constexpr const char* kNodes = "/api/v1/nodes";
+  api.install(kNodes);
+  const auto node = [](const std::string& name, const std::string& zone) {
+    return R"({"metadata":{"name":")" + name + R"(","labels":{"topology.kubernetes.io/zone":")" + zone +
+           R"(","topology.kubernetes.io/rack":"r-)" + zone + R"(","topology.kubernetes.io/region":"eu"}}})";
+  };
+  api.put(kNodes, node("n1", "a"));
+  api.put(kPools, pool_json("pool"));
+  api.put(kPods, on_node(pod_json("p1", "10.0.0.1"), "n1"));
+  api.put(kPods, on_node(pod_json("p2", "10.0.0.2", R"("app":"vllm","topology.kubernetes.io/zone":"own")"), "n2"));
+  start();
+  const auto places = [](const ClusterState& state) {
+    std::string out;
+    for (const Member& m : state.members) out += cat(out.empty() ? "" : " ", m.zone, '/', m.rack, '/', m.region);
+    return out;
+  };
+  EXPECT_TRUE(becomes([&](const ClusterState& state) { return places(state) == "a/r-a/eu own//"; }));
+  api.put(kNodes, node("n2", "b"));
+  EXPECT_TRUE(becomes([&](const ClusterState& state) { return places(state) == "a/r-a/eu own/r-b/eu"; }));
+}
+
+TEST_F(KubernetesTest, NodesThatWeMayNotSeeCostNothing) {
+  api.put(kPools, pool_json("pool"));
+  api.put(kPods, on_node(pod_json("p1", "10.0.0.1"), "n1"));
+  api.fault("list nodes", {.status = 403}, 3);
+  start();
+  EXPECT_TRUE(becomes("10.0.0.1:8000"));
+  EXPECT_TRUE(api.wait_count("list nodes", 1));
+}
+
 TEST_F(KubernetesTest, PodsComeChangeAndGo) {
   two_pods();
   api.put(kPods, pod_json("other", "10.0.0.9", R"("app":"web")"));

@@ -25,6 +25,7 @@ inline constexpr size_t kWatchEventBytesMax = 4u << 20;
 inline constexpr size_t kAnswerBytesMax = 4u << 20;  // of any other request
 // Objects kept per kind, each some hundred bytes; more are counted, logged once and ignored. Kubernetes supports 5,000 nodes.
 inline constexpr size_t kPodsMax = 20'000;
+inline constexpr size_t kNodesMax = 20'000;
 inline constexpr size_t kObjectsMax = 2'000;
 inline constexpr size_t kClusterMembersMax = 4'096;  // in one ClusterState, by name; more are logged and ignored
 inline constexpr size_t kTargetPortsMax = 8;         // of a pool, by its schema

@@ -22,7 +22,8 @@ std::string permission(const std::string& target) {
     at = slash + 1;
   }
   const bool core = parts[0] == "api";
-  const size_t plural = core ? 4 : 5;  // [api v1 namespaces ns pods] or [apis group v1 namespaces ns things]
+  const size_t first = core ? 2 : 3;  // [api v1 namespaces ns pods], [api v1 nodes] or [apis group v1 namespaces ns things]
+  const size_t plural = parts[first] == "namespaces" ? first + 2 : first;
   const bool named = parts.size() > plural + 1;
   const std::string verb = method == "POST"                             ? "create"
                            : method == "PUT"                            ? "update"
@@ -35,7 +36,7 @@ std::string permission(const std::string& target) {
 std::set<std::string> documented() {
   std::set<std::string> out;
   for (const YAML::Node& document : YAML::LoadAllFromFile(BATON_SOURCE_DIR "/docs/kubernetes-rbac.yaml")) {
-    if (document["kind"].Scalar() != "Role") continue;
+    if (document["kind"].Scalar() != "Role" && document["kind"].Scalar() != "ClusterRole") continue;
     for (const YAML::Node& rule : document["rules"]) {
       for (const YAML::Node& group : rule["apiGroups"]) {
         for (const YAML::Node& resource : rule["resources"]) {
@@ -59,6 +60,8 @@ TEST(Rbac, TheDocumentedRoleIsWhatIsAskedFor) {
     for (const std::string& kind : {pools, rewrites, objectives}) api.install(cat("/apis/", group, "/v1alpha2", kind));
   }
   api.install(leases);
+  api.install("/api/v1/nodes");
+  api.put("/api/v1/namespaces/ns/pods", pod_json("p", "10.0.0.1"));  // it does not say in which zone it runs
   api.put("/apis/inference.networking.k8s.io/v1" + pools, pool_json("pool"));
   KubernetesOptions options;
   options.access = api.access();
@@ -75,6 +78,7 @@ TEST(Rbac, TheDocumentedRoleIsWhatIsAskedFor) {
   ASSERT_TRUE(leader.start([](bool) {}));
   ASSERT_TRUE(api.wait_count("put leases", 1));
   ASSERT_TRUE(api.wait_count("watch pods", 1));
+  ASSERT_TRUE(api.wait_count("watch nodes", 1));
   ASSERT_TRUE(api.wait_count("watch inferencepools", 2));
   ASSERT_TRUE(api.wait_count("watch inferenceobjectives", 2));
   ASSERT_TRUE(api.wait_count("watch inferencemodelrewrites", 2));

@@ -33,6 +33,10 @@ std::string rbac_command(const Resource& resource, std::string_view verbs, const
   const std::string role = "baton-router-" + resource.plural;
   // Another kind of user is not known by name here: the API server's own message has it.
   const std::string who = service ? " --serviceaccount=" + account.substr(kAccount.size()) : " --user=USER";
+  if (resource.cluster) {
+    return cat("kubectl create clusterrole ", role, " --verb=", verbs, " --resource=", full_name(resource),
+               " && kubectl create clusterrolebinding ", role, " --clusterrole=", role, who);
+  }
   return cat("kubectl -n ", resource.ns, " create role ", role, " --verb=", verbs, " --resource=", full_name(resource),
              " && kubectl -n ", resource.ns, " create rolebinding ", role, " --role=", role, who);
 }

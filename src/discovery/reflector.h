@@ -26,6 +26,7 @@ struct Resource {
   std::string name{};            // one object alone, "" = all
   std::string label_selector{};  // as the API takes it, "" = all
   bool optional = false;         // others can do without it: "denied" and "missing" are no errors
+  bool cluster = false;          // of no namespace
   std::string path() const;      // "/apis/<group>/<version>/namespaces/<ns>/<plural>"
 };
 

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "discovery/kubernetes.h"
+
 namespace baton::epp {
 namespace {
 
@@ -232,6 +234,9 @@ std::vector<int> RouterFlags::target_ports() const {
 picker::PickerOptions RouterFlags::picker_options() const {
   picker::PickerOptions out;
   if (!pool_name.empty()) out.pool_name = pool_name;
+  if (!endpoint_selector.empty()) {  // as discovery names it
+    if (auto deployment = discovery::deployment_of_pod(environment("POD_NAME"))) out.pool_name = *std::move(deployment);
+  }
   if (!pool_namespace.empty()) out.pool_namespace = pool_namespace;
   out.scrape_interval_ms = refresh_metrics_interval_ms;
   out.staleness_ms = metrics_staleness_threshold_ms;

@@ -1,8 +1,7 @@
 #include "epp/plan_source.h"
 
-#include <fstream>
-#include <iterator>
 
+#include "base/file.h"
 #include "epp/limits.h"
 
 namespace baton::epp {
@@ -41,12 +40,9 @@ std::string lines(std::string_view prefix, const std::vector<std::string>& texts
 
 Result<std::string> PlanSource::read() const {
   if (flags_.config_file.empty()) return flags_.config_text;
-  std::ifstream in(flags_.config_file, std::ios::binary);
-  if (!in) return fail(Code::kNotFound, "--config-file ", flags_.config_file, ": cannot be read");
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (text.size() > kConfigBytesMax)
-    return fail(Code::kInvalidArgument, flags_.config_file, ": over ", kConfigBytesMax, " bytes");
-  if (text.empty()) return fail(Code::kInvalidArgument, flags_.config_file, ": is empty");
+  auto text = read_file(flags_.config_file, kConfigBytesMax);
+  if (!text) return within("--config-file", text.error());
+  if (text->empty()) return fail(Code::kInvalidArgument, flags_.config_file, ": is empty");
   return text;
 }
 

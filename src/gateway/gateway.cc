@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "gateway/exchange.h"
 #include "gateway/limits.h"

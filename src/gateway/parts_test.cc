@@ -126,12 +126,27 @@ TEST(Pools, FileNamesPools) {
   EXPECT_EQ((*pools)[0].concurrent_requests_max, 7);
   EXPECT_EQ((*pools)[1].endpoints_file, "/x/big.yaml");
   EXPECT_EQ((*pools)[1].config_file, "/etc/baton/big-config.yaml");
+  const auto kube = parse_pools(
+      "- {name: a, inference-pool: ns/p, kubeconfig: k}\n- {name: b, endpoint-selector: \"app=x,tier in (a,b)\", "
+      "endpoint-target-ports: [8000, 8001], namespace: n}",
+      "/etc/baton");
+  ASSERT_TRUE(kube) << kube.error().message;
+  EXPECT_EQ((*kube)[0].inference_pool, "p");
+  EXPECT_EQ((*kube)[0].pool_namespace, "ns");
+  EXPECT_EQ((*kube)[0].kubeconfig, "/etc/baton/k");
+  EXPECT_EQ((*kube)[1].endpoint_selector, "app=x,tier in (a,b)");
+  EXPECT_EQ((*kube)[1].target_ports, (std::vector<int>{8000, 8001}));
+  EXPECT_EQ((*kube)[1].pool_namespace, "n");
   const std::pair<const char*, const char*> kBad[] = {
       {"", "list of pools"},
       {"pools: []", "list of pools"},
       {"pools: [5]", "map"},
       {"- {name: a, endpoints: x}\n- {name: a, endpoints: y}", "line 2: pool a is there twice"},
       {"- {name: a}", "needs endpoints"},
+      {"- {name: a, endpoints: x, inference-pool: p}", "one of them"},
+      {"- {name: a, inference-pool: a/b/c}", "namespace/name"},
+      {"- {name: a, endpoint-selector: x=y}", "belong together"},
+      {"- {name: a, endpoint-selector: x=y, endpoint-target-ports: [0]}", "number"},
       {"- {endpoints: a}", "needs a name"},
       {"- {name: a, endpoints: x, colour: red}", "colour"},
       {"- {name: a, endpoints: x, max-concurrent-requests: many}", "number"},

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <set>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "gateway/limits.h"
@@ -49,6 +49,13 @@ class PoolsReader {
     std::string name = text(node, key);
     return name.empty() || name.starts_with('/') || folder_.empty() ? name : cat(folder_, "/", name);
   }
+  int number(const YAML::Node& node, std::string_view key) {
+    const std::string n = text(node, key);
+    int out = 0;
+    const auto [end, bad] = std::from_chars(n.data(), n.data() + n.size(), out);
+    if (bad != std::errc() || end != n.data() + n.size() || out < 1) error(node, cat(key, " must be a number above 0"));
+    return out;
+  }
   PoolSpec pool(const YAML::Node& node) {
     PoolSpec out;
     for (const auto& entry : node) {
@@ -58,22 +65,39 @@ class PoolsReader {
         out.name = text(value, key);
       } else if (key == "endpoints") {
         out.endpoints_file = path(value, key);
+      } else if (key == "inference-pool") {
+        const std::string name = text(value, key);
+        const size_t slash = name.find('/');
+        out.inference_pool = slash == std::string::npos ? name : name.substr(slash + 1);
+        if (slash != std::string::npos) out.pool_namespace = name.substr(0, slash);
+        if (out.inference_pool.empty() || out.inference_pool.find('/') != std::string::npos)
+          error(value, "inference-pool is a name, or namespace/name");
+      } else if (key == "endpoint-selector") {
+        out.endpoint_selector = text(value, key);
+      } else if (key == "endpoint-target-ports" && value.IsSequence()) {
+        for (const YAML::Node& port : value) out.target_ports.push_back(number(port, key));
+      } else if (key == "namespace") {
+        out.pool_namespace = text(value, key);
+      } else if (key == "kubeconfig") {
+        out.kubeconfig = path(value, key);
       } else if (key == "config") {
         out.config_file = path(value, key);
       } else if (key == "models" && value.IsSequence()) {
         for (const YAML::Node& model : value) out.models.push_back(text(model, key));
       } else if (key == "max-concurrent-requests") {
-        const std::string n = text(value, key);
-        const auto [end, bad] = std::from_chars(n.data(), n.data() + n.size(), out.concurrent_requests_max);
-        if (bad != std::errc() || end != n.data() + n.size() || out.concurrent_requests_max < 1)
-          error(value, cat(key, " must be a number above 0"));
+        out.concurrent_requests_max = number(value, key);
       } else {
         error(entry.first,
-              cat("no key \"", key, "\" in a pool; known are name, endpoints, config, models, max-concurrent-requests"));
+              cat("no key \"", key,
+                  "\" in a pool; known are name, endpoints, inference-pool, endpoint-selector, endpoint-target-ports, namespace, "
+                  "kubeconfig, config, models, max-concurrent-requests"));
       }
     }
     if (out.name.empty()) error(node, "a pool needs a name");
-    if (out.endpoints_file.empty()) error(node, "a pool needs endpoints");
+    const int sources = (out.endpoints_file.empty() ? 0 : 1) + (out.inference_pool.empty() ? 0 : 1) + (out.endpoint_selector.empty() ? 0 : 1);
+    if (sources != 1) error(node, "a pool needs endpoints, inference-pool or endpoint-selector, one of them");
+    if (out.endpoint_selector.empty() != out.target_ports.empty())
+      error(node, "endpoint-selector and endpoint-target-ports belong together");
     return out;
   }
   std::string_view folder_;
@@ -148,16 +172,6 @@ Result<std::vector<PoolSpec>> parse_pools(std::string_view text, std::string_vie
   return std::move(reader.pools);
 }
 
-Result<std::string> read_file(const std::string& path, size_t bytes_max) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text(bytes_max + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || (in.gcount() == 0 && !in.eof())) return fail(Code::kNotFound, "cannot read ", path);
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > bytes_max) return fail(Code::kResourceExhausted, path, " is over ", bytes_max, " bytes");
-  return text;
-}
-
 void GatewayPool::set_members(std::vector<discovery::Member> members) {
   auto state = std::make_shared<discovery::ClusterState>();
   state->generation = ++generation_;
@@ -165,6 +179,21 @@ void GatewayPool::set_members(std::vector<discovery::Member> members) {
   state->pool = spec.name;
   state->members = std::move(members);
   picker->set_cluster(std::move(state));
+}
+
+Result<> GatewayPool::follow_kubernetes() {
+  if (spec.inference_pool.empty() && spec.endpoint_selector.empty()) return {};
+  discovery::KubernetesOptions options;
+  options.kubeconfig = spec.kubeconfig;
+  options.pool_name = spec.inference_pool;
+  options.pool_namespace = spec.pool_namespace;
+  options.endpoint_selector = spec.endpoint_selector;
+  options.endpoint_target_ports = spec.target_ports;
+  if (!spec.endpoint_selector.empty()) options.pod_name = spec.name + "-pool-0";  // it has our pool's name, not our Deployment's
+  kubernetes = std::make_unique<discovery::KubernetesDiscovery>(std::move(options));
+  auto started = kubernetes->start([this](std::shared_ptr<const discovery::ClusterState> state) { picker->set_cluster(std::move(state)); });
+  if (!started) return within(cat("pool ", spec.name), started.error());
+  return {};
 }
 
 Result<> Pools::add(PoolSpec spec, const GatewayConfig& config, Metrics& metrics, const Clock& clock) {
@@ -186,6 +215,7 @@ Result<> Pools::add(PoolSpec spec, const GatewayConfig& config, Metrics& metrics
   }
   picker::PickerOptions options;
   options.pool_name = pool->spec.name;
+  if (!pool->spec.pool_namespace.empty()) options.pool_namespace = pool->spec.pool_namespace;
   options.scrape_interval_ms = config.refresh_metrics_interval_ms;
   options.staleness_ms = config.metrics_staleness_threshold_ms;
   options.body_bytes_max = static_cast<size_t>(config.body_bytes_max);
@@ -224,6 +254,7 @@ Result<> Pools::start() {
   for (auto& pool : pools_) {
     if (!pool->own) continue;
     BATON_OK(pool->own->start());
+    BATON_OK(pool->follow_kubernetes());
     if (pool->spec.endpoints_file.empty()) continue;
     pool->discovery = std::make_unique<discovery::FileDiscovery>(pool->spec.endpoints_file);
     BATON_OK(pool->discovery->start([p = pool.get()](auto membership) { p->set_members(membership->members); }));
@@ -234,6 +265,7 @@ Result<> Pools::start() {
 void Pools::stop_discovery() {
   for (auto& pool : pools_) {
     if (pool->discovery) pool->discovery->stop();
+    if (pool->kubernetes) pool->kubernetes->stop();
   }
 }
 

@@ -3,6 +3,11 @@
 //   pools:
 //   - name: small
 //     endpoints: small.yaml             # file-discovery; relative to the pools file, followed as it changes
+//   - name: large
+//     inference-pool: llm-d/large       # or an InferencePool, namespace/name; or pods by labels:
+//     endpoint-selector: app=vllm       #   with endpoint-target-ports: [8000] and, optionally, namespace
+//     kubeconfig: config                # optional; else as baton-router finds its own
+//   Of either kind:
 //     config: small-config.yaml         # EndpointPickerConfig, optional, followed as it changes
 //     models: [a, b]                    # beside what its endpoints serve; optional
 //     max-concurrent-requests: 100      # optional
@@ -17,6 +22,7 @@
 
 #include "base/result.h"
 #include "discovery/file_discovery.h"
+#include "discovery/kubernetes.h"
 #include "gateway/config.h"
 #include "picker/picker.h"
 
@@ -24,6 +30,8 @@ namespace baton::gateway {
 
 struct PoolSpec {
   std::string name, endpoints_file, config_file;
+  std::string inference_pool, endpoint_selector, pool_namespace, kubeconfig;  // of a pool in Kubernetes
+  std::vector<int> target_ports;
   std::vector<std::string> models;
   int concurrent_requests_max = 0;  // 0 = only the gateway's
 };
@@ -36,9 +44,11 @@ struct GatewayPool {
   picker::Picker* picker = nullptr;
   std::unique_ptr<picker::Picker> own;  // empty: somebody else's
   std::unique_ptr<discovery::FileDiscovery> discovery;
+  std::unique_ptr<discovery::KubernetesDiscovery> kubernetes;
   std::string config_text;  // in force
   std::atomic<int> in_flight{0};
   void set_members(std::vector<discovery::Member> members);
+  Result<> follow_kubernetes();  // if the pool is there
 
  private:
   std::atomic<uint64_t> generation_{0};
@@ -70,7 +80,5 @@ class Pools {
 // The value of the top-level "model" of a JSON object, without reading more than is needed; "" if there is none or it is no plain
 // text. Only to find the pool: the picker reads the body properly.
 std::string_view peek_model(std::string_view body);
-
-Result<std::string> read_file(const std::string& path, size_t bytes_max);
 
 }  // namespace baton::gateway

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "loadgen/limits.h"
 
@@ -94,14 +93,7 @@ Result<std::vector<Prompt>> parse_dataset(std::string_view jsonl, const BenchCon
 }
 
 Result<std::vector<Prompt>> load_dataset(const BenchConfig& config) {
-  std::ifstream in(config.dataset_path, std::ios::binary | std::ios::ate);
-  if (!in) return fail(Code::kNotFound, "cannot open dataset ", config.dataset_path);
-  const auto size = static_cast<size_t>(std::max<std::streamoff>(0, in.tellg()));
-  if (size > kDatasetBytesMax) return fail(Code::kInvalidArgument, "dataset is larger than ", kDatasetBytesMax, " bytes");
-  std::string text(size, '\0');
-  in.seekg(0);
-  in.read(text.data(), static_cast<std::streamsize>(size));
-  if (!in) return fail(Code::kUnavailable, "cannot read dataset ", config.dataset_path);
+  BATON_TRY(const std::string text, read_file(config.dataset_path, kDatasetBytesMax));
   return parse_dataset(text, config);
 }
 

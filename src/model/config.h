@@ -79,6 +79,14 @@ class WeightFile {
   virtual std::string chat_template() const = 0;   // "" if none
 };
 
+// The tokenizer's part alone, of a model whose weights are not needed or not there: a GGUF file, a tokenizer.json, or a directory
+// that holds either (chat_template.jinja and tokenizer_config.json beside it are read too).
+struct TokenizerFiles {
+  std::string tokenizer_json, tokenizer_config_json, chat_template;  // "" = none
+  std::optional<WeightFile::Vocab> vocab;                            // of a GGUF file
+};
+Result<TokenizerFiles> read_tokenizer_files(const std::string& path);
+
 // Dequantises whole blocks: the plain reference that judges every kernel. out.size() elements, a multiple of dtype_block(d).
 void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out);
 

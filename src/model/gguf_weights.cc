@@ -209,6 +209,16 @@ Result<> take_tensors(const Gguf& gguf, WeightData& data) {
 
 }  // namespace
 
+Result<TokenizerFiles> read_gguf_tokenizer(std::span<const std::byte> file) {
+  BATON_TRY(const Gguf gguf, parse_gguf(file));
+  Keys keys(gguf, "");
+  TokenizerFiles out;
+  out.vocab = read_vocab(keys);
+  out.chat_template = keys.string("tokenizer.chat_template");
+  BATON_OK(keys.status());
+  return out;
+}
+
 Result<WeightData> read_gguf(std::span<const std::byte> file) {
   BATON_TRY(const Gguf gguf, parse_gguf(file));
   const GgufValue* arch_value = gguf.find("general.architecture");

@@ -53,12 +53,4 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-Result<std::string> read_text_file(const std::string& path, size_t bytes_max) {
-  BATON_TRY(const MappedFile file, MappedFile::open(path));
-  if (file.bytes().size() > bytes_max) {
-    return fail(Code::kResourceExhausted, path, ": has ", file.bytes().size(), " bytes, the limit is ", bytes_max);
-  }
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-}
-
 }  // namespace baton::model

@@ -26,7 +26,4 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// The whole of a text file of at most bytes_max bytes.
-Result<std::string> read_text_file(const std::string& path, size_t bytes_max);
-
 }  // namespace baton::model

@@ -79,24 +79,6 @@ Result<int64_t> token_count(std::string_view tokenizer) {
   return std::min<int64_t>(last, kVocabMax) + 1;
 }
 
-// tokenizer_config.json's chat_template: a string, or a list of {name, template} of which "default" or else the first counts.
-Result<std::string> chat_template_of(std::string_view tokenizer_config) {
-  if (tokenizer_config.empty()) return std::string();
-  auto json = parse_json(tokenizer_config);
-  if (!json) return within("tokenizer_config.json", std::move(json).error());
-  const Json* found = json->find("chat_template");
-  if (!found || found->is_null()) return std::string();
-  if (found->is_string()) return found->text;
-  if (!found->is_array()) return fail(Code::kInvalidArgument, "tokenizer_config.json: chat_template must be a string or a list");
-  const Json* chosen = nullptr;
-  for (const Json& item : found->items) {
-    const Json *name = item.find("name"), *text = item.find("template");
-    if (!text || !text->is_string()) return fail(Code::kInvalidArgument, "tokenizer_config.json: a chat_template has no text");
-    if (!chosen || (name && name->as_string() == "default")) chosen = text;
-  }
-  return chosen ? chosen->text : std::string();
-}
-
 Result<WeightMap> parse_index(std::string_view text) {
   auto json = parse_json(text, JsonLimits{.bytes_max = kIndexBytesMax});
   if (!json) return within("model.safetensors.index.json", std::move(json).error());
@@ -116,6 +98,23 @@ Result<WeightMap> parse_index(std::string_view text) {
 }
 
 }  // namespace
+
+Result<std::string> chat_template_of(std::string_view tokenizer_config) {
+  if (tokenizer_config.empty()) return std::string();
+  auto json = parse_json(tokenizer_config);
+  if (!json) return within("tokenizer_config.json", std::move(json).error());
+  const Json* found = json->find("chat_template");
+  if (!found || found->is_null()) return std::string();
+  if (found->is_string()) return found->text;
+  if (!found->is_array()) return fail(Code::kInvalidArgument, "tokenizer_config.json: chat_template must be a string or a list");
+  const Json* chosen = nullptr;
+  for (const Json& item : found->items) {
+    const Json *name = item.find("name"), *text = item.find("template");
+    if (!text || !text->is_string()) return fail(Code::kInvalidArgument, "tokenizer_config.json: a chat_template has no text");
+    if (!chosen || (name && name->as_string() == "default")) chosen = text;
+  }
+  return chosen ? chosen->text : std::string();
+}
 
 Result<std::vector<std::string>> shard_names(std::string_view index_json) {
   BATON_TRY(const WeightMap map, parse_index(index_json));

@@ -38,6 +38,9 @@ std::string neutral_name(std::string_view name, std::span<const Rename> top, std
                          std::span<const Rename> layer);
 
 Result<WeightData> read_gguf(std::span<const std::byte> file);
+Result<TokenizerFiles> read_gguf_tokenizer(std::span<const std::byte> file);
+// tokenizer_config.json's chat_template: a string, or a list of {name, template} of which "default" or else the first counts.
+Result<std::string> chat_template_of(std::string_view tokenizer_config);
 
 // The files of a Hugging Face directory; texts are "" where the file is absent.
 struct HfFiles {

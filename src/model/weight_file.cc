@@ -1,5 +1,6 @@
 #include <filesystem>
 
+#include "base/file.h"
 #include "model/config.h"
 #include "model/limits.h"
 #include "model/mapped_file.h"
@@ -44,7 +45,7 @@ Result<std::unique_ptr<WeightFile>> open_gguf(const std::string& path) {
 
 // "" if there is no such file; any other trouble is an error.
 Result<std::string> read_optional(const std::string& path, size_t bytes_max) {
-  auto text = read_text_file(path, bytes_max);
+  auto text = read_file(path, bytes_max);
   if (!text && text.error().code == Code::kNotFound) return std::string();
   return text;
 }
@@ -52,7 +53,7 @@ Result<std::string> read_optional(const std::string& path, size_t bytes_max) {
 Result<std::unique_ptr<WeightFile>> open_hf(const std::string& directory) {
   HfFiles texts;
   texts.name = std::filesystem::path(directory).parent_path().filename().string();  // directory ends in '/'
-  BATON_TRY(texts.config, read_text_file(directory + "config.json", kConfigBytesMax));
+  BATON_TRY(texts.config, read_file(directory + "config.json", kConfigBytesMax));
   BATON_TRY(texts.generation_config, read_optional(directory + "generation_config.json", kConfigBytesMax));
   BATON_TRY(texts.tokenizer, read_optional(directory + "tokenizer.json", kTokenizerBytesMax));
   BATON_TRY(texts.tokenizer_config, read_optional(directory + "tokenizer_config.json", kTokenizerBytesMax));
@@ -77,6 +78,17 @@ Result<std::unique_ptr<WeightFile>> open_hf(const std::string& directory) {
   auto data = read_hf(std::move(texts));
   if (!data) return within(directory, std::move(data).error());
   return std::make_unique<MappedWeights>(std::move(files), *std::move(data));
+}
+
+Result<TokenizerFiles> open_hf_tokenizer(const std::string& directory, const std::string& tokenizer_json) {
+  TokenizerFiles out;
+  BATON_TRY(out.tokenizer_json, read_file(tokenizer_json, kTokenizerBytesMax));
+  BATON_TRY(out.tokenizer_config_json, read_optional(directory + "tokenizer_config.json", kTokenizerBytesMax));
+  BATON_TRY(out.chat_template, read_optional(directory + "chat_template.jinja", kConfigBytesMax));
+  if (out.chat_template.empty()) {
+    BATON_TRY(out.chat_template, chat_template_of(out.tokenizer_config_json));
+  }
+  return out;
 }
 
 // The one GGUF file of a directory without config.json.
@@ -106,6 +118,24 @@ Result<std::unique_ptr<WeightFile>> WeightFile::open(const std::string& path) {
     return fail(Code::kInvalidArgument, path, ": give the directory that holds it together with config.json and tokenizer.json");
   }
   return open_gguf(path);
+}
+
+Result<TokenizerFiles> read_tokenizer_files(const std::string& path) {
+  std::error_code error;
+  std::string file = path;
+  if (std::filesystem::is_directory(path, error)) {
+    const std::string directory = path.ends_with('/') ? path : path + "/";
+    if (std::filesystem::exists(directory + "tokenizer.json", error)) return open_hf_tokenizer(directory, directory + "tokenizer.json");
+    BATON_TRY(file, only_gguf(directory));
+  }
+  if (file.ends_with(".json")) {
+    const std::string parent = std::filesystem::path(file).parent_path().string();
+    return open_hf_tokenizer(parent.empty() ? "./" : parent + "/", file);
+  }
+  BATON_TRY(const MappedFile mapped, MappedFile::open(file));
+  auto out = read_gguf_tokenizer(mapped.bytes());
+  if (!out) return within(file, std::move(out).error());
+  return out;
 }
 
 }  // namespace baton::model

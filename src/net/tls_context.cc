@@ -5,9 +5,8 @@
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
-#include <fstream>
-#include <sstream>
 
+#include "base/file.h"
 #include "net/limits.h"
 
 namespace baton::net {
@@ -41,14 +40,7 @@ Error tls_error(std::string_view what) {
   return {Code::kInvalidArgument, reason ? cat(what, ": ", reason) : std::string(what)};
 }
 
-Result<std::string> read_pem_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(Code::kNotFound, "cannot read ", path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (text.view().size() > kPemBytesMax) return fail(Code::kInvalidArgument, path, " is too large for a PEM file");
-  return text.str();
-}
+Result<std::string> read_pem_file(const std::string& path) { return read_file(path, kPemBytesMax); }
 
 Result<> use_certificate(SSL_CTX* context, const Pem& pem) {
   Bio certs = memory(pem.cert), keys = memory(pem.key);

@@ -2,11 +2,11 @@
 
 #include <charconv>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "route/config.h"
+#include "route/limits.h"
 #include "sim/profile.h"
 #include "sim/simulator.h"
 
@@ -58,11 +58,8 @@ Result<std::vector<Policy>> policies(const SimCommand& c) {
     out.push_back(std::move(policy));
   }
   if (!c.config_file.empty()) {
-    std::ifstream file(c.config_file);
-    std::stringstream text;
-    text << file.rdbuf();
-    if (!file) return fail(Code::kNotFound, "cannot read ", c.config_file);
-    BATON_TRY(Policy policy, load(c.config_file.substr(c.config_file.rfind('/') + 1), text.str()));
+    BATON_TRY(const std::string text, read_file(c.config_file, route::kConfigBytesMax));
+    BATON_TRY(Policy policy, load(c.config_file.substr(c.config_file.rfind('/') + 1), text));
     out.push_back(std::move(policy));
   }
   return out;

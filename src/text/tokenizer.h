@@ -29,6 +29,23 @@ struct GgufVocab {
   bool add_bos = false, add_eos = false;
 };
 
+// From model/'s WeightFile::Vocab, which text/ cannot name.
+template <class Vocab>
+GgufVocab gguf_vocab_of(const Vocab& v) {
+  return {.model = v.model,
+          .pre = v.pre,
+          .tokens = v.tokens,
+          .token_type = v.token_type,
+          .merges = v.merges,
+          .bos = v.bos,
+          .eos = v.eos,
+          .eot = v.eot,
+          .unknown = v.unknown,
+          .padding = v.padding,
+          .add_bos = v.add_bos,
+          .add_eos = v.add_eos};
+}
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
