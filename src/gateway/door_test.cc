@@ -61,6 +61,7 @@ class FakeFlight final : public picker::Flight {
   std::string_view model() const override { return "m"; }
   bool stream() const override { return false; }
   int64_t prompt_tokens() const override { return 5; }
+  int64_t output_tokens() const override { return 0; }
   void answer_head(int status, std::string_view) override { s_.answer_status = status; }
   std::string_view answer_bytes(std::string_view bytes, bool last) override {
     std::lock_guard lock(s_.mutex);

@@ -222,7 +222,10 @@ net::Task<> Worker::relay(Exchange& x, std::unique_ptr<net::ResponseStream> upst
 net::Task<bool> Worker::pass_on(Exchange& x, std::string_view bytes, bool last) {
   if (x.flight->wants_answer() && (!bytes.empty() || last)) bytes = x.flight->answer_bytes(bytes, last);
   if (bytes.empty()) co_return true;
-  if (shared_.access_log.on()) x.tokens_out = tokens_said(bytes, x.tokens_out);
+  if (shared_.access_log.on()) {
+    x.tokens_out = tokens_said(bytes, x.tokens_out);
+    if (const int64_t seen = x.flight->output_tokens(); seen > 0) x.tokens_out = seen;
+  }
   x.bytes_out += bytes.size();
   co_return (co_await x.writer.write(bytes)).has_value();
 }

@@ -193,7 +193,7 @@ struct BodyReader::Reading {
       case Member::kModel: return capture(facts.model, piece, kModelNameBytesMax + 1);
       case Member::kUser: return capture(facts.user, piece, kUserBytesMax);
       case Member::kLora: return capture(facts.lora, piece, kModelNameBytesMax);
-      case Member::kSalt: return asset.feed(piece);
+      case Member::kSalt: return (options.token_ids ? capture(facts.salt_text, piece, kModelNameBytesMax) : void()), asset.feed(piece);
       case Member::kText:
       case Member::kContent:
       case Member::kSystem:
@@ -261,7 +261,7 @@ struct BodyReader::Reading {
         break;
       case Member::kUser: facts.user.clear(); break;
       case Member::kLora: facts.lora.clear(); break;
-      case Member::kSalt: asset.reset(); break;
+      case Member::kSalt: asset.reset(), facts.salt_text.clear(); break;
       case Member::kStream: facts.stream = false; break;
       case Member::kStreamOptions: facts.include_usage = false; break;
       case Member::kMaxTokens: facts.max_tokens.reset(); break;
@@ -279,6 +279,7 @@ struct BodyReader::Reading {
       if (facts.model.size() > kModelNameBytesMax) fault = Error{Code::kInvalidArgument, "model name is too long"};
     }
     if (root_member == Member::kSalt) facts.salt = asset.bytes() > 0 ? asset.value() | 1 : 0;
+    if (root_member == Member::kFeatures) facts.features = {value_begin, at};
     if (cutting)
       cut_end = at;
     else

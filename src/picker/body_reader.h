@@ -66,6 +66,8 @@ struct BodyFacts {
   std::string user;                       // cut at kUserBytesMax
   std::string lora;                       // sglang's lora_path
   uint64_t salt = 0;                      // of cache_salt; 0 = none
+  std::string salt_text;                  // itself, with BodyOptions::token_ids; cut at kModelNameBytesMax
+  ByteRange features;                     // of the body as it came: what stands among token ids for media
   PromptKind prompt = PromptKind::kNone;
   size_t messages = 0;
   int64_t text_bytes = 0, ids = 0;        // tools and system text included

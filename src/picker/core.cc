@@ -54,6 +54,7 @@ void Core::stop() {
   admission.stop();
   if (replica) replica->stop();
   if (const auto now = live(); now && now->kv) now->kv->source.stop();
+  if (const auto now = live(); now && now->tokens) now->tokens->stop();
   prober.stop();
 }
 
@@ -139,11 +140,30 @@ void Core::set_plan(std::shared_ptr<const route::Plan> plan) {
     next->kv->follow(*pool.view());
     if (started_) start_feed(*next->kv);
   }
+  const auto before = live();
+  if (!before || !before->kv || !next->kv || before->plan->tokens != next->plan->tokens || before->kv->params != next->kv->params)
+    next->tokens = token_source(*next->plan);
   prober.set_plan(probe_plan(*next->plan));
   admission.set_plan(next->plan);
   tuned_block_tokens_ = 0;
   std::lock_guard lock(mutex_);
   live_ = std::move(next);
+}
+
+std::shared_ptr<TokenSource> Core::token_source(const route::Plan& plan) {
+  if (!plan.needs.kv_events || plan.tokens.kind == route::TokenParams::Kind::kEstimate) return nullptr;
+  const auto worker = [this]() -> std::optional<TokenSource::Address> {
+    const auto view = pool.view();
+    std::vector<size_t> up;
+    for (size_t i = 0; i < view->states.size(); ++i) {
+      if (view->states[i]->healthy) up.push_back(i);
+    }
+    if (up.empty()) return std::nullopt;
+    const route::Endpoint& e = view->endpoints[up[prng().below(up.size())]];
+    return TokenSource::Address{e.host, e.port};
+  };
+  const auto tokens_max = static_cast<size_t>(plan.kv_events.block_tokens) * route::kPrefixBlocksMax;
+  return std::make_shared<TokenSource>(plan.tokens, tokens_max, worker, metrics.metrics());
 }
 
 void Core::set_cluster(std::shared_ptr<const discovery::ClusterState> state) {
@@ -158,6 +178,7 @@ void Core::set_cluster(std::shared_ptr<const discovery::ClusterState> state) {
   for (const int slot : change.gone) {
     prefix.forget(slot);
     cold.forget(slot);
+    media.forget(slot);
   }
   if (next->kv) next->kv->follow(*pool.view());
   for (const auto& old : before->states) {
@@ -213,6 +234,24 @@ ReplicaHooks Core::replica_hooks() {
                 const auto view = pool.view();
                 if (const int i = view->find(std::string(address)); i >= 0)
                   prefix.record(hashes, view->states[static_cast<size_t>(i)]->slot);
+              },
+          .endpoints =
+              [this] {
+                std::vector<std::string> out;
+                for (const auto& state : pool.view()->states) out.push_back(state->address);
+                return out;
+              },
+          .held =
+              [this](std::string_view address, size_t max) {
+                const auto view = pool.view();
+                const int i = view->find(std::string(address));
+                return i < 0 ? std::vector<uint64_t>() : prefix.newest(view->states[static_cast<size_t>(i)]->slot, max);
+              },
+          .older =
+              [this](std::string_view address, std::span<const uint64_t> hashes) {
+                const auto view = pool.view();
+                if (const int i = view->find(std::string(address)); i >= 0)
+                  prefix.append_older(hashes, view->states[static_cast<size_t>(i)]->slot);
               }};
 }
 

@@ -15,6 +15,7 @@
 #include "picker/admission.h"
 #include "picker/decision_log.h"
 #include "picker/kv_event_source.h"
+#include "picker/media_cache.h"
 #include "picker/picker.h"
 #include "picker/picker_metrics.h"
 #include "picker/pool.h"
@@ -22,6 +23,7 @@
 #include "picker/prober.h"
 #include "picker/rewrite.h"
 #include "picker/sessions.h"
+#include "picker/token_source.h"
 #include "route/decide.h"
 #include "route/prefix_index.h"
 
@@ -46,6 +48,7 @@ struct Live {
   std::unordered_map<std::string, int, Hash, std::equal_to<>> priorities;  // by objective
   RewriteTable rewrites;
   std::shared_ptr<KvFeed> kv;
+  std::shared_ptr<TokenSource> tokens;  // of text prompts, for kv; nullptr: only prompts given as token ids are known there
 };
 
 struct Scratch {
@@ -54,6 +57,7 @@ struct Scratch {
   std::vector<std::shared_ptr<const ScannedLora>> loras;
   std::vector<float> scores;
   std::vector<uint32_t> cold;
+  std::vector<int64_t> media;
   std::unique_ptr<route::PrefixMatch> match = std::make_unique<route::PrefixMatch>();
   std::unique_ptr<route::KvMatch> kv;
 };
@@ -82,6 +86,7 @@ class Core {
   Pool pool;
   route::PrefixIndex prefix;
   Sessions sessions;
+  MediaCache media;
   ColdOrder cold;
   DecisionLog decisions;
   Predictor predictor;
@@ -91,6 +96,7 @@ class Core {
 
  private:
   std::shared_ptr<const ProbePlan> probe_plan(const route::Plan& plan) const;
+  std::shared_ptr<TokenSource> token_source(const route::Plan& plan);
   void endpoint_gone(const EndpointState& state);
   void start_feed(KvFeed& feed);
   ReplicaHooks replica_hooks();

@@ -31,7 +31,10 @@ void DecisionLog::write(JsonWriter& w, int64_t now_ms) const {
         .field("target", r.target);
     w.field("destination", r.primary).field("prefill", r.prefill).field("why", std::string(r.why)).field("profile", r.profile);
     w.field("priority", r.priority).field("prompt_tokens", r.prompt_tokens).field("cached_tokens", r.cached_tokens);
-    w.field("prefill_cached_tokens", r.prefill_cached_tokens).field("waited_ms", r.waited_ms).field("decide_us", r.decide_us);
+    w.field("precise", r.precise)
+        .field("prefill_cached_tokens", r.prefill_cached_tokens)
+        .field("waited_ms", r.waited_ms)
+        .field("decide_us", r.decide_us);
     if (r.estimated_ttft_ms >= 0) w.field("estimated_ttft_ms", r.estimated_ttft_ms);
     w.field("again", r.again).key("scores").object();
     for (int k = 0; k < r.best_count; ++k) w.field(r.best[k].first, static_cast<double>(r.best[k].second));
@@ -195,6 +198,17 @@ std::string Core::debug_json() const {
   w.field("generation", state_of->cluster->generation).field("stopped", stopped.load());
   w.field("prefix_blocks", prefix.size()).field("sessions", sessions.size()).field("waiting", admission.waiting());
   w.field("saturation", admission.saturation()).field("flow_control", state_of->plan->flow_control.enabled);
+  if (state_of->kv) {
+    const KvSourceCounts heard = state_of->kv->source.counts();
+    const route::KvIndexCounts index = state_of->kv->index.counts();
+    w.key("kv_events")
+        .object()
+        .field("applied", heard.applied)
+        .field("lost", heard.lost)
+        .field("decode_errors", heard.decode_errors);
+    w.field("unknown_pods", heard.unknown_pods).field("subscribers", heard.subscribers).field("blocks", index.blocks);
+    w.field("orphans", index.orphans).field("lookups", index.lookups).field("hits", index.hits).end();
+  }
   w.key("bands").array();
   for (const auto& band : admission.bands()) {
     w.object().field("priority", band.priority).field("requests", band.requests).field("bytes", band.bytes);

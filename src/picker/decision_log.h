@@ -21,6 +21,7 @@ struct DecisionRecord {
   int64_t priority = 0, prompt_tokens = 0, cached_tokens = 0, prefill_cached_tokens = 0;
   double waited_ms = 0, decide_us = 0, estimated_ttft_ms = -1;
   bool again = false;                                                   // a repick
+  bool precise = false;                                                 // cached tokens are what the engines said
   std::array<std::pair<std::string, float>, route::kRankedMax> best{};  // with their scores, best first
   int best_count = 0;
 };

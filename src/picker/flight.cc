@@ -1,6 +1,7 @@
 #include "picker/flight.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/log.h"
 #include "wire/headers.h"
@@ -44,6 +45,7 @@ FlightImpl::FlightImpl(Core& core, const Head& head)
       post_(head.post),
       shape_(shape_of(head.path, plan_.parsers)),
       block_tokens_(core.prefix_block_tokens(plan_)),
+      chain_block_tokens_(block_tokens_),
       reader_(body_options(core, plan_, shape_, block_tokens_)) {
   fairness_id_ = head_.fairness_id.empty() ? kDefaultFlow : head_.fairness_id;
   session_id_ = head_.session_id;
@@ -59,6 +61,7 @@ FlightImpl::~FlightImpl() {
   if (!finished_ && series_ != nullptr) finish(499);
   on_primary_.release();
   on_prefill_.release();
+  if (token_wait_) token_wait_->resume = nullptr;
   if (waiter_) {
     waiter_->resume = nullptr;
     waiter_->evict = nullptr;
@@ -113,6 +116,8 @@ std::optional<Refusal> FlightImpl::read_body() {
     prompt_tokens_ = std::max(prompt_tokens_, static_cast<int64_t>(std::min(request_bytes_, core_.options.body_bytes_max) / 4));
   // A name that is cut off is none.
   if (!partial_ || !reader_.facts().model_values.empty()) target_ = reader_.facts().model;
+  if (const ByteRange f = reader_.facts().features; plan_.needs.kv_events && f.end > f.begin && f.end <= body_.size())
+    media_ = read_media_features(std::string_view(body_).substr(f.begin, f.end - f.begin));
   return std::nullopt;
 }
 
@@ -141,15 +146,51 @@ void FlightImpl::decide(Subset subset, Done done) {
   if (auto bad = read_body()) return done(std::unexpected(refuse(*std::move(bad))));
   apply_rewrite();
   series_ = &core_.metrics.series(model(), target_, fairness_id_, priority_);
-  // Text is not known in tokens here; the approximate index stands in for the precise one then.
-  precise_ = live_->kv != nullptr && !reader_.facts().token_ids.empty();
+  const bool text = !partial_ && reader_.facts().token_ids.empty() && reader_.facts().prompt != PromptKind::kNone;
+  if (live_->kv != nullptr && live_->tokens != nullptr && text && post_ && TokenSource::can(shape_))
+    return ask_tokens(std::move(done));
+  know_prompt(nullptr);
+  admit(std::move(done));
+}
+
+void FlightImpl::ask_tokens(Done done) {
+  token_wait_ = std::make_shared<TokenWait>();
+  token_wait_->post = post_;
+  token_wait_->resume = [this, done = std::move(done)](Result<TokenSource::Found> found) mutable {
+    know_prompt(found ? found->get() : nullptr);
+    admit(std::move(done));
+  };
+  const auto take = [](TokenWait& wait, Result<TokenSource::Found> found) {
+    if (auto resume = std::exchange(wait.resume, nullptr)) resume(std::move(found));
+  };
+  live_->tokens->ask(
+      {.shape = shape_, .model = target_, .body = body_, .media = reader_.facts().multimodal},
+      [take, wait = token_wait_, ours = std::this_thread::get_id()](Result<TokenSource::Found> found) mutable {
+        if (std::this_thread::get_id() == ours) return take(*wait, std::move(found));  // at once
+        TokenWait& to = *wait;
+        to.post([take, wait = std::move(wait), found = std::move(found)]() mutable { take(*wait, std::move(found)); });
+      });
+}
+
+// Where the prompt's tokens are not known, the approximate index stands in for the precise one; it learns of every prompt that
+// may need it.
+void FlightImpl::know_prompt(const PromptTokens* found) {
+  const BodyFacts& facts = reader_.facts();
+  const std::vector<uint32_t>& ids = found != nullptr ? found->ids : facts.token_ids;
+  precise_ = live_->kv != nullptr && !ids.empty();
   if (precise_) {
-    kv_prompt_ = live_->kv->index.keys(target_, reader_.facts().token_ids);
     block_tokens_ = static_cast<int>(plan_.kv_events.block_tokens);
-  } else if (plan_.needs.prefix || plan_.needs.kv_events) {
-    chain_ = reader_.chain(core_.hash_seed, target_);
+    kv_prompt_ =
+        live_->kv->index.keys(target_, ids, {.media = found != nullptr ? found->media : media_, .salt = facts.salt_text});
+    kv_blocks_ = ids.size() / static_cast<size_t>(block_tokens_);
+    if (found != nullptr) prompt_tokens_ = std::max<int64_t>(1, found->total);
   }
+  if ((plan_.needs.prefix || plan_.needs.kv_events) && (!precise_ || found != nullptr))
+    chain_ = reader_.chain(core_.hash_seed, target_);
   reader_.keep_facts();  // an answer may take an hour
+}
+
+void FlightImpl::admit(Done done) {
   if (core_.stopped) {
     return done(std::unexpected(
         refuse({.status = 503, .message = "shutting down", .drop_reason = "rejected-shutting-down", .retry_after_s = 1})));
@@ -232,6 +273,11 @@ std::expected<const Choice*, Refusal> FlightImpl::repick(bool blame_prefill) {
   had_prefill_ = had_prefill_ || prefill_ >= 0;
   on_primary_.release();
   on_prefill_.release();
+  if (first_ns_ != 0) {  // in the middle of its answer: the prompt, and what was said of it, is computed anew
+    tokens_before_ = output_tokens();
+    first_ns_ = last_ns_ = waited_ns_ = 0;
+    decided_ns_ = core_.clock.now_ns();
+  }
   auto picked = choose(true);
   if (!picked && remote_allowed_ && had_prefill_) {
     // Every decode worker failed while another prefilled for it; perhaps it was the prefill side. Once more, without hand-over.

@@ -30,6 +30,7 @@ class FlightImpl final : public Flight {
   std::string_view model() const override { return reader_.facts().model; }
   bool stream() const override { return reader_.facts().stream; }
   int64_t prompt_tokens() const override { return prompt_tokens_; }
+  int64_t output_tokens() const override { return std::max(answer_.usage().completion, answer_.events_total()); }
   void answer_head(int status, std::string_view content_type) override;
   std::string_view answer_bytes(std::string_view bytes, bool last) override;
   bool wants_answer() const override;
@@ -43,7 +44,9 @@ class FlightImpl final : public Flight {
   // flight.cc: from the body to the decision
   std::optional<Refusal> read_body();
   void apply_rewrite();
-  std::optional<Refusal> admit_at_once();
+  void ask_tokens(Done done);
+  void know_prompt(const PromptTokens* found);
+  void admit(Done done);
   void wait_for_room(Done done);
   void place(Done done);
   Refusal refuse(Refusal refusal);
@@ -58,6 +61,7 @@ class FlightImpl final : public Flight {
   void build_choice(const route::Verdict& verdict, const Scratch& scratch);
   void count_in_flight(const route::Verdict& verdict);
   void remember(const route::Verdict& verdict);
+  void remember_media(const route::Verdict& verdict);
   void log_decision(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns);
   const route::Endpoint& endpoint(size_t index) const { return view_->endpoints[index]; }
   // flight_answer.cc: the answer
@@ -78,15 +82,22 @@ class FlightImpl final : public Flight {
   int64_t priority_ = 0;
 
   Shape shape_;
-  int block_tokens_;
+  int block_tokens_, chain_block_tokens_;  // of what is matched, and of chain_
   BodyReader reader_;
   std::string body_, target_;
   bool body_changed_ = false, rewritten_ = false, partial_ = false;
   size_t request_bytes_ = 0;
   int64_t prompt_tokens_ = 1;
   std::vector<uint64_t> chain_;
-  route::KvPrompt kv_prompt_;  // where the plan has KV events and the prompt came as token ids
+  route::KvPrompt kv_prompt_;  // where the plan has KV events and the prompt's tokens are known
+  size_t kv_blocks_ = 0;
   bool precise_ = false;
+  std::vector<route::MediaSpan> media_;  // of a prompt that came as token ids
+  struct TokenWait {
+    std::function<void(std::move_only_function<void()>)> post;
+    std::move_only_function<void(Result<TokenSource::Found>)> resume;  // on our thread; dropped when we end
+  };
+  std::shared_ptr<TokenWait> token_wait_;
   Subset subset_;
   std::bitset<route::kEndpointsMax> excluded_;
   bool remote_allowed_ = true, had_prefill_ = false;
@@ -104,7 +115,9 @@ class FlightImpl final : public Flight {
 
   int status_ = 0;
   bool streaming_ = false, answered_ = false, finished_ = false, counted_running_ = false;
-  int64_t first_ns_ = 0, last_ns_ = 0, response_bytes_ = 0;
+  int64_t first_ns_ = 0, last_ns_ = 0, response_bytes_ = 0;  // the first two of the worker that answers now
+  int64_t tokens_before_ = 0;                                // of the workers before it
+  bool ttft_told_ = false;
   AnswerReader answer_;
   std::string served_;
   std::vector<std::pair<std::string, std::string>> answer_headers_;

@@ -59,7 +59,7 @@ void FlightImpl::first_byte(int64_t now_ns) {
   on_prefill_.release();
   on_primary_.release_tokens();
   core_.admission.poke();
-  if (status_ == 200 && series_ != nullptr)
+  if (status_ == 200 && series_ != nullptr && !std::exchange(ttft_told_, true))
     series_->observe(streaming_ ? PerRequest::kTtftStreaming : PerRequest::kTtft, static_cast<double>(now_ns - start_ns_) * 1e-9);
 }
 
@@ -84,7 +84,7 @@ void FlightImpl::set_served(std::string_view served) {
 
 void FlightImpl::learn() {
   if (status_ != 200 || first_ns_ == 0 || !streaming_) return;
-  const int64_t tokens = std::max(answer_.usage().completion, answer_.events_total());
+  const int64_t tokens = output_tokens() - tokens_before_;
   if (tokens < 2 || last_ns_ <= first_ns_) return;
   const double tpot_us = static_cast<double>(last_ns_ - first_ns_) * 1e-3 / static_cast<double>(tokens - 1);
   series_->observe(PerRequest::kTpot, tpot_us * 1e-6);
@@ -108,7 +108,7 @@ void FlightImpl::finish(int status) {
   if (answered_) series_->observe(PerRequest::kResponseBytes, static_cast<double>(response_bytes_));
   const Usage& usage = answer_.usage();
   const int64_t input = usage.prompt > 0 ? usage.prompt : prompt_tokens_;
-  const int64_t output = usage.completion > 0 ? usage.completion : answer_.events_total();
+  const int64_t output = usage.completion > 0 ? usage.completion : answer_.events_total();  // of all workers that answered
   series_->observe(PerRequest::kInputTokens, static_cast<double>(input));
   if (output > 0) {
     series_->observe(PerRequest::kOutputTokens, static_cast<double>(output));

@@ -71,7 +71,7 @@ route::Inquiry FlightImpl::inquire(Scratch& scratch) const {
   q.prompt_tokens = prompt_tokens_;
   const BodyFacts& facts = reader_.facts();
   q.output_tokens = facts.max_tokens.value_or(0);
-  q.blocks_total = precise_ ? reader_.facts().token_ids.size() / static_cast<size_t>(block_tokens_) : chain_.size();
+  q.blocks_total = precise_ ? kv_blocks_ : chain_.size();
   q.block_tokens = block_tokens_;
   q.match = plan_.needs.prefix || plan_.needs.kv_events ? scratch.match.get() : nullptr;
   q.subset_given = subset_.given;
@@ -84,6 +84,13 @@ route::Inquiry FlightImpl::inquire(Scratch& scratch) const {
   q.tpot_slo_ms = tpot_slo_ms_ * plan_.slo_buffer;
   q.session_slot = session_slot();
   q.stale_after_ms = core_.options.staleness_ms;
+  if (plan_.needs.multimodal && !facts.assets.empty()) {
+    scratch.media.assign(route::kEndpointsMax, 0);
+    for (const auto& state : view_->states)
+      scratch.media[static_cast<size_t>(state->slot)] = core_.media.matched(facts.assets, state->slot);
+    for (const Asset& asset : facts.assets) q.media_total += media_size(asset);
+    q.media_matched = scratch.media;
+  }
   if (plan_.needs.cold_order) {
     scratch.cold.resize(route::kEndpointsMax);
     core_.cold.copy(scratch.cold);
@@ -182,6 +189,8 @@ void FlightImpl::build_choice(const route::Verdict& verdict, const Scratch& scra
   if (prefill_ >= 0) {
     for (const uint16_t i : verdict.prefill.ranked.all()) choice_.prefills.push_back(endpoint(i).address);
     set(wire::kPrefillerHostPort, names(verdict.prefill, listed(verdict.prefill)));
+    if (verdict.why == route::Why::kSplit && verdict.decode_tail_tokens > 0)
+      set(wire::kDecodeTail, cat(verdict.decode_tail_tokens));
   }
   if (verdict.encode.ranked.count > 0) set(wire::kEncoderHostsPorts, names(verdict.encode, listed(verdict.encode)));
   if (plan_.kv_source_delta_min > 0) {
@@ -242,14 +251,17 @@ void FlightImpl::remember(const route::Verdict& verdict) {
   if (!chain_.empty()) {
     const auto record = [&](const EndpointState& state, int64_t cached_tokens) {
       core_.prefix.record(chain_, state.slot);
-      if (core_.replica) core_.replica->recorded(state.address, chain_, static_cast<size_t>(cached_tokens / block_tokens_));
+      if (core_.replica) core_.replica->recorded(state.address, chain_, static_cast<size_t>(cached_tokens / chain_block_tokens_));
     };
     record(*decode, verdict.primary.cached_tokens);
     if (prefill_ >= 0) record(*view_->states[static_cast<size_t>(prefill_)], verdict.prefill.cached_tokens);
-    const double total = static_cast<double>(chain_.size()) * block_tokens_;
+  }
+  if (const size_t blocks = precise_ ? kv_blocks_ : chain_.size(); blocks > 0) {
+    const double total = static_cast<double>(blocks) * block_tokens_;
     core_.metrics.observe(PerPicker::kHitRatio, std::min(1.0, static_cast<double>(verdict.primary.cached_tokens) / total));
     core_.metrics.observe(PerPicker::kHitBytes, static_cast<double>(verdict.primary.cached_tokens * 4));
   }
+  remember_media(verdict);
   if (verdict.cold && plan_.needs.cold_order) {
     core_.cold.took(decode->slot);
     if (prefill_ >= 0) core_.cold.took(view_->states[static_cast<size_t>(prefill_)]->slot);
@@ -259,6 +271,16 @@ void FlightImpl::remember(const route::Verdict& verdict) {
     answer_headers_.assign(1, {"x-session-token", base64_encode(decode->name.empty() ? decode->address : decode->name)});
   else if (!session_id_.empty())
     core_.sessions.bind(session_id_, decode, core_.clock.now_ms());
+}
+
+// Who encodes them: the encode worker, else whoever computes the prompt.
+void FlightImpl::remember_media(const route::Verdict& verdict) {
+  const std::vector<Asset>& assets = reader_.facts().assets;
+  if (!plan_.needs.multimodal || assets.empty()) return;
+  const int encode = verdict.encode.ranked.count > 0 ? verdict.encode.ranked.index[0] : prefill_ >= 0 ? prefill_ : primary_;
+  const int slot = view_->states[static_cast<size_t>(encode)]->slot;
+  for (const Asset& asset : assets) core_.metrics.count_media(media_kind(asset.kind), core_.media.matched({&asset, 1}, slot) > 0);
+  core_.media.record(assets, slot);
 }
 
 void FlightImpl::log_decision(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns) {
@@ -278,6 +300,7 @@ void FlightImpl::log_decision(const route::Verdict& verdict, const Scratch& scra
     r.prompt_tokens = prompt_tokens_;
     r.cached_tokens = verdict.primary.cached_tokens;
     r.prefill_cached_tokens = verdict.prefill.cached_tokens;
+    r.precise = precise_;
     r.waited_ms = static_cast<double>(waited_ns_) * 1e-6;
     r.decide_us = static_cast<double>(core_.clock.now_ns() - begin_ns) * 1e-3;
     r.estimated_ttft_ms = verdict.estimated_ttft_ms;

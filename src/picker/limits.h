@@ -26,7 +26,19 @@ inline constexpr size_t kLabelValuesMax = 1'000;       // distinct values of a l
 inline constexpr size_t kLabelBytesMax = 256;          // longer: "other"
 inline constexpr size_t kSeriesMax = 2'000;            // combinations of the default labels (30 KiB each); then all "other"
 inline constexpr size_t kBodyBelieved = 8;  // a body gets memory for so many times what has come, if its length claims that much
-inline constexpr size_t kSessionsMax = 100'000;  // remembered sessions; the one not used longest is forgotten
-inline constexpr size_t kDecisionsKept = 64;     // in /debug
+inline constexpr size_t kMediaItemsMax = 2'048;        // images and the like remembered per endpoint; the one not sent longest goes
+inline constexpr size_t kSessionsMax = 100'000;        // remembered sessions; the one not used longest is forgotten
+// Prompts whose tokens are asked for (token_source.h). Over the first two a prompt is matched approximately.
+inline constexpr size_t kTokenizerWaitingMax = 1'024;
+inline constexpr size_t kTokenizerWaitingBytesMax = 256u << 20;
+inline constexpr size_t kTokensKeptMax = 4u << 20;            // ids of answers kept, 16 MiB
+inline constexpr size_t kTokensAnswerBytesMax = 64u << 20;    // one render or tokenize answer; over it the call failed
+inline constexpr int64_t kTokenizerThreadsMax = 64;
+inline constexpr int kTokenizerConnectionsMax = 64;           // kept open
+inline constexpr size_t kTokenizersMax = 64;                  // models with a tokenizer of their own; further ones have none
+inline constexpr int64_t kTokenizerRetryMs = 10'000;          // a file that could not be used is tried again
+inline constexpr int64_t kTokenizerWarnMs = 10'000;           // between two log lines about prompts without tokens
+inline constexpr int64_t kTokenizerTickMs = 20;               // how late a timeout may be seen
+inline constexpr size_t kDecisionsKept = 64;           // in /debug
 
 }  // namespace baton::picker

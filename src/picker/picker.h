@@ -94,7 +94,8 @@ class Flight {
   virtual bool body_changed() const = 0;       // by a model rewrite, or because kv_transfer_params was cut out
   virtual std::string_view model() const = 0;  // as the client said it; label-safe through Picker's cap
   virtual bool stream() const = 0;
-  virtual int64_t prompt_tokens() const = 0;  // estimate
+  virtual int64_t prompt_tokens() const = 0;  // estimate, or the engine's own count where the prompt's tokens are known
+  virtual int64_t output_tokens() const = 0;  // of the answer so far: what the engine says, or events seen; 0 if !wants_answer()
 
   virtual void answer_head(int status, std::string_view content_type) = 0;
   // Sees the answer for usage, TTFT, ITL. Returns the bytes to pass on: the same view unless the model name must be put back.

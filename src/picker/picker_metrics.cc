@@ -226,6 +226,13 @@ PickerMetrics::PickerMetrics(Metrics& metrics, std::string pool) : metrics_(metr
                       &metrics_.counter("inference_extension_scheduler_attempts", "decisions by result", failed)};
 }
 
+void PickerMetrics::count_media(std::string_view kind, bool held) {
+  constexpr const char* kProducer = "mm-embeddings-cache-producer";
+  const Labels labels = {{"plugin_type", kProducer}, {"plugin_name", kProducer}, {"modality", std::string(kind)}};
+  metrics_.counter("llm_d_epp_encoder_cache_queries", "media of requests, by kind", labels).inc();
+  if (held) metrics_.counter("llm_d_epp_encoder_cache_hits", "media that the worker was sent before, by kind", labels).inc();
+}
+
 void PickerMetrics::count_rewrite(std::string_view rewrite, std::string_view model, std::string_view target) {
   const Labels labels = {{"model_rewrite_name", std::string(rewrite)},
                          {"model_name", std::string(safe(kModel, model))},

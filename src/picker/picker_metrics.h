@@ -93,6 +93,7 @@ class PickerMetrics {
   PickerMetrics(Metrics& metrics, std::string pool);
   Series& series(std::string_view model, std::string_view target, std::string_view fairness_id, int64_t priority);
   void observe(PerPicker what, double v) { fixed_[static_cast<size_t>(what)].observe(v); }
+  void count_media(std::string_view kind, bool held);  // encoder_cache_*: was the worker sent it before?
   void attempt_failed() { failed_attempts_.inc(); }
   void count_rewrite(std::string_view rewrite, std::string_view model, std::string_view target);
   // The label-safe form of a value a client sent: itself, or "other". Each kind has its own count, so that invented tenants

@@ -37,6 +37,94 @@ TEST(Picker, PicksAndGivesEverythingBack) {
   EXPECT_EQ(decode->context_tokens, 0);
 }
 
+TEST(Picker, AStreamThatGoesOnElsewhereIsCountedThere) {
+  TestPool pool(kDisagg);
+  pool.members({{"d1", "decode"}, {"d2", "decode"}, {"p1", "prefill"}});
+  auto flight = pool.begin(R"({"model":"m","stream":true,"prompt":"hello there, how are you?"})");
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice);
+  const std::string lost = (*choice)->destination;
+  const std::string_view event = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+  flight->answer_head(200, "text/event-stream");
+  for (int i = 0; i < 3; ++i) {
+    pool.clock.advance_ms(10);
+    flight->answer_bytes(event, false);
+  }
+  EXPECT_EQ(flight->output_tokens(), 3);
+  const auto again = flight->repick(false);
+  ASSERT_TRUE(again);
+  ASSERT_NE((*again)->destination, lost);
+  const auto prefill = pool.state("p1:80"), decode = pool.state((*again)->destination);
+  EXPECT_EQ(prefill->inflight_requests, 1) << "the prompt is computed anew";
+  EXPECT_GT(prefill->inflight_tokens, 0);
+  pool.clock.advance_ms(500);
+  flight->answer_bytes(event, false);
+  EXPECT_EQ(prefill->inflight_requests, 0);
+  EXPECT_EQ(decode->inflight_tokens, 0);
+  EXPECT_EQ(flight->output_tokens(), 4);
+  flight->finish(200);
+  EXPECT_THAT(pool.text(), HasSubstr("llm_d_epp_request_ttft_seconds_count{fairness_id=\"default-flow\",model_name=\"m\","
+                                     "priority=\"0\",streaming=\"true\",target_model_name=\"m\"} 1.0"));
+}
+
+TEST(Picker, ASplitPromptSaysWhatDecodeComputes) {
+  std::string config(kDisagg);
+  for (size_t at = 0; (at = config.find("always-disagg-pd-decider", at)) != std::string::npos; at += 18)
+    config.replace(at, 24, "baton-cost-decider");
+  const size_t at = config.find("- type: baton-cost-decider") + 26;
+  config.insert(at, "\n  parameters: {splitTailTokens: 24, harmWeight: 0}");
+  TestPool pool(config);
+  pool.members({{"d1", "decode"}, {"p1", "prefill"}});
+  pool.state("d1:80")->inflight_tokens = 100'000;  // its own prompts wait
+  auto flight = pool.begin(R"({"model":"m","prompt":")" + std::string(8'000, 'x') + R"("})", {{"x-baton-decode-tail-tokens", "9999"}});
+  const auto choice = pool.decide(*flight);
+  ASSERT_TRUE(choice) << choice.error().message;
+  EXPECT_EQ((*choice)->why, "split");
+  EXPECT_THAT((*choice)->set_headers, testing::Contains(std::pair<std::string, std::string>("x-baton-decode-tail-tokens", "24")));
+  EXPECT_EQ(pool.state("p1:80")->inflight_tokens, 2'000 - 24);
+  pool.state("d1:80")->inflight_tokens = 0;
+  pool.state("p1:80")->inflight_tokens = 100'000;
+  auto local = pool.begin(R"({"model":"m","prompt":")" + std::string(8'000, 'y') + R"("})", {{"x-baton-decode-tail-tokens", "9999"}});
+  const auto again = pool.decide(*local);
+  ASSERT_TRUE(again);
+  EXPECT_EQ((*again)->prefill, "");
+  EXPECT_THAT((*again)->remove_headers, testing::Contains("x-baton-decode-tail-tokens"));
+}
+
+TEST(Picker, MediaGoWhereTheyWereEncoded) {
+  TestPool pool(R"(
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: mm-embeddings-cache-scorer
+- type: max-score-picker
+- type: single-profile-handler
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: mm-embeddings-cache-scorer
+  - pluginRef: max-score-picker
+)");
+  pool.members({{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}});
+  const auto ask = [&](const std::string& image) {
+    auto flight = pool.begin(R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x/)" + image +
+                                 R"("}}]}]})",
+                             {}, "/v1/chat/completions");
+    const auto choice = pool.decide(*flight);
+    flight->finish(200);
+    return choice ? (*choice)->destination : choice.error().message;
+  };
+  std::map<std::string, std::string> first;
+  for (const char* image : {"1", "2", "3", "4", "5"}) first[image] = ask(image);
+  for (int i = 0; i < 20; ++i) {
+    for (const auto& [image, where] : first) EXPECT_EQ(ask(image), where) << image;
+  }
+  EXPECT_THAT(pool.text(), HasSubstr("llm_d_epp_encoder_cache_hits_total{modality=\"image\",plugin_name=\"mm-embeddings-cache-producer\","
+                                     "plugin_type=\"mm-embeddings-cache-producer\"} 100.0"));
+  pool.members({{"a", ""}, {"b", ""}});
+  EXPECT_THAT(ask("1"), testing::AnyOf("a:80", "b:80"));
+}
+
 TEST(Picker, RepeatsAPrefixWhereItIs) {
   TestPool pool(kPrefixOnly);
   pool.members({{"a", ""}, {"b", ""}, {"c", ""}, {"d", ""}});

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -40,7 +41,11 @@ std::vector<std::string> resolve(const std::string& name) {
 
 struct Replica::Impl {
   Impl(ReplicaOptions o, ReplicaHooks h, const Clock& c)
-      : options(std::move(o)), hooks(std::move(h)), clock(c), context(1), ledger(options.name, secure_random_u64(), options.token, options.ttl_ms) {}
+      : options(std::move(o)),
+        hooks(std::move(h)),
+        clock(c),
+        context(1),
+        ledger(options.name, secure_random_u64(), options.token, options.ttl_ms) {}
 
   void listen_to(std::vector<std::string> wanted) {
     wanted.insert(wanted.end(), options.peers.begin(), options.peers.end());
@@ -89,25 +94,70 @@ struct Replica::Impl {
       send(ledger.prefixes(std::span(prefixes).subspan(i, n)));
       i += n;
     }
+    ask_to_join(now);
+    send_part();
     if (ledger.expire(now)) changed = true;
     peers = ledger.peers();
     gaps = ledger.gaps();
     if (std::exchange(changed, false) && hooks.remote) hooks.remote(ledger.totals());
   }
 
+  // ---- joining: ask the replicas in turn until one answers; an answer that stops is asked for again
+  void ask_to_join(int64_t now) {
+    if (joined_done || !hooks.older) return;
+    if (started_ms < 0) started_ms = now;
+    if (now - started_ms > options.join_ms) {
+      joined_done = true;
+      return;
+    }
+    if (now < next_want_ms) return;
+    const std::vector<std::string> names = ledger.names();
+    if (names.empty() || (hooks.endpoints && hooks.endpoints().empty())) return;
+    send(ledger.want(names[asked++ % names.size()]));
+    next_want_ms = now + options.want_ms;
+  }
+  void joined_part(const ReplicaNews& news) {
+    if (!news.part || !hooks.older) return;
+    ++parts_received;
+    for (const ReplicaPrefix& p : news.older) hooks.older(p.address, p.hashes);
+    next_want_ms = clock.now_ms() + options.want_ms;
+    if (news.last && !std::exchange(joined_done, true)) log_info("replica joined: it knows what the others know of prompts");
+  }
+  // ---- answering: one endpoint a turn
+  void send_part() {
+    if (answers.empty() || !hooks.endpoints || !hooks.held) return;
+    Answer& answer = answers.front();
+    const std::string address = answer.endpoints.empty() ? std::string() : answer.endpoints.back();
+    if (!answer.endpoints.empty()) answer.endpoints.pop_back();
+    const bool last = answer.endpoints.empty();
+    std::vector<ReplicaPrefix> held;
+    if (!address.empty()) held.push_back({address, hooks.held(address, std::min(options.held_hashes_max, kReplicaHashesMax))});
+    send(ledger.part(answer.to, held, last));
+    ++parts_sent;
+    if (last) answers.pop_front();
+  }
+  void wanted_by(const std::string& name) {
+    if (!hooks.endpoints || !hooks.held) return;
+    const bool known = std::ranges::any_of(answers, [&](const Answer& a) { return a.to == name; });
+    if (!known && answers.size() < kReplicaPeersMax) answers.push_back({name, hooks.endpoints()});
+  }
+
   void receive() {
     std::vector<ReplicaPrefix> learnt;
+    ReplicaNews news;
     for (int n = 0; n < 256; ++n) {
       zmq::message_t message;
       if (!in->recv(message, zmq::recv_flags::dontwait)) break;
       ++received;
-      const auto done = ledger.receive({static_cast<const char*>(message.data()), message.size()}, clock.now_ms(), learnt);
+      const auto done = ledger.receive({static_cast<const char*>(message.data()), message.size()}, clock.now_ms(), learnt, &news);
       if (done) {
         changed |= *done;
       } else if (++refused == 1) {
         log_warn("a replica's message was refused", "error={}", done.error().message);
       }
     }
+    for (const std::string& name : news.wanted_by) wanted_by(name);
+    joined_part(news);
     if (!hooks.prefix) return;
     for (const ReplicaPrefix& p : learnt) hooks.prefix(p.address, p.hashes);
   }
@@ -121,7 +171,8 @@ struct Replica::Impl {
     if ((items[0].revents & ZMQ_POLLIN) != 0) receive();
     if ((items[1].revents & ZMQ_POLLIN) != 0) {  // a subscription: it begins with 1
       zmq::message_t subscription;
-      while (out->recv(subscription, zmq::recv_flags::dontwait)) joined |= subscription.size() > 0 && *subscription.data<char>() == 1;
+      while (out->recv(subscription, zmq::recv_flags::dontwait))
+        joined |= subscription.size() > 0 && *subscription.data<char>() == 1;
     }
     if ((items[2].revents & ZMQ_POLLIN) != 0) {
       zmq::message_t wake;
@@ -173,6 +224,14 @@ struct Replica::Impl {
   std::set<std::string> connected;
   int64_t next_tick_ms = 0, next_snapshot_ms = 0;
   bool joined = false, changed = false;
+  struct Answer {
+    std::string to;
+    std::vector<std::string> endpoints;  // still to be told
+  };
+  std::deque<Answer> answers;
+  int64_t started_ms = -1, next_want_ms = 0;
+  size_t asked = 0;
+  bool joined_done = false;
   // shared
   std::mutex mutex;
   std::condition_variable stopped;
@@ -181,7 +240,8 @@ struct Replica::Impl {
   size_t queued = 0;
   std::atomic<bool> stopping{false};
   std::thread thread, dns;
-  std::atomic<uint64_t> sent{0}, received{0}, refused{0}, gaps{0}, prefixes_dropped{0}, socket_errors{0};
+  std::atomic<uint64_t> sent{0}, received{0}, refused{0}, gaps{0}, prefixes_dropped{0}, socket_errors{0}, parts_sent{0},
+      parts_received{0};
   std::atomic<size_t> peers{0};
 };
 
@@ -252,8 +312,15 @@ void Replica::recorded(std::string_view address, std::span<const uint64_t> chain
 
 ReplicaCounts Replica::counts() const {
   const Impl& r = *impl_;
-  return {.sent = r.sent, .received = r.received, .refused = r.refused, .gaps = r.gaps, .prefixes_dropped = r.prefixes_dropped,
-          .socket_errors = r.socket_errors, .peers = r.peers};
+  return {.sent = r.sent,
+          .received = r.received,
+          .refused = r.refused,
+          .gaps = r.gaps,
+          .prefixes_dropped = r.prefixes_dropped,
+          .socket_errors = r.socket_errors,
+          .parts_sent = r.parts_sent,
+          .parts_received = r.parts_received,
+          .peers = r.peers};
 }
 
 std::string Replica::endpoint() const { return impl_->bound; }

@@ -10,8 +10,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (data[0] % 2 == 0) message = std::string("BRD1") + std::string(8, '\0') + std::string(15, '\x01') + message;
   ReplicaLedger ledger("me", 77, "", 1000);
   std::vector<ReplicaPrefix> learnt;
-  for (int i = 0; i < 2; ++i) (void)ledger.receive(message, i, learnt);
+  ReplicaNews news;
+  for (int i = 0; i < 2; ++i) (void)ledger.receive(message, i, learnt, &news);
   size_t hashes = 0;
+  for (const ReplicaPrefix& p : news.older) hashes += p.hashes.size();
   for (const ReplicaPrefix& p : learnt) hashes += p.hashes.size();
   if (hashes > kReplicaHashesMax || ledger.peers() > 1) std::abort();
   for (const ReplicaCount& c : ledger.totals()) {

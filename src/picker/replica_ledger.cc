@@ -9,7 +9,7 @@ namespace baton::picker {
 namespace {
 
 constexpr std::string_view kMagic = "BRD1";
-constexpr uint8_t kSnapshot = 1, kDelta = 2, kPrefixes = 3;
+constexpr uint8_t kSnapshot = 1, kDelta = 2, kPrefixes = 3, kWant = 4, kPart = 5;
 
 void put_fixed(std::string& out, uint64_t v) { out.append(reinterpret_cast<const char*>(&v), sizeof v); }
 void put_number(std::string& out, uint64_t v) {
@@ -27,6 +27,15 @@ void put_counts(std::string& out, std::span<const ReplicaCount> counts) {
     put_text(out, c.address);
     put_number(out, static_cast<uint64_t>(std::max<int64_t>(c.requests, 0)));
     put_number(out, static_cast<uint64_t>(std::max<int64_t>(c.tokens, 0)));
+  }
+}
+
+void put_prefixes(std::string& out, std::span<const ReplicaPrefix> prefixes) {
+  put_number(out, prefixes.size());
+  for (const ReplicaPrefix& p : prefixes) {
+    put_text(out, p.address);
+    put_number(out, p.hashes.size());
+    for (const uint64_t hash : p.hashes) put_fixed(out, hash);
   }
 }
 
@@ -75,6 +84,20 @@ class Reader {
   std::string_view left_;
   bool ok_ = true;
 };
+
+std::vector<ReplicaPrefix> read_prefixes(Reader& in) {
+  std::vector<ReplicaPrefix> out;
+  size_t hashes = 0;
+  for (size_t n = in.count(kReplicaHashesMax, 2); n-- > 0 && in.ok();) {
+    ReplicaPrefix& p = out.emplace_back();
+    p.address = in.text();
+    size_t m = in.count(kReplicaHashesMax - hashes, 8);
+    hashes += m;
+    p.hashes.reserve(m);
+    while (m-- > 0) p.hashes.push_back(in.fixed());
+  }
+  return out;
+}
 
 uint64_t token_digest(std::string_view token) {
   if (token.empty()) return 0;
@@ -136,17 +159,34 @@ std::string ReplicaLedger::delta(std::span<const ReplicaCount> now) {
 
 std::string ReplicaLedger::prefixes(std::span<const ReplicaPrefix> prefixes) {
   std::string out = head(kPrefixes);
-  put_number(out, prefixes.size());
-  for (const ReplicaPrefix& p : prefixes) {
-    put_text(out, p.address);
-    put_number(out, p.hashes.size());
-    for (const uint64_t hash : p.hashes) put_fixed(out, hash);
-  }
+  put_prefixes(out, prefixes);
   return out;
 }
 
-Result<bool> ReplicaLedger::receive(std::string_view message, int64_t now_ms, std::vector<ReplicaPrefix>& learnt) {
-  if (message.size() > kReplicaMessageBytesMax) return fail(Code::kResourceExhausted, "replica message of ", message.size(), " bytes");
+std::string ReplicaLedger::want(std::string_view of) {
+  std::string out = head(kWant);
+  put_text(out, of);
+  return out;
+}
+
+std::string ReplicaLedger::part(std::string_view to, std::span<const ReplicaPrefix> held, bool last) {
+  std::string out = head(kPart);
+  put_text(out, to);
+  put_number(out, last ? 1 : 0);
+  put_prefixes(out, held);
+  return out;
+}
+
+std::vector<std::string> ReplicaLedger::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, peer] : peers_) out.push_back(name);
+  return out;
+}
+
+Result<bool> ReplicaLedger::receive(std::string_view message, int64_t now_ms, std::vector<ReplicaPrefix>& learnt,
+                                    ReplicaNews* news) {
+  if (message.size() > kReplicaMessageBytesMax)
+    return fail(Code::kResourceExhausted, "replica message of ", message.size(), " bytes");
   Reader in(message);
   if (in.take(kMagic.size()) != kMagic) return fail(Code::kInvalidArgument, "not a replica's message");
   if (in.fixed() != token_) return fail(Code::kPermissionDenied, "a replica's token differs from ours");
@@ -158,6 +198,8 @@ Result<bool> ReplicaLedger::receive(std::string_view message, int64_t now_ms, st
 
   std::vector<ReplicaCount> counts;
   std::vector<ReplicaPrefix> prefixes;
+  std::string_view to;
+  bool last = false;
   if (kind == kSnapshot || kind == kDelta) {
     for (size_t n = in.count(kReplicaCountsMax, 3); n-- > 0 && in.ok();) {
       ReplicaCount& c = counts.emplace_back();
@@ -166,15 +208,13 @@ Result<bool> ReplicaLedger::receive(std::string_view message, int64_t now_ms, st
       c.tokens = static_cast<int64_t>(std::min<uint64_t>(in.number(), 1ull << 50));
     }
   } else if (kind == kPrefixes) {
-    size_t hashes = 0;
-    for (size_t n = in.count(kReplicaHashesMax, 2); n-- > 0 && in.ok();) {
-      ReplicaPrefix& p = prefixes.emplace_back();
-      p.address = in.text();
-      size_t m = in.count(kReplicaHashesMax - hashes, 8);
-      hashes += m;
-      p.hashes.reserve(m);
-      while (m-- > 0) p.hashes.push_back(in.fixed());
-    }
+    prefixes = read_prefixes(in);
+  } else if (kind == kWant) {
+    to = in.text();
+  } else if (kind == kPart) {
+    to = in.text();
+    last = in.number() == 1;
+    prefixes = read_prefixes(in);
   } else {
     return fail(Code::kUnimplemented, "replica message of kind ", static_cast<int>(kind));
   }
@@ -195,6 +235,17 @@ Result<bool> ReplicaLedger::receive(std::string_view message, int64_t now_ms, st
   gaps_ += sequence - peer.sequence - 1;
   peer.sequence = sequence;
   peer.heard_ms = now_ms;
+  if (kind == kWant || kind == kPart) {
+    if (news == nullptr || to != name_) return changed;
+    if (kind == kWant) {
+      news->wanted_by.emplace_back(name);
+    } else {
+      std::ranges::move(prefixes, std::back_inserter(news->older));
+      news->part = true;
+      news->last |= last;
+    }
+    return changed;
+  }
   std::ranges::move(prefixes, std::back_inserter(learnt));
   if (kind == kPrefixes) return changed;
   if (kind == kSnapshot) peer.counts.clear();

@@ -1,8 +1,10 @@
 #pragma once
-// ReplicaLedger: what replicas of one picker tell each other, and what this one knows of the others: in-flight requests and tokens by
-// endpoint address, and prompts sent. Counts are absolute, so a lost message is repaired by the next one that names the endpoint, or by
-// the next snapshot; a replica that is silent for ttl_ms, or came back as another incarnation, counts for nothing.
-//   message: "BRD1" | token digest 8 | incarnation 8 | sequence 8 | kind 1 | name | body     numbers behind that: LEB128, hashes le64
+// ReplicaLedger: what replicas of one picker tell each other, and what this one knows of the others: in-flight requests and
+// tokens by endpoint address, and prompts sent. Counts are absolute, so a lost message is repaired by the next one that names the
+// endpoint, or by the next snapshot; a replica that is silent for ttl_ms, or came back as another incarnation, counts for
+// nothing.
+//   message: "BRD1" | token digest 8 | incarnation 8 | sequence 8 | kind 1 | name | body     numbers behind that: LEB128, hashes
+//   le64
 // Pure; the clock is the caller's. Untrusted bytes in; bounded by kReplica*. Threads: one at a time.
 #include <cstdint>
 #include <map>
@@ -32,6 +34,13 @@ struct ReplicaPrefix {
   bool operator==(const ReplicaPrefix&) const = default;
 };
 
+// A replica that joins asks one that is there for what it knows of prompts; that one answers in parts, to it alone.
+struct ReplicaNews {
+  std::vector<std::string> wanted_by;  // who asks us
+  std::vector<ReplicaPrefix> older;    // parts of the answer to us
+  bool part = false, last = false;     // some came; the last of them
+};
+
 class ReplicaLedger {
  public:
   // incarnation: random per process. token: shared by the replicas, "" = none; the others' messages are refused.
@@ -41,9 +50,12 @@ class ReplicaLedger {
   std::string snapshot(std::span<const ReplicaCount> now);
   std::string delta(std::span<const ReplicaCount> now);
   std::string prefixes(std::span<const ReplicaPrefix> prefixes);
+  std::string want(std::string_view of);                                                  // asks that replica
+  std::string part(std::string_view to, std::span<const ReplicaPrefix> held, bool last);  // hashes newest first
 
   // In. Appends prefixes to learn. True if counts changed. Our own messages are ignored.
-  Result<bool> receive(std::string_view message, int64_t now_ms, std::vector<ReplicaPrefix>& learnt);
+  Result<bool> receive(std::string_view message, int64_t now_ms, std::vector<ReplicaPrefix>& learnt, ReplicaNews* news = nullptr);
+  std::vector<std::string> names() const;    // of the replicas heard
   bool expire(int64_t now_ms);               // true if a replica's counts went
   std::vector<ReplicaCount> totals() const;  // of all others, by address; none that is 0
   size_t peers() const { return peers_.size(); }

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/prng.h"
+#include "route/prefix_index.h"
 
 namespace baton::picker {
 namespace {
@@ -125,6 +126,91 @@ TEST(Replica, TwoTellEachOtherAndTheOneThatDiesCountsNoMore) {
   ASSERT_TRUE(await([&] { return again.remote.contains("y:1"); }));
   again.replica->stop();
   b.replica->stop();
+}
+
+// One that joins gets what another knows, and puts it behind what it knows itself.
+TEST(Replica, OneThatJoinsLearnsWhatIsKnown) {
+  SteadyClock clock;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> endpoints;
+  for (int i = 0; i < 40; ++i) endpoints.push_back("10.0.0." + std::to_string(i) + ":80");
+  const auto chain_of = [](size_t e) {
+    std::vector<uint64_t> out;
+    for (uint64_t i = 0; i < 50; ++i) out.push_back(1'000 * e + i + 1);
+    return out;
+  };
+  route::PrefixIndex known, learnt;
+  for (size_t e = 0; e < endpoints.size(); ++e) known.record(chain_of(e), static_cast<int>(e));
+  const auto index_of = [&](std::string_view address) {
+    return static_cast<int>(std::ranges::find(endpoints, address) - endpoints.begin());
+  };
+  const auto hooks = [&](route::PrefixIndex& index) {
+    ReplicaHooks out;
+    out.endpoints = [&] { return endpoints; };
+    out.held = [&](std::string_view address, size_t max) { return index.newest(index_of(address), max); };
+    out.older = [&](std::string_view address, std::span<const uint64_t> hashes) {
+      index.append_older(hashes, index_of(address));
+      { const std::lock_guard lock(mutex); }
+      changed.notify_all();
+    };
+    return out;
+  };
+  const auto options = [](std::string name, std::vector<std::string> peers) {
+    return ReplicaOptions{.name = std::move(name), .bind = "tcp://127.0.0.1:*", .peers = std::move(peers), .token = "t", .interval_ms = 2,
+                          .snapshot_ms = 50, .want_ms = 100};
+  };
+  // Each must hear the other: the first is told where the second will be. That is another loopback address: a connect to a port that
+  // nobody listens on yet may otherwise meet itself there.
+  auto later_options = options("p", {});
+  later_options.bind = "tcp://127.0.0.2:*";
+  std::string later;
+  {
+    Replica probe(later_options, {}, clock);
+    ASSERT_TRUE(probe.start());
+    later = probe.endpoint();
+  }  // the port is free once its context has ended
+  Replica old(options("old", {later.substr(6)}), hooks(known), clock);
+  ASSERT_TRUE(old.start());
+  learnt.record(chain_of(7), 7);  // it has begun to serve
+  auto joining = options("new", {old.endpoint().substr(6)});
+  joining.bind = later;
+  Replica joins(joining, hooks(learnt), clock);
+  ASSERT_TRUE(joins.start());
+  const auto all = [&] {
+    for (size_t e = 0; e < endpoints.size(); ++e) {
+      if (learnt.match(chain_of(e))[e] != 50) return false;
+    }
+    return true;
+  };
+  std::unique_lock lock(mutex);
+  EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(60), all));
+  lock.unlock();
+  joins.stop();
+  old.stop();
+  EXPECT_GE(old.counts().parts_sent, endpoints.size());
+  EXPECT_GE(joins.counts().parts_received, 1u);
+}
+
+TEST(ReplicaLedger, PartsAreForOneAlone) {
+  ReplicaLedger a("a", 1, "", 1000), b("b", 2, "", 1000), c("c", 3, "", 1000);
+  std::vector<ReplicaPrefix> learnt;
+  ReplicaNews at_a, at_b, at_c;
+  const std::string want = b.want("a");
+  ASSERT_TRUE(a.receive(want, 0, learnt, &at_a));
+  ASSERT_TRUE(c.receive(want, 0, learnt, &at_c));
+  EXPECT_EQ(at_a.wanted_by, std::vector<std::string>{"b"});
+  EXPECT_TRUE(at_c.wanted_by.empty());
+  const std::vector<ReplicaPrefix> held = {{"x:1", {3, 2, 1}}};
+  const std::string part = a.part("b", held, true);
+  ASSERT_TRUE(b.receive(part, 0, learnt, &at_b));
+  ASSERT_TRUE(c.receive(part, 0, learnt, &at_c));
+  EXPECT_EQ(at_b.older, held);
+  EXPECT_TRUE(at_b.last);
+  EXPECT_FALSE(at_c.part);
+  EXPECT_TRUE(learnt.empty());
+  for (size_t n = 0; n < part.size(); ++n) EXPECT_FALSE(b.receive(part.substr(0, n), 0, learnt, &at_b));
+  EXPECT_EQ(b.names(), std::vector<std::string>{"a"});
 }
 
 TEST(Replica, APromptFloodIsBounded) {

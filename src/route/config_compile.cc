@@ -194,6 +194,8 @@ class Compiler {
         if (p.min > p.max) m_.error(d_.plugins[static_cast<size_t>(i)].path + ".parameters", "minCeiling is above maxCeiling");
         flow.ceiling = Ceiling::kHoldback;
         flow.holdback_min = p.min, flow.holdback_max = p.max, flow.holdback_by_rank = p.domain == HoldbackDomain::kRank;
+      } else if (row(i)->type == "soft-reflective-ceiling-policy") {
+        flow.ceiling = Ceiling::kSoftReflective;
       } else {
         flow.ceiling_threshold = params<StaticCeilingParams>(i).threshold;
       }
@@ -226,7 +228,7 @@ class Compiler {
     plan.scrape = first_of("metrics-data-source") >= 0;
     if (const int i = first_of("approx-prefix-cache-producer"); i >= 0) plan.prefix = params<PrefixParams>(i);
     if (const int i = first_of("precise-prefix-cache-producer"); i >= 0) plan.kv_events = params<KvEventsParams>(i);
-    if (const int i = first_of("token-producer"); i >= 0) plan.tokens = params<TokenParams>(i);
+    tokens();
     if (const int i = first_of("inflight-load-producer"); i >= 0) {
       const auto& p = params<InflightParams>(i);
       plan.track_output_tokens = p.output_tokens, plan.output_ratio = p.output_ratio,
@@ -239,6 +241,17 @@ class Compiler {
     plan.agent_identity = first_of("agent-identity") >= 0;
     plan.served_verifier = first_of("destination-endpoint-served-verifier") >= 0;
     session();
+  }
+
+  void tokens() {
+    Plan& plan = d_.plan;
+    plan.kv_events.tokens = {};  // the token-producer has them
+    const int i = first_of("token-producer");
+    if (i < 0) return;
+    plan.tokens = params<TokenParams>(i);
+    const TokenParams& t = plan.tokens;
+    if (t.kind == TokenParams::Kind::kLocal && t.path.empty() && t.paths.empty() && t.directory.empty())
+      m_.error(d_.plugins[static_cast<size_t>(i)].path + ".parameters.local", "path, modelTokenizerMap or autoDiscoveryDir is missing");
   }
 
   void session() {

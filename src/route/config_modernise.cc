@@ -119,6 +119,16 @@ bool any_type(Draft& d, Types... types) {
   return ((d.find_type(types) != nullptr) || ...);
 }
 
+// The precise index wants real tokens: from the files that tokenizersPoolConfig names, else by asking the workers.
+void add_token_producer(Draft& d) {
+  TokenParams made;
+  if (DraftPlugin* precise = d.find_type("precise-prefix-cache-producer")) {
+    made = std::get<KvEventsParams>(precise->spec.params).tokens;
+    made.kind = made.paths.empty() && made.directory.empty() ? TokenParams::Kind::kWorkers : TokenParams::Kind::kLocal;
+  }
+  d.add("token-producer").spec.params = made;
+}
+
 void inject_producers(Draft& d) {
   const bool precise = any_type(d, "precise-prefix-cache-producer");
   const bool prefix_read =
@@ -139,7 +149,7 @@ void inject_producers(Draft& d) {
   }
   if (any_type(d, "mm-embeddings-cache-scorer") && !any_type(d, "mm-embeddings-cache-producer"))
     d.add("mm-embeddings-cache-producer");
-  if (!any_type(d, "token-producer") && (prefix_read || any_type(d, "context-length-aware"))) d.add("token-producer");
+  if (!any_type(d, "token-producer") && (prefix_read || any_type(d, "context-length-aware"))) add_token_producer(d);
 }
 
 void inject_profiles(Draft& d) {
@@ -200,8 +210,10 @@ void modernise(Draft& d) {
     if (type == "disagg-profile-handler") check_disagg(d, d.plugins[i]);
     if (type == "prefix-cache-scorer") move_prefix_params(d, i);
     if (type == "precise-prefix-cache-scorer") split_precise_scorer(d, i);
-    if (type == "token-producer" && d.plugins[i].given.contains("vllm")) {
-      std::get<TokenParams>(d.plugins[i].spec.params).kind = TokenParams::Kind::kRender;
+    if (type == "token-producer" && !d.plugins[i].given.contains("kind")) {
+      auto& tokens = std::get<TokenParams>(d.plugins[i].spec.params);
+      if (d.plugins[i].given.contains("local")) tokens.kind = TokenParams::Kind::kLocal;
+      if (d.plugins[i].given.contains("vllm")) tokens.kind = TokenParams::Kind::kRender;
     }
   }
 }

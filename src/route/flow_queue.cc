@@ -232,9 +232,11 @@ FlowQueue::Flow* FlowQueue::choose(Band& band, int64_t now_us) {
 
 std::optional<FlowQueue::Dispatched> FlowQueue::dispatch(int64_t now_us, double saturation) {
   last_us_ = std::max(last_us_, now_us);
+  last_saturation_ = saturation;
+  const bool open = reflective_tick(saturation);
   for (auto& [priority, band] : bands_) {
     if (band.ready.empty()) continue;
-    if (saturation >= ceiling(priority)) return std::nullopt;
+    if (!lets_through(priority, saturation, open)) return std::nullopt;
     Flow& flow = *choose(band, now_us);
     const Ticket ticket = flow.waiting.begin()->second;
     Item item = items_.find(ticket)->second;
@@ -332,7 +334,30 @@ std::optional<int64_t> FlowQueue::head_priority() const {
   return std::nullopt;
 }
 
+// soft-reflective-ceiling-policy: 1 for the highest band, falling with the rank as saturation rises.
+double FlowQueue::reflective(int64_t priority, double saturation) const {
+  const auto at = bands_.find(priority);
+  if (bands_.size() < 2 || at == bands_.end()) return 1;
+  const auto rank = static_cast<double>(std::distance(bands_.begin(), at));
+  return 1 - rank * saturation / static_cast<double>(bands_.size() - 1);
+}
+
+// Bands past their reflective ceiling share one gate, open at one dispatch in saturation / (1 - saturation): were each to have
+// its own, a lower band's turns would meet a higher one's closed gate. Returns whether it is open at this dispatch.
+bool FlowQueue::reflective_tick(double saturation) {
+  if (params_.ceiling != Ceiling::kSoftReflective || saturation < 0.5 || saturation >= 1) return true;
+  const auto period = static_cast<int64_t>(std::max(1.0, std::round(saturation / (1 - saturation + 1e-9))));
+  return ++tick_ % period == 0;
+}
+
+bool FlowQueue::lets_through(int64_t priority, double saturation, bool open) const {
+  if (params_.ceiling != Ceiling::kSoftReflective) return saturation < ceiling(priority);
+  const bool top = bands_.begin()->first == priority;
+  return saturation < 1 && (top || open || saturation < reflective(priority, saturation));
+}
+
 double FlowQueue::ceiling(int64_t priority) const {
+  if (params_.ceiling == Ceiling::kSoftReflective) return reflective(priority, last_saturation_);
   if (params_.ceiling != Ceiling::kHoldback) return params_.ceiling_threshold;
   // From holdback_min for the lowest band there is to holdback_max for the highest, by rank or by value.
   if (bands_.size() < 2 || !bands_.contains(priority)) return params_.holdback_max;

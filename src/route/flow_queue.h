@@ -118,6 +118,9 @@ class FlowQueue {
     int64_t at_us = 0;
   };
 
+  double reflective(int64_t priority, double saturation) const;
+  bool lets_through(int64_t priority, double saturation, bool open) const;
+  bool reflective_tick(double saturation);
   Band& band_of(int64_t priority);
   BandParams params_of(int64_t priority) const;
   Flow* flow_of(Band& band, std::string_view name, int64_t now_us);
@@ -138,7 +141,8 @@ class FlowQueue {
   std::set<std::tuple<int64_t, int64_t, uint64_t>> evictable_;  // (priority, -started, id)
   std::vector<Revoked> revoked_;                                // on their way out: two at most
   Ticket next_ = 1;
-  int64_t requests_ = 0, bytes_ = 0, last_us_ = 0;
+  int64_t requests_ = 0, bytes_ = 0, last_us_ = 0, tick_ = 0;
+  double last_saturation_ = 0;
 };
 
 }  // namespace baton::route

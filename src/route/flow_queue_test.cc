@@ -58,6 +58,34 @@ TEST(FlowQueue, ASaturatedBandStopsThoseBelow) {
   EXPECT_EQ(q.dispatch(0, 0.49)->priority, 0);
 }
 
+// Of what waits in lower bands a share that shrinks with the pool's room goes out; the highest band is not held up at all.
+TEST(FlowQueue, SoftReflectiveCeilingsAlternate) {
+  FlowControlParams p;
+  p.enabled = true;
+  p.ceiling = Ceiling::kSoftReflective;
+  const auto let_out = [&](double saturation, int64_t priority, int attempts) {
+    FlowQueue q(p);
+    for (const int64_t other : {10, 0, -10}) (void)q.cancel(*q.enqueue({.priority = other, .flow = "f"}, 0));  // three bands
+    int out = 0;
+    for (int i = 0; i < attempts; ++i) {
+      const auto ticket = q.enqueue({.priority = priority, .flow = "f"}, 0);
+      EXPECT_TRUE(ticket);
+      if (q.dispatch(0, saturation))
+        ++out;
+      else
+        EXPECT_TRUE(q.cancel(*ticket));
+    }
+    return out;
+  };
+  EXPECT_EQ(let_out(0.3, -10, 100), 100) << "below 1 - 0.3";
+  EXPECT_EQ(let_out(0.6, 0, 100), 100) << "below 1 - 0.6 / 2";
+  EXPECT_EQ(let_out(0.75, -10, 99), 33) << "one in 0.75 / 0.25";
+  EXPECT_EQ(let_out(0.9, -10, 90), 10);
+  EXPECT_EQ(let_out(0.9, 0, 90), 10) << "0.9 is past 1 - 0.9 / 2 as well";
+  EXPECT_EQ(let_out(0.9, 10, 90), 90);
+  EXPECT_EQ(let_out(1.0, 10, 10), 0);
+}
+
 TEST(FlowQueue, HoldbackByRankAndByValue) {
   FlowControlParams p = params();
   p.ceiling = Ceiling::kHoldback;

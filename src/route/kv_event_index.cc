@@ -7,7 +7,6 @@
 #include <mutex>
 #include <shared_mutex>
 
-#include "route/kv_event_keys.h"
 
 namespace baton::route {
 namespace {
@@ -162,7 +161,12 @@ struct KvEventIndex::Impl {
     static const std::vector<std::string> kNone;
     for (size_t i = 0; i < e.hashes.size() && (i + 1) * block <= e.tokens.size(); ++i) {
       const std::span tokens = std::span(e.tokens).subspan(i * block, block);
-      const std::vector<std::string>& extra = i < e.extra_keys.size() ? e.extra_keys[i] : kNone;
+      const std::vector<std::string>& said = i < e.extra_keys.size() ? e.extra_keys[i] : kNone;
+      // vLLM says an adapter's name here again; the chain began from it.
+      const bool names_lora = !e.lora.empty() && std::ranges::find(said, e.lora) != said.end();
+      std::vector<std::string> rest;
+      if (names_lora) std::ranges::remove_copy(said, std::back_inserter(rest), e.lora);
+      const std::vector<std::string>& extra = names_lora ? rest : said;
       EngineBlock fresh{.keys = static_cast<uint16_t>(block / step)};
       if (fresh.keys > 1) fresh.before = std::make_unique<uint64_t[]>(fresh.keys - 1u);
       for (size_t k = 0; k < fresh.keys; ++k) {
@@ -325,14 +329,14 @@ void KvEventIndex::forget(int slot) {
   engine.reset();
 }
 
-KvPrompt KvEventIndex::keys(std::string_view model, std::span<const uint32_t> tokens) const {
+KvPrompt KvEventIndex::keys(std::string_view model, std::span<const uint32_t> tokens, const KvExtras& extras) const {
   std::vector<int> grids;
   {
     const std::shared_lock lock(impl_->mutex);
     grids = impl_->grids;
   }
   KvPrompt prompt;
-  for (const int grid : grids) prompt.grids.push_back({grid, impl_->keys.chain(model, tokens, grid, kPrefixBlocksMax)});
+  for (const int grid : grids) prompt.grids.push_back({grid, impl_->keys.chain(model, tokens, grid, kPrefixBlocksMax, extras)});
   return prompt;
 }
 

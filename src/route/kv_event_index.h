@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "route/kv_event_keys.h"
 #include "route/kv_events.h"
 #include "route/plan.h"
 #include "route/prefix_index.h"
@@ -49,7 +50,7 @@ class KvEventIndex {
   void apply(int slot, std::string_view model, const KvEventBatch& batch);
   void forget(int slot);  // it restarted, is gone, or its events were lost
 
-  KvPrompt keys(std::string_view model, std::span<const uint32_t> tokens) const;
+  KvPrompt keys(std::string_view model, std::span<const uint32_t> tokens, const KvExtras& extras = {}) const;
   size_t match(const KvPrompt& prompt, KvMatch& out) const;  // returns the longest, in blocks of ours
   // speculativeIndexing: the endpoint was sent this prompt and will store it; counts as its own until ttl_ms from now.
   void speculate(const KvPrompt& prompt, int slot, int64_t now_ms);

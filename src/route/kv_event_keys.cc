@@ -79,12 +79,23 @@ uint64_t KvKeys::next(uint64_t parent, std::span<const uint32_t> tokens, std::sp
   return fnv.h;
 }
 
-std::vector<uint64_t> KvKeys::chain(std::string_view model, std::span<const uint32_t> tokens, int block_tokens, size_t blocks_max) const {
+std::vector<uint64_t> KvKeys::chain(std::string_view model, std::span<const uint32_t> tokens, int block_tokens, size_t blocks_max,
+                                    const KvExtras& extras) const {
   std::vector<uint64_t> keys;
   const auto n = static_cast<size_t>(block_tokens);
   if (block_tokens <= 0) return keys;
   uint64_t parent = root(model);
-  for (; tokens.size() >= n && keys.size() < blocks_max; tokens = tokens.subspan(n)) keys.push_back(parent = next(parent, tokens.first(n)));
+  std::vector<std::string> extra;
+  size_t passed = 0;  // media that end before this block
+  for (int64_t at = 0; tokens.size() >= n && keys.size() < blocks_max; tokens = tokens.subspan(n), at += block_tokens) {
+    extra.clear();
+    while (passed < extras.media.size() && extras.media[passed].offset + extras.media[passed].length <= at) ++passed;
+    for (size_t m = passed; m < extras.media.size() && extras.media[m].offset < at + block_tokens; ++m) {
+      if (extras.media[m].offset + extras.media[m].length > at) extra.push_back(extras.media[m].hash);
+    }
+    if (keys.empty() && !extras.salt.empty()) extra.emplace_back(extras.salt);
+    keys.push_back(parent = next(parent, tokens.first(n), extra));
+  }
   return keys;
 }
 

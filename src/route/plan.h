@@ -34,6 +34,18 @@ struct PrefixParams {     // approx-prefix-cache-producer
   bool operator==(const PrefixParams&) const = default;
 };
 
+struct TokenParams {  // token-producer, and tokenizersPoolConfig of older files: how the precise index learns a text prompt's tokens
+  // bytes / 4; a render service's or engine's /render or /tokenize; the same of the pool's own workers; a tokenizer in this process
+  enum class Kind : uint8_t { kEstimate, kRender, kWorkers, kLocal } kind = Kind::kEstimate;
+  std::string model, url = "http://localhost:8000";
+  int64_t timeout_ms = 5'000, media_timeout_ms = 30'000;  // of a render call; then the approximate index decides
+  std::string path;                                       // tokenizer.json, GGUF file or directory, for any model
+  std::vector<std::pair<std::string, std::string>> paths;  // by model
+  std::string directory, file_name = "tokenizer.json";     // directory/<model>/file_name, or a Hugging Face cache
+  int64_t workers = 2, local_timeout_ms = 400;             // threads; llm-d gives its producers 400 ms
+  bool operator==(const TokenParams&) const = default;
+};
+
 struct KvEventsParams {  // precise-prefix-cache-producer
   int64_t block_tokens = 16;
   std::string hash_seed, hash_algorithm = "cbor-fnv";  // or xxh64
@@ -45,14 +57,8 @@ struct KvEventsParams {  // precise-prefix-cache-producer
   bool speculative = false;
   int64_t speculative_ttl_ms = 2'000;
   bool metrics = false;  // enableMetrics
+  TokenParams tokens;    // tokenizersPoolConfig; Plan::tokens is what holds
   bool operator==(const KvEventsParams&) const = default;
-};
-
-struct TokenParams {                                                        // token-producer
-  enum class Kind : uint8_t { kEstimate, kRender } kind = Kind::kEstimate;  // bytes / 4, or an engine's /render
-  std::string model, url = "http://localhost:8000";
-  int64_t timeout_ms = 5'000, media_timeout_ms = 30'000;
-  bool operator==(const TokenParams&) const = default;
 };
 
 struct SessionParams {                        // session-affinity-scorer and -filter, session-id-producer

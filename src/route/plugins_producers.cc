@@ -16,6 +16,10 @@ constexpr Field kPrefixFields[] = {
     historic("is blockSizeTokens now", field<&PrefixParams::block_tokens>("blockSize", "", kPositive)),
 };
 constexpr std::string_view kNoRedis = "a Redis index is not kept here; every replica builds its own from the engines' events";
+constexpr std::string_view kNoUds =
+    "a tokenizer behind a Unix socket is not spoken to: the workers are asked, or give token-producer a vllm.url or a local.path";
+constexpr std::string_view kNoDownload = "no tokenizer is downloaded: the workers are asked, or give token-producer a local.path";
+constexpr std::string_view kPoolMoved = "belongs into indexerConfig";
 constexpr Field kKvEventsFields[] = {
     field<&KvEventsParams::block_tokens>("tokenProcessorConfig.blockSizeTokens", "tokens a block", kPositive),
     field<&KvEventsParams::hash_seed>("tokenProcessorConfig.hashSeed", "seed of the internal keys"),
@@ -32,8 +36,38 @@ constexpr Field kKvEventsFields[] = {
                                   "list of {name, weight}: what a block in that tier is worth"),
     accepted("indexerConfig.prefixStoreConfig", "prompts are tokenised anew"),
     accepted("indexerConfig.tokenProcessorConfig", "belongs beside indexerConfig"),
-    accepted("indexerConfig.tokenizersPoolConfig", "the token-producer tokenises"),
-    accepted("tokenizersPoolConfig", "the token-producer tokenises"),
+    ours(field<&KvEventsParams::tokens, &TokenParams::model>("indexerConfig.tokenizersPoolConfig.modelName",
+                                                             "tokenizer's model; none = the request's")),
+    ours(field<&KvEventsParams::tokens, &TokenParams::workers>("indexerConfig.tokenizersPoolConfig.workersCount", "threads",
+                                                               {1, 64})),
+    quiet("indexerConfig.tokenizersPoolConfig.minPrefixOverlapRatio"),
+    accepted("indexerConfig.tokenizersPoolConfig.hf", kNoDownload),
+    accepted("indexerConfig.tokenizersPoolConfig.tokenizersCacheDir", kNoDownload),
+    quiet("indexerConfig.tokenizersPoolConfig.huggingFaceToken"),
+    quiet("indexerConfig.tokenizersPoolConfig.local.enabled"),
+    ours(field<&KvEventsParams::tokens, &TokenParams::directory>("indexerConfig.tokenizersPoolConfig.local.autoDiscoveryDir",
+                                                                 "directory of models, or a Hugging Face cache")),
+    ours(field<&KvEventsParams::tokens, &TokenParams::file_name>(
+        "indexerConfig.tokenizersPoolConfig.local.autoDiscoveryTokenizerFileName", "file in it")),
+    ours(field<&KvEventsParams::tokens, &TokenParams::paths>("indexerConfig.tokenizersPoolConfig.local.modelTokenizerMap",
+                                                             "model to file or directory")),
+    accepted("indexerConfig.tokenizersPoolConfig.uds", kNoUds),
+    historic(kPoolMoved, field<&KvEventsParams::tokens, &TokenParams::model>("tokenizersPoolConfig.modelName",
+                                                                             "tokenizer's model; none = the request's")),
+    historic(kPoolMoved,
+             field<&KvEventsParams::tokens, &TokenParams::workers>("tokenizersPoolConfig.workersCount", "threads", {1, 64})),
+    quiet("tokenizersPoolConfig.minPrefixOverlapRatio"),
+    accepted("tokenizersPoolConfig.hf", kNoDownload),
+    accepted("tokenizersPoolConfig.tokenizersCacheDir", kNoDownload),
+    quiet("tokenizersPoolConfig.huggingFaceToken"),
+    quiet("tokenizersPoolConfig.local.enabled"),
+    historic(kPoolMoved, field<&KvEventsParams::tokens, &TokenParams::directory>("tokenizersPoolConfig.local.autoDiscoveryDir",
+                                                                                 "directory of models, or a Hugging Face cache")),
+    historic(kPoolMoved, field<&KvEventsParams::tokens, &TokenParams::file_name>(
+                             "tokenizersPoolConfig.local.autoDiscoveryTokenizerFileName", "file in it")),
+    historic(kPoolMoved, field<&KvEventsParams::tokens, &TokenParams::paths>("tokenizersPoolConfig.local.modelTokenizerMap",
+                                                                             "model to file or directory")),
+    accepted("tokenizersPoolConfig.uds", kNoUds),
     accepted("scorerConfig", "has no parameters any more"),
     field<&KvEventsParams::zmq_endpoint>("kvEventsConfig.zmqEndpoint",
                                          "one address that all engines publish to; none = each pod's own"),
@@ -52,13 +86,23 @@ constexpr Field kKvEventsFields[] = {
 };
 constexpr Field kTokenFields[] = {
     field<&TokenParams::model>("modelName", "tokenizer's model; none = the request's"),
-    ours(one_of("estimate|vllm",
-                field<&TokenParams::kind>("kind", "bytes / 4, or an engine's render call; vllm where `vllm` is given"))),
-    ours(field<&TokenParams::url>("vllm.url", "where the render calls go")),
+    ours(one_of("estimate|vllm|workers|local",
+                field<&TokenParams::kind>("kind",
+                                          "bytes / 4, a render service, the pool's own workers, or a tokenizer in the "
+                                          "router; vllm or local where that is given"))),
+    ours(field<&TokenParams::url>("vllm.url", "where the render calls go; /tokenize is asked where there is no /render")),
+    historic("is vllm.url now", field<&TokenParams::url>("vllm.http", "")),
     ours(as(Field::Type::kDurationMs, field<&TokenParams::timeout_ms>("vllm.timeout", "of a call", kPositive))),
     ours(
         as(Field::Type::kDurationMs, field<&TokenParams::media_timeout_ms>("vllm.mmTimeout", "of a call with media", kPositive))),
-    accepted("udsTokenizerConfig", "a tokenizer behind a Unix socket is not spoken to; prompts are estimated at 4 bytes a token"),
+    ours(field<&TokenParams::path>("local.path", "tokenizer.json, GGUF file or model directory, for every model")),
+    ours(field<&TokenParams::paths>("local.modelTokenizerMap", "model to file or directory")),
+    ours(field<&TokenParams::directory>("local.autoDiscoveryDir", "directory of models, or a Hugging Face cache")),
+    ours(field<&TokenParams::file_name>("local.autoDiscoveryTokenizerFileName", "file in it")),
+    ours(field<&TokenParams::workers>("local.workersCount", "threads", {1, 64})),
+    ours(as(Field::Type::kDurationMs,
+            field<&TokenParams::local_timeout_ms>("local.timeout", "then the approximate index decides", kPositive))),
+    accepted("udsTokenizerConfig", kNoUds),
     quiet("estimate"),
 };
 constexpr Field kInflightFields[] = {

@@ -207,6 +207,33 @@ void PrefixIndex::record(std::span<const uint64_t> chain, int slot) {
   e.tell();
 }
 
+std::vector<uint64_t> PrefixIndex::newest(int slot, size_t max) const {
+  std::vector<uint64_t> out;
+  if (!is_slot(slot)) return out;
+  const std::lock_guard lock(impl_->write);
+  const Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  if (e.nodes.empty()) return out;
+  out.reserve(std::min(max, e.held));
+  for (uint32_t n = e.nodes[0].older; n != 0 && out.size() < max; n = e.nodes[n].older) out.push_back(e.nodes[n].hash);
+  return out;
+}
+
+// The front of a chain stands before its tail in the list, and is put before it here, so whoever holds a block still holds all
+// before it. That holds where room ends too, as long as nothing of the list follows: hence the early return.
+void PrefixIndex::append_older(std::span<const uint64_t> list, int slot) {
+  if (!is_slot(slot)) return;
+  const std::lock_guard lock(impl_->write);
+  Impl::Endpoint& e = impl_->endpoints[static_cast<size_t>(slot)];
+  if (!e.nodes.empty()) e.cursor = e.nodes[0].newer;  // the oldest
+  for (const uint64_t hash : list) {
+    if (e.held >= e.capacity) break;
+    if (impl_->table.node_of(hash, slot) != 0) continue;
+    impl_->add(e, slot, {&hash, 1});
+  }
+  e.cursor = 0;
+  e.tell();
+}
+
 void PrefixIndex::remove(std::span<const uint64_t> hashes, int slot) {
   if (!is_slot(slot)) return;
   const std::lock_guard lock(impl_->write);

@@ -53,6 +53,11 @@ class PrefixIndex {
   PrefixMatch match(std::span<const uint64_t> chain) const;
   size_t match(std::span<const uint64_t> chain, PrefixMatch& out) const;  // returns the longest match
   void record(std::span<const uint64_t> chain, int slot);
+  // What an endpoint holds, newest first, at most `max`; and the same put behind all it holds there, as far as there is room: how
+  // a replica that joins learns what the others know. Requires: lists are passed on whole and in order; they begin with the
+  // newest.
+  std::vector<uint64_t> newest(int slot, size_t max) const;
+  void append_older(std::span<const uint64_t> list, int slot);
   void remove(std::span<const uint64_t> hashes, int slot);
   void forget(int slot);                       // the endpoint is gone or restarted; walks its own blocks
   void set_capacity(int slot, size_t blocks);  // what its engine holds; at most kEndpointBlocksMax

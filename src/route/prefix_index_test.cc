@@ -18,6 +18,41 @@ std::vector<uint64_t> chain_of(uint64_t who, size_t n) {
   return chain;
 }
 
+// A replica that joins: what it is told goes behind what it learnt, and match() stays exact, whatever room there is.
+TEST(PrefixIndex, OlderBlocksGoBehind) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    Prng prng(seed);
+    const size_t capacity = seed % 3 == 0 ? 1'000 : 20 + prng.below(60);
+    PrefixIndex known(100'000, 100), learnt(100'000, capacity);
+    const auto chain = [&] {
+      std::vector<uint64_t> out;
+      uint64_t h = prng.below(3);
+      for (uint64_t i = 1 + prng.below(40); i > 0; --i) out.push_back(h = mix64(h * 4 + (prng.chance(0.1) ? 2 : 1)));
+      return out;
+    };
+    for (int i = 0; i < 8; ++i) known.record(chain(), 3);
+    for (int i = 0; i < 3; ++i) learnt.record(chain(), 3);
+    const auto before = learnt.newest(3, 10'000);
+    learnt.append_older(known.newest(3, 10'000), 3);
+    const auto after = learnt.newest(3, 10'000);
+    ASSERT_LE(after.size(), std::max(capacity, before.size()));
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin())) << seed;
+    for (int i = 0; i < 3; ++i) learnt.record(chain(), 3);
+    const auto now = learnt.newest(3, 10'000);
+    EXPECT_EQ(now.size(), learnt.blocks(3));
+    const std::set<uint64_t> held(now.begin(), now.end());
+    for (int i = 0; i < 50; ++i) {
+      const auto asked = chain();
+      size_t want = 0;
+      while (want < asked.size() && held.contains(asked[want])) ++want;
+      EXPECT_EQ(learnt.match(asked)[3], want) << seed;
+    }
+    if (capacity == 1'000) {
+      for (const uint64_t hash : known.newest(3, 10'000)) EXPECT_TRUE(std::ranges::find(after, hash) != after.end());
+    }
+  }
+}
+
 // Few hashes and many endpoints, so that blocks have none, two, eight and more holders, and go through all their forms both ways.
 TEST(PrefixIndex, MatchesLikeAPlainModel) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {

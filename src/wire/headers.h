@@ -12,6 +12,9 @@ inline constexpr std::string_view kDataParallelHostPort = "x-data-parallel-host-
 inline constexpr std::string_view kKvCacheSourceHostPort = "x-kv-cache-source-host-port";
 inline constexpr std::string_view kDataParallelRank = "x-data-parallel-rank";
 inline constexpr std::string_view kGatewayDestination = "x-gateway-destination-endpoint";  // picker -> proxy: the decode worker
+// Picker -> sidecar -> prefill and decode engine: the prompt's last N tokens are computed by the decode worker; the prefill worker
+// computes and hands over those before them.
+inline constexpr std::string_view kDecodeTail = "x-baton-decode-tail-tokens";
 inline constexpr std::string_view kRequestId = "x-request-id";
 
 // Where the time to the first token went: comma list of name=milliseconds, each hop adds its own ("queue=0.4,prefill_leg=12.3").
@@ -27,6 +30,6 @@ inline constexpr std::string_view kWorker = "x-baton-worker";
 // What only our own hops may say.
 inline constexpr std::string_view kRoutingHeaders[] = {kPrefillerHostPort,    kPrefillerUrl,          kEncoderHostsPorts,
                                                        kDataParallelHostPort, kKvCacheSourceHostPort, kDataParallelRank,
-                                                       kGatewayDestination};
+                                                       kGatewayDestination,   kDecodeTail};
 
 }  // namespace baton::wire

@@ -71,6 +71,7 @@ class FakePicker final : public picker::Picker {
     std::string_view model() const override { return "m"; }
     bool stream() const override { return true; }
     int64_t prompt_tokens() const override { return 0; }
+    int64_t output_tokens() const override { return 0; }
     void answer_head(int status, std::string_view content_type) override {
       owner_.says(cat("answer ", status, content_type.empty() ? "" : " ", content_type));
     }
