@@ -70,6 +70,7 @@ void add_scheduler(Options& o, EngineConfig& c) {
 void add_baton(Options& o, EngineConfig& c) {
   o.group("prefill and decode on different workers");
   o.add("kv-transfer-config", &c.kv_transfer_config, "JSON as vLLM takes it; any connector and role: ours serves both roles");
+  o.add("kv-events-config", &c.kv_events_config, "JSON as vLLM takes it: publish what the prefix cache stores and drops, over ZeroMQ");
   o.add("kv-transfer-host", &c.kv_host, "address to bind and to tell peers").env("VLLM_NIXL_SIDE_CHANNEL_HOST");
   o.add("kv-transfer-port", &c.kv_port, "port", "port for peers; 0 takes a free one; -1 = 5600 where P/D is on", -1, 65535)
       .env("VLLM_NIXL_SIDE_CHANNEL_PORT");
@@ -120,6 +121,33 @@ Result<> read_transfer_config(EngineConfig& c) {
   return {};
 }
 
+Result<> read_events_config(EngineConfig& c) {
+  auto json = parse_json(c.kv_events_config);
+  if (!json || !json->is_object())
+    return fail(Code::kInvalidArgument, "--kv-events-config wants a JSON object", json ? std::string() : cat(": ", json.error().message));
+  KvEventsConfig& e = c.kv_events;
+  for (size_t i = 0; i < json->keys.size(); ++i) {
+    const std::string& key = json->keys[i];
+    const Json& v = json->items[i];
+    const auto count = v.as_int();
+    int* number = key == "buffer_steps" ? &e.buffer_steps : key == "hwm" ? &e.hwm : key == "max_queue_size" ? &e.queue_max : nullptr;
+    std::string* text = key == "endpoint" ? &e.endpoint : key == "replay_endpoint" ? &e.replay_endpoint : key == "topic" ? &e.topic : nullptr;
+    if (key == "enable_kv_cache_events" && v.is_bool()) {
+      e.enabled = v.boolean;
+    } else if (key == "publisher" && (v.as_string() == "zmq" || v.as_string() == "null" || v.is_null())) {
+      if (v.as_string() != "zmq") return c.kv_events.enabled = false, Result<>();
+    } else if (number != nullptr && count && *count >= 1 && *count <= kKvEventBatchesMax) {
+      *number = static_cast<int>(*count);
+    } else if (text != nullptr && (v.is_string() || v.is_null())) {
+      *text = v.text;
+    } else {
+      return fail(Code::kInvalidArgument, "--kv-events-config: ", key, " is not known, or not of its kind");
+    }
+  }
+  if (e.enabled && !c.prefix_caching) return fail(Code::kInvalidArgument, "KV events need prefix caching");
+  return {};
+}
+
 }  // namespace
 
 Options engine_options(EngineConfig& c) {
@@ -151,6 +179,10 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
   require(c.kv_peers.size() <= kKvPeersMax, cat("--kv-peers takes at most ", kKvPeersMax, " peers"));
   if (!c.kv_transfer_config.empty()) {
     auto read = read_transfer_config(c);
+    require(read.has_value(), read ? "" : read.error().message);
+  }
+  if (!c.kv_events_config.empty()) {
+    auto read = read_events_config(c);
     require(read.has_value(), read ? "" : read.error().message);
   }
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);

@@ -11,6 +11,14 @@
 
 namespace baton::engine {
 
+// What a prefix-aware picker hears of our cache: vLLM's --kv-events-config.
+struct KvEventsConfig {
+  bool enabled = false;
+  std::string endpoint = "tcp://*:5557";  // bound where it has a '*', "::" or is ipc or inproc; else connected, as vLLM does
+  std::string replay_endpoint, topic;     // "" = no replay; topic as llm-d wants it: kv@<pod>@<model>
+  int buffer_steps = 10'000, hwm = 100'000, queue_max = 100'000;  // batches: kept for replay, in ZeroMQ, waiting to be sent
+};
+
 struct EngineConfig {
   std::string host = "0.0.0.0";
   int port = 8000;
@@ -41,6 +49,7 @@ struct EngineConfig {
   bool load_tracking = false;
   bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache
   std::string kv_transfer_config;  // JSON
+  std::string kv_events_config;    // JSON
 
   int threads = 0;  // 0: all cores
   int io_threads = 1;
@@ -58,6 +67,7 @@ struct EngineConfig {
   // Filled by finish_config().
   bool kv_transfer = false;  // P/D is on
   std::string kv_engine_id;  // "": random
+  KvEventsConfig kv_events;  // from kv_events_config
 };
 
 Options engine_options(EngineConfig& config);

@@ -26,7 +26,9 @@ Core::Core(CoreOptions options, model::Model& model, kv::BlockPool pool, transfe
       node_(node),
       metrics_(metrics),
       clock_(clock),
-      scheduler_(options_.scheduler, std::move(pool), options_.hash_root) {}
+      scheduler_(options_.scheduler, std::move(pool), options_.hash_root) {
+  if (options_.on_cache_changes) (void)scheduler_.take_cache_changes();
+}
 
 Core::~Core() = default;
 
@@ -323,7 +325,19 @@ bool Core::step() {
   }
   worked |= !plan.seqs.empty() || !plan.fetches.empty() || !plan.exhausted.empty();
   update_gauges();
+  tell_cache_changes();
   return worked;
+}
+
+bool Core::reset_prefix_cache() {
+  const bool done = scheduler_.reset_prefix_cache();
+  tell_cache_changes();
+  return done;
+}
+
+void Core::tell_cache_changes() {
+  if (!options_.on_cache_changes) return;
+  if (auto changes = scheduler_.take_cache_changes(); !changes.empty()) options_.on_cache_changes(std::move(changes));
 }
 
 void Core::run(const sched::StepPlan& plan) {

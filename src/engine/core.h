@@ -28,6 +28,7 @@ struct CoreOptions {
   double retained_share_max = 0.4;  // of the pool, for KV that waits for its decode worker
   int32_t push_chunk_tokens = 0;  // a prompt whose KV is read meanwhile is computed in steps of so many tokens; 0 = in one
   kv::BlockHash hash_root{};
+  std::function<void(std::vector<kv::CacheChange>)> on_cache_changes{};  // KV events; called on the step thread
   std::function<void()> on_transfer_events{};  // called on the step thread after it handled some
 };
 
@@ -45,7 +46,8 @@ class Core {
   void finish_on_stop_string(uint64_t id);  // the frontend saw one in the text
   void release_grant(uint64_t id);          // nobody will read this prefill leg's answer
   void decline(const transfer::Grant& grant);
-  bool reset_prefix_cache() { return scheduler_.reset_prefix_cache(); }
+  bool reset_prefix_cache();
+  size_t cached_blocks(std::span<const kv::BlockHash> chain) const { return scheduler_.pool().lookup(chain).size(); }
   void refuse(const Error& error);  // every live sequence and every later submission gets this error
 
   bool step();  // true: something was done, call again
@@ -57,6 +59,7 @@ class Core {
   struct Sequence;
   using Sequences = std::unordered_map<sched::RequestId, std::unique_ptr<Sequence>>;
 
+  void tell_cache_changes();
   Result<> admit(const Submission& s);
   void start_sequence(const std::shared_ptr<Group>& group, int32_t index);
   void start_siblings(const std::shared_ptr<Group>& group);

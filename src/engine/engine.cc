@@ -4,13 +4,14 @@
 #include <unistd.h>
 
 #include <condition_variable>
-#include <fstream>
 #include <mutex>
-#include <sstream>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "engine/frontend.h"
+#include "engine/kv_events.h"
+#include "engine/limits.h"
 #include "engine/metrics.h"
 #include "engine/step_loop.h"
 #include "net/http.h"
@@ -21,29 +22,10 @@ namespace {
 
 constexpr int64_t kDefaultPoolBytesMax = int64_t{4} << 30;  // vLLM's default on a CPU
 
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return fail(Code::kNotFound, "cannot read ", path);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
 Result<std::unique_ptr<text::Tokenizer>> load_tokenizer(const model::WeightFile& file) {
   const model::WeightFile::Vocab* v = file.gguf_vocab();
   if (!v) return text::Tokenizer::from_hf(file.hf_tokenizer_json(), file.hf_tokenizer_config_json());
-  return text::Tokenizer::from_gguf({.model = v->model,
-                                     .pre = v->pre,
-                                     .tokens = v->tokens,
-                                     .token_type = v->token_type,
-                                     .merges = v->merges,
-                                     .bos = v->bos,
-                                     .eos = v->eos,
-                                     .eot = v->eot,
-                                     .unknown = v->unknown,
-                                     .padding = v->padding,
-                                     .add_bos = v->add_bos,
-                                     .add_eos = v->add_eos});
+  return text::Tokenizer::from_gguf(text::gguf_vocab_of(*v));
 }
 
 // Pool size in blocks, the null block included.
@@ -85,7 +67,7 @@ Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(do
   if (!config.chat_template.empty()) {
     source = config.chat_template;
     if (source.find("{%") == std::string::npos && source.find("{{") == std::string::npos) {
-      BATON_TRY(source, read_file(config.chat_template));
+      BATON_TRY(source, read_file(config.chat_template, kChatTemplateBytesMax));
     }
   }
   if (!source.empty()) {
@@ -105,6 +87,7 @@ struct Engine::Impl {
   std::optional<transfer::PoolMemory> pool;  // outlives model and node
   EngineParts parts;
   std::unique_ptr<transfer::TransferNode> node;
+  std::unique_ptr<KvEventPublisher> events;  // outlives the loop
   std::unique_ptr<StepLoop> loop;
   Serving serving;
   std::unique_ptr<net::Server> server;
@@ -170,6 +153,10 @@ Result<> Engine::Impl::start() {
             transfer_news.notify_all();
           },
   };
+  if (config.kv_events.enabled) {
+    BATON_TRY(events, KvEventPublisher::start(config.kv_events, config.block_size));
+    options.on_cache_changes = [this](std::vector<kv::CacheChange> changes) { events->publish(std::move(changes)); };
+  }
   auto core = std::make_unique<Core>(options, *parts.model, kv::BlockPool(blocks, config.prefix_caching), node.get(),
                                      *engine_metrics, clock);
   // A dead step thread ends the process the ordinary way, so that whoever supervises it starts a new one.

@@ -113,6 +113,43 @@ Task<> tokenize(const Serving& s, Request& request, ResponseWriter& out) {
   co_await out.send(Response::json(200, *reply));
 }
 
+// What this prompt is in tokens, for who routes by them: vLLM's answer, as far as pickers read it.
+std::string rendered(const std::vector<int32_t>& tokens, std::string_view model) {
+  JsonWriter w;
+  w.object().field("request_id", cat("render-", random_hex(32))).field("model", std::string(model)).key("token_ids").array();
+  for (const int32_t id : tokens) w.value(id);
+  w.end().field_null("features").end();
+  return w.take();
+}
+
+Task<> render_completion(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const wire::CompletionRequest r, wire::parse_completion_request(body));
+    BATON_OK(check_model_name(s, r.model));
+    std::string list = "[";
+    for (const wire::Prompt& prompt : r.prompts) {
+      BATON_TRY(const auto tokens, prompt_tokens(s, prompt, r.add_special_tokens));
+      list += cat(list.size() > 1 ? "," : "", rendered(tokens, s.name()));
+    }
+    return list + "]";
+  }();
+  if (!reply) co_return co_await send_error(out, reply.error());
+  co_await out.send(Response::json(200, *reply));
+}
+
+Task<> render_chat_route(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(body));
+    BATON_OK(check_model_name(s, r.model));
+    BATON_TRY(const auto tokens, chat_tokens(s, r));
+    return rendered(tokens, s.name());
+  }();
+  if (!reply) co_return co_await send_error(out, reply.error());
+  co_await out.send(Response::json(200, *reply));
+}
+
 Task<> detokenize(const Serving& s, Request& request, ResponseWriter& out) {
   const auto reply = [&]() -> Result<std::string> {
     BATON_TRY(const Json body, parse_body(request));
@@ -150,6 +187,8 @@ struct Route {
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", chat},
     {"POST", "/v1/completions", completion},
+    {"POST", "/v1/chat/completions/render", render_chat_route},
+    {"POST", "/v1/completions/render", render_completion},
     {"GET", "/v1/models", models},
     {"GET", "/health", health},
     {"GET", "/ping", health},

@@ -1,6 +1,7 @@
 #include "engine/generate.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/log.h"
 #include "base/prng.h"
@@ -31,6 +32,10 @@ class Generation {
     arrived_ns_ = request.arrived_ns ? request.arrived_ns : s_.clock->now_ns();
     const auto header = request.headers.get(wire::kRequestId);
     if (header && header->size() <= wire::kRequestIdBytesMax && valid_utf8(*header)) request_id_ = *header;
+    if (const auto tail = request.headers.get(wire::kDecodeTail)) {
+      const auto [end, bad] = std::from_chars(tail->data(), tail->data() + tail->size(), decode_tail_);
+      if (bad != std::errc() || end != tail->data() + tail->size()) decode_tail_ = 0;
+    }
   }
 
   Result<> prepare(const Json& body);
@@ -62,7 +67,7 @@ class Generation {
   wire::GenerateFields fields_;
   wire::Head head_;
   bool echo_ = false, echo_only_ = false, prefill_leg_ = false;
-  int32_t n_ = 1;
+  int32_t n_ = 1, decode_tail_ = 0;
   std::vector<Submission> submissions_;
   std::vector<PromptState> prompts_;
   std::vector<Answer> answers_;
@@ -110,12 +115,24 @@ Result<> Generation::prepare(const Json& body) {
 Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
   const bool prefill_leg = prefill_leg_ = hand_over.prefill_leg() && only_prompt;
   BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
-  const bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !echo_ && fields_.n == 1;
+  bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !echo_ && fields_.n == 1;
+  // A split prompt: the decode worker computes the tail, from a whole block on; what is sampled at the front is no token of its answer.
+  const auto size = static_cast<int32_t>(submission.prompt.size()), block = s_.config->block_size;
+  const int32_t front = decode_tail_ > 0 ? std::max(0, size - decode_tail_) / block * block : 0;
+  if (prefill_leg && front > 0) {
+    submission.prompt.resize(static_cast<size_t>(front));
+    plain = false;
+  }
   submission.send_first_token = prefill_leg && plain;
   if (only_prompt)
     submission.remote = hand_over.take(submission, plain, fields_.min_tokens);
   else
     hand_over.give_up_if_offered("several_prompts");
+  if (submission.remote && submission.remote->push && front > 0) {  // as the prefill worker cuts it
+    submission.remote->n_tokens = front;
+    submission.remote->digest = token_digest({submission.prompt.data(), static_cast<size_t>(front)});
+    submission.remote->takes_first_token = false;
+  }
   n_ = submission.n;
   submission.first_choice = static_cast<int32_t>(submissions_.size()) * n_;
   submission.arrived_ns = arrived_ns_;

@@ -1,6 +1,8 @@
 // Prefill and decode on two engines of one process, over HTTP and the real transfer node: shm and tcp.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/log.h"
 #include "engine/testing/test_engine.h"
 
@@ -29,12 +31,14 @@ struct Pair {
   }
 
   // What the sidecar does: the same body with one token to the prefill worker, then the original with its params.
-  std::string params_for(const std::string& fields) {
-    const Reply leg = prefill.complete(cat(
-        R"("max_tokens":1,"max_completion_tokens":1,"min_tokens":1,"stream":false,)"
-        R"("kv_transfer_params":{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,)"
-        R"("remote_host":null,"remote_port":null},)",
-        fields));
+  std::string params_for(const std::string& fields, int tail = 0) {
+    const net::Headers headers = tail > 0 ? net::Headers{{"X-Baton-Decode-Tail-Tokens", std::to_string(tail)}} : net::Headers{};
+    const Reply leg = prefill.complete(
+        cat(R"("max_tokens":1,"max_completion_tokens":1,"min_tokens":1,"stream":false,)"
+            R"("kv_transfer_params":{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,)"
+            R"("remote_host":null,"remote_port":null},)",
+            fields),
+        headers);
     EXPECT_EQ(leg.status, 200) << leg.body;
     const Json json = leg.json();
     const Json* params = json.find("kv_transfer_params");
@@ -85,6 +89,29 @@ TEST_P(HandOverOver, DecodeComputesNoPromptTokenAndSaysTheSame) {
     EXPECT_THAT(std::string(reply.headers.get("x-baton-ttft").value_or("")), ::testing::HasSubstr("first_step="));
   }
   EXPECT_EQ(pair.decode.metric("vllm:prompt_tokens_by_source_total", "local_compute"), 0);
+  pair.expect_clean();
+}
+
+// The picker splits a prompt: the prefill worker computes its front, in whole blocks, the decode worker the rest.
+TEST_P(HandOverOver, TheTailIsComputedWhereTheAnswerIs) {
+  Pair pair(GetParam());
+  TestEngine aggregated;
+  const auto prefilled = [&] { return static_cast<double>(pair.prefill.model->tokens); };
+  for (const auto& [length, tail] :
+       std::vector<std::pair<size_t, int>>{{700, 100}, {701, 1}, {702, 650}, {30, 29}, {703, 100'000}}) {
+    SCOPED_TRACE(::testing::Message() << length << " bytes, tail of " << tail);
+    const std::string fields = prompt_fields(length), more = R"(,"max_tokens":9,"temperature":0,"ignore_eos":true)";
+    const Reply alone = aggregated.complete(fields + more);
+    const auto prompt = static_cast<double>(*alone.json().find_path({"usage", "prompt_tokens"})->as_int());
+    const double front = std::floor(std::max(0.0, prompt - tail) / 16) * 16;
+    const double mine = front > 0 ? front : prompt;  // a tail that leaves no block is not cut off
+    const double before = pair.computed(), prefill_before = prefilled();
+    const std::string params = pair.params_for(fields + R"(,"temperature":0,"ignore_eos":true)", tail);
+    EXPECT_EQ(prefilled() - prefill_before, mine);
+    const Reply reply = pair.decode.complete(Pair::with(fields, more, params));
+    EXPECT_EQ(text_of(reply), text_of(alone));
+    EXPECT_EQ(pair.computed() - before, front > 0 ? prompt - front + 8 : 8);
+  }
   pair.expect_clean();
 }
 

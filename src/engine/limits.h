@@ -13,4 +13,7 @@ constexpr int32_t kScoredRowsMax = 128;  // logit rows of one model call for a s
 constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for the first contact with the --kv-peers
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 
+constexpr size_t kChatTemplateBytesMax = 1 << 20;  // a --chat-template file, as text/limits.h has it for any template
+constexpr int kKvEventBatchesMax = 1'000'000;  // of --kv-events-config's counts: refused at start beyond it
+
 }  // namespace baton::engine

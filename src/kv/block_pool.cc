@@ -65,7 +65,7 @@ void BlockPool::unref(std::span<const BlockId> blocks) {
 }
 
 // The first block with a hash stays first, so a lookup's answer does not depend on later duplicates.
-void BlockPool::cache(BlockId block, const BlockHash& hash) {
+void BlockPool::cache(BlockId block, const BlockHash& hash, const From& from) {
   BATON_CHECK(block > kNullBlock && block <= total() && at(block).refs > 0);
   if (!prefix_caching_ || at(block).has_hash) return;
   at(block).has_hash = true;
@@ -74,6 +74,13 @@ void BlockPool::cache(BlockId block, const BlockHash& hash) {
   BlockId& first = table_[find_slot(hash)];
   if (first == kNullBlock) {
     first = block;
+    if (recording_) {
+      changes_.push_back({.hash = hash,
+                          .parent = from.parent != nullptr ? *from.parent : BlockHash{},
+                          .has_parent = from.parent != nullptr,
+                          .tokens = {from.tokens.begin(), from.tokens.end()},
+                          .salt = std::string(from.salt)});
+    }
     return;
   }
   BlockId second = at(first).twin_next;
@@ -81,6 +88,17 @@ void BlockPool::cache(BlockId block, const BlockHash& hash) {
   at(block).twin_next = second;
   at(first).twin_next = block;
   if (second != kNullBlock) at(second).twin_prev = block;
+}
+
+void BlockPool::cache_chain(std::span<const BlockId> blocks, std::span<const BlockHash> hashes, size_t begin, size_t end,
+                            const From& all, int block_tokens) {
+  const auto width = static_cast<size_t>(block_tokens);
+  for (size_t i = begin; i < end; ++i) {
+    cache(blocks[i], hashes[i],
+          {.parent = i > 0 ? &hashes[i - 1] : nullptr,
+           .tokens = all.tokens.subspan(i * width, width),
+           .salt = i > 0 ? std::string_view() : all.salt});
+  }
 }
 
 bool BlockPool::reset_prefix_cache() {
@@ -91,6 +109,7 @@ bool BlockPool::reset_prefix_cache() {
   }
   std::ranges::fill(table_, kNullBlock);
   cached_ = 0;
+  if (recording_) changes_.push_back({.kind = CacheChange::Kind::kCleared});
   return true;
 }
 
@@ -135,6 +154,7 @@ void BlockPool::drop_hash(BlockId block) {
     if (b.twin_next != kNullBlock) {
       table_[slot] = b.twin_next;
     } else {
+      if (recording_) changes_.push_back({.kind = CacheChange::Kind::kRemoved, .hash = hashes_[static_cast<size_t>(block)]});
       erase_slot(slot);
     }
   }

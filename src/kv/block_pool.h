@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/sha256.h"
@@ -24,8 +26,23 @@ BlockHash block_hash(const BlockHash& parent, std::span<const int32_t> tokens, s
 std::vector<BlockHash> hash_chain(const BlockHash& root, std::span<const int32_t> tokens, int block_tokens,
                                   std::string_view salt = {});
 
+// What changed in the prefix cache, in order: what the engine's KV events say.
+struct CacheChange {
+  enum class Kind : uint8_t { kStored, kRemoved, kCleared } kind = Kind::kStored;
+  BlockHash hash{};
+  BlockHash parent{};  // kStored, of a block that has one before it
+  bool has_parent = false;
+  std::vector<int32_t> tokens{};  // kStored: the block's
+  std::string salt{};             // kStored, of a request's first block
+};
+
 class BlockPool {
  public:
+  struct From {  // where a cached block comes from; only looked at while changes are recorded
+    const BlockHash* parent = nullptr;
+    std::span<const int32_t> tokens{};
+    std::string_view salt{};
+  };
   BlockPool(int32_t blocks, bool prefix_caching);  // blocks >= 2, the null block included
   BlockPool(BlockPool&&) noexcept = default;
   BlockPool& operator=(BlockPool&&) noexcept = default;
@@ -44,7 +61,17 @@ class BlockPool {
   void ref(std::span<const BlockId> blocks);
   // Drops one reference of each, in reverse order; blocks at zero go to the free list and stay findable until evicted.
   void unref(std::span<const BlockId> blocks);
-  void cache(BlockId block, const BlockHash& hash);  // block is full and computed; no-op if it has a hash or caching is off
+  // block is full and computed; no-op if it has a hash or caching is off
+  void cache(BlockId block, const BlockHash& hash, const From& from);
+  void cache(BlockId block, const BlockHash& hash) { cache(block, hash, {}); }
+  // Blocks [begin, end) of a sequence, whose chain is `hashes`; all: its tokens and salt.
+  void cache_chain(std::span<const BlockId> blocks, std::span<const BlockHash> hashes, size_t begin, size_t end, const From& all,
+                   int block_tokens);
+  // What changed since the last call; the first one starts it. A hash is stored with its first block and removed with its last.
+  std::vector<CacheChange> take_changes() {
+    recording_ = true;
+    return std::exchange(changes_, {});
+  }
   int32_t ref_count(BlockId block) const { return at(block).refs; }
   int32_t cached() const { return cached_; }  // blocks that carry a hash
   bool reset_prefix_cache();                  // false if any block is referenced
@@ -74,7 +101,8 @@ class BlockPool {
   int32_t free_ = 0;
   int32_t cached_ = 0;
   uint64_t evictions_ = 0;
-  bool prefix_caching_ = true;
+  bool prefix_caching_ = true, recording_ = false;
+  std::vector<CacheChange> changes_;
 };
 
 }  // namespace baton::kv

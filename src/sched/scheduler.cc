@@ -314,7 +314,7 @@ void Scheduler::Core::cache_full_blocks(Request& r, int32_t computed) {
   size_t full = static_cast<size_t>(computed / config.block_tokens);
   if (!pool.prefix_caching() || full <= r.hashed_blocks) return;
   extend_hashes(r, full);
-  for (; r.hashed_blocks < full; ++r.hashed_blocks) pool.cache(r.blocks[r.hashed_blocks], r.hashes[r.hashed_blocks]);
+  pool.cache_chain(r.blocks, r.hashes, std::exchange(r.hashed_blocks, full), full, {nullptr, r.tokens, r.cache_salt}, config.block_tokens);
 }
 
 void Scheduler::Core::free_blocks(Request& r) {
@@ -492,6 +492,7 @@ int32_t Scheduler::num_retained_blocks() const { return core_->retained_blocks; 
 bool Scheduler::has_work() const { return core_->has_work(); }
 const kv::BlockPool& Scheduler::pool() const { return core_->pool; }
 bool Scheduler::reset_prefix_cache() { return core_->pool.reset_prefix_cache(); }
+std::vector<kv::CacheChange> Scheduler::take_cache_changes() { return core_->pool.take_changes(); }
 uint64_t Scheduler::prefix_queries() const { return core_->prefix_queries; }
 uint64_t Scheduler::prefix_hits() const { return core_->prefix_hits; }
 uint64_t Scheduler::preemptions() const { return core_->preemptions; }

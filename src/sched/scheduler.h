@@ -123,6 +123,7 @@ class Scheduler {
   bool has_work() const;  // plan() could schedule something now
   const kv::BlockPool& pool() const;
   bool reset_prefix_cache();
+  std::vector<kv::CacheChange> take_cache_changes();  // for KV events: what changed since the last call; the first one starts it
   uint64_t prefix_queries() const;  // tokens, counted once per request, when it is first admitted
   uint64_t prefix_hits() const;
   uint64_t preemptions() const;

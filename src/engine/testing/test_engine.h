@@ -102,7 +102,9 @@ struct TestEngine {
     EXPECT_TRUE(reply.has_value()) << reply.error().message;
     return reply.value_or(Reply{});
   }
-  Reply complete(const std::string& fields) { return post("/v1/completions", "{" + fields + "}"); }
+  Reply complete(const std::string& fields, net::Headers headers = {}) {
+    return post("/v1/completions", "{" + fields + "}", std::move(headers));
+  }
 
   // Value of the first sample whose line starts with `sample` and holds `label`; 0 if there is none.
   double metric(std::string_view sample, std::string_view label = "") {

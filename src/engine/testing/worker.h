@@ -16,6 +16,7 @@ struct WorkerSetup {
   bool fail_on_load_error = false;
   double retained_share_max = 0.4;
   int32_t push_chunk_tokens = 32;
+  std::function<void(std::vector<kv::CacheChange>)> on_cache_changes{};
 };
 
 // One worker without threads: submit, then run() steps until nothing moves.
@@ -28,7 +29,8 @@ struct Worker {
                         .fail_on_load_error = setup.fail_on_load_error,
                         .retained_share_max = setup.retained_share_max,
                         .push_chunk_tokens = setup.push_chunk_tokens,
-                        .hash_root = kv::root_hash("test")};
+                        .hash_root = kv::root_hash("test"),
+                        .on_cache_changes = setup.on_cache_changes};
     core.emplace(options, model, kv::BlockPool(setup.blocks, setup.prefix_caching), &node, em, clock);
   }
   void run() {
