@@ -47,9 +47,10 @@ void Conn::receive() {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) return close({Code::kUnavailable, cat("connection lost: ", std::strerror(errno))});
     if (n == 0) return close({Code::kUnavailable, "connection closed by the peer"});
-    heard_ms_ = loop_.now_ms();
+    auto frames = reader_.frames();
     auto r = reader_.got(static_cast<size_t>(n));
     if (!*alive || broken_) return;
+    if (reader_.frames() != frames || reader_.in_blocks()) heard_ms_ = loop_.now_ms();
     if (!r) return close(std::move(r).error());
     total += static_cast<size_t>(n);
   }

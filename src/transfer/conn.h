@@ -41,6 +41,9 @@ class FrameReader {
   Result<> got(size_t bytes);  // that many of want()'s bytes were filled
   void drop_landing();         // what is left of the present payload is discarded: its blocks are ours no more
   size_t collect_max = kControlBodyMax;
+  // Bytes are a sign of life only if they make frames: a corrupt length would have us wait for one that never ends.
+  uint64_t frames() const { return frames_; }
+  bool in_blocks() const { return state_ == State::kPayload; }
 
  private:
   enum class State : uint8_t { kHeader, kBody, kChunkHead, kPayload };
@@ -58,6 +61,7 @@ class FrameReader {
   std::vector<iovec> parts_;
   size_t part_ = 0;  // first of parts_ not full
   size_t discard_left_ = 0;
+  uint64_t frames_ = 0;  // complete ones
 };
 
 class Conn {

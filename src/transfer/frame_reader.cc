@@ -57,6 +57,7 @@ Result<> FrameReader::complete() {
       auto type = static_cast<FrameType>(header_.type);
       if (frame_checksum(type, header_.length, buffer_) != header_.checksum)
         return fail(Code::kDataLoss, "frame checksum differs");
+      ++frames_;
       BATON_OK(handler_.on_frame(type, buffer_));
       expect(State::kHeader, kFrameHeaderBytes);
       return {};
@@ -66,6 +67,7 @@ Result<> FrameReader::complete() {
     case State::kPayload: {
       auto collected = kind_ == Landing::Kind::kCollect ? std::span<const std::byte>(buffer_) : std::span<const std::byte>();
       bool report = report_;
+      ++frames_;
       state_ = State::kHeader;  // drop_landing() from inside the handler has nothing to drop any more
       if (report) BATON_OK(handler_.on_chunk_end(chunk_, collected));
       expect(State::kHeader, kFrameHeaderBytes);

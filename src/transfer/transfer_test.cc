@@ -226,24 +226,21 @@ TEST_P(Transfer, DeclineEndsAGrantAndIsIdempotent) {
 }
 
 TEST_P(Transfer, LeaseEndsUnlessHeldAndDrainStopsRenewals) {
-  Cluster cluster({.transport = transport(), .lease_ms = 1500});  // a thread of a full machine may be kept waiting for a while
+  Cluster cluster({.transport = transport(), .lease_ms = 3000});  // a thread of a full machine may be kept waiting for a while
   auto& p = cluster.add();
   auto& d = cluster.add(NodeSetup{.transport = transport()}, {p.address()});  // whose own lease is far longer
   ASSERT_TRUE(d.wait_peer(p.address(), "connected"));
   auto held = p.offer_random(prng, 1);
   d.node->hold(held.grant);
-  // Two leases in a row that nobody holds are the clock of this test.
-  for (uint64_t i = 2; i <= 3; ++i) {
-    p.offer_random(prng, i);
-    EXPECT_TRUE(p.next_of(i, Kind::kGrantExpired));
-  }
+  p.offer_random(prng, 2);  // a lease that nobody holds, and later than the other, is the clock of this test
+  EXPECT_TRUE(p.next_of(2, Kind::kGrantExpired));
   EXPECT_EQ(p.node->grants_live(), 1);
   auto fetch = whole(d, held);
   d.node->fetch(fetch);
   auto event = d.next_of(1, Kind::kFetched);
   ASSERT_TRUE(event && !event->error) << event->error->message;
   EXPECT_TRUE(p.next_of(1, Kind::kGrantReleased));
-  EXPECT_THAT(p.metrics.text(), HasSubstr("kv_lease_expired_total 2"));
+  EXPECT_THAT(p.metrics.text(), HasSubstr("kv_lease_expired_total 1"));
 
   auto kept = p.offer_random(prng, 5);
   d.node->hold(kept.grant);

@@ -157,8 +157,8 @@ void Sim::finish() {
       if (g->held_by >= 0) decline(*g, nodes_[static_cast<size_t>(g->held_by)]);
     }
   }
-  auto until = now_ms() + kHealMs;
-  while (!all_quiet() && failure_.empty()) {
+  auto until = now_ms() + kHealMs, calm_from = now_ms() + kCalmMs;
+  while ((now_ms() < calm_from || !all_quiet()) && failure_.empty()) {
     if (now_ms() > until) return violation("things did not come to rest after the faults had stopped");
     advance(kHealStepMs);
     turn_all();

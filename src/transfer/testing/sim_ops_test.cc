@@ -1,4 +1,6 @@
 // What may happen in the simulation: one row an operation. Weights are relative.
+#include <algorithm>
+
 #include "transfer/testing/sim.h"
 
 namespace baton::transfer::testing {
@@ -37,6 +39,17 @@ void fault(Sim& sim, Kind kind, SimFault::What what = SimFault::What::kAny, int6
 template <auto... kArgs>
 void fault_row(Sim& sim) {
   fault(sim, kArgs...);
+}
+
+// A reading that the end of the lease meets.
+void fetch_late(Sim& sim) {
+  for (int tries = 0; tries < 10; ++tries) {
+    auto g = sim.random_grant();
+    auto* by = g ? sim.other_up(g->producer) : nullptr;
+    if (by == nullptr || g->held_by >= 0 || g->fetched > 0) continue;
+    auto left = g->offered_ms + kSimLeaseMs - sim.now_ms();
+    if (left > 0 && left < 40) return void(sim.fetch(std::move(g), *by));
+  }
 }
 
 template <void (*kTwist)(Fetch&, Sim&)>
@@ -109,6 +122,8 @@ const SimOperation kOperations[] = {
      }},
     {"decline", 10, [](Sim& s) { with_grant(s, [](Sim& sim, auto g, SimNode& by) { sim.decline(*g, by); }); }},
     {"release", 12, release},
+    {"fetch late", 20, fetch_late},
+    {"fetch by anybody", 8, [](Sim& s) { with_grant(s, [](Sim& sim, auto g, SimNode& by) { sim.fetch(std::move(g), by); }); }},
     // Refused.
     {"fetch with another prompt", 4, twisted<other_prompt>},
     {"fetch with a forged token", 4, twisted<forged>},
