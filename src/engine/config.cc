@@ -79,6 +79,10 @@ void add_baton(Options& o, EngineConfig& c) {
   o.add("kv-load-failure-policy", &c.kv_load_failure_policy, "when KV cannot be fetched: compute it here, or fail the request",
         {"recompute", "fail"});
   o.add("kv-secret", &c.kv_secret, "shared secret of all workers; empty = none").env("BATON_KV_SECRET");
+  o.add("kv-params-trust", &c.kv_params_trust,
+        "whose kv_transfer_params are read: any request's, as vLLM does; of those that show --kv-params-token; nobody's",
+        {"any", "token", "none"});
+  o.add("kv-params-token", &c.kv_params_token, "what sidecars show in x-baton-kv-token").env("BATON_KV_PARAMS_TOKEN");
   o.add("kv-push-chunk", &c.kv_push_chunk, "tokens",
         "a prompt whose KV a decode worker takes while it is computed is computed in steps of so many; 0 = as any other", 0,
         1 << 20);
@@ -181,6 +185,7 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
     auto read = read_transfer_config(c);
     require(read.has_value(), read ? "" : read.error().message);
   }
+  require(c.kv_params_trust != "token" || !c.kv_params_token.empty(), "--kv-params-trust=token wants --kv-params-token");
   if (!c.kv_events_config.empty()) {
     auto read = read_events_config(c);
     require(read.has_value(), read ? "" : read.error().message);

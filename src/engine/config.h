@@ -60,6 +60,7 @@ struct EngineConfig {
   std::string kv_transport = "auto";
   std::string kv_load_failure_policy;  // recompute unless kv_transfer_config says fail
   std::string kv_secret;
+  std::string kv_params_trust = "any", kv_params_token;
   int kv_lease_s = 30;
   int kv_push_chunk = 256;
   int drain_s = 30;

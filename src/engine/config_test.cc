@@ -92,6 +92,13 @@ TEST(EngineConfig, WrongValuesAreErrors) {
     EXPECT_NE(parse(args).error.find(message), std::string::npos) << message << ": " << parse(args).error;
 }
 
+TEST(EngineConfig, TrustInParams) {
+  EXPECT_EQ(parse({"serve", "m"}).config.kv_params_trust, "any");
+  Parsed p = parse({"serve", "m", "--kv-params-trust", "token", "--kv-params-token", "t"});
+  EXPECT_EQ(p.config.kv_params_token, "t");
+  EXPECT_NE(parse({"serve", "m", "--kv-params-trust", "token"}).error.find("--kv-params-token"), std::string::npos);
+}
+
 TEST(EngineConfig, TransferSettings) {
   Parsed p = parse({"serve", "m", "--kv-peers", "10.0.0.1:5600", "10.0.0.2:5600"});
   EXPECT_TRUE(p.config.kv_transfer);

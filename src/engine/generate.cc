@@ -30,6 +30,7 @@ class Generation {
  public:
   Generation(const Serving& serving, Endpoint endpoint, const net::Request& request) : s_(serving), endpoint_(endpoint) {
     arrived_ns_ = request.arrived_ns ? request.arrived_ns : s_.clock->now_ns();
+    trusted_ = trusts_params(*s_.config, request.headers);
     const auto header = request.headers.get(wire::kRequestId);
     if (header && header->size() <= wire::kRequestIdBytesMax && valid_utf8(*header)) request_id_ = *header;
     if (const auto tail = request.headers.get(wire::kDecodeTail)) {
@@ -76,10 +77,11 @@ class Generation {
   std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
   std::optional<Waterfall> waterfall_;
   std::unique_ptr<wire::KvParams> hand_over_;
+  bool trusted_ = false;  // may its kv_transfer_params be read
 };
 
 Result<> Generation::prepare(const Json& body) {
-  HandOver hand_over(s_, body.find("kv_transfer_params"), request_id_);
+  HandOver hand_over(s_, body.find("kv_transfer_params"), trusted_, request_id_);
   std::vector<wire::Prompt> prompts;
   if (chat()) {
     BATON_TRY(wire::ChatRequest r, wire::parse_chat_request(body));

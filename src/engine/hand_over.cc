@@ -3,12 +3,22 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "wire/kv_trust.h"
 
 namespace baton::engine {
 
-HandOver::HandOver(const Serving& serving, const Json* params, std::string_view request_id)
+bool trusts_params(const EngineConfig& config, const net::Headers& headers) {
+  if (config.kv_params_trust != "token") return config.kv_params_trust == "any";
+  return wire::same_token(config.kv_params_token, headers.get(wire::kKvParamsToken).value_or(""));
+}
+
+HandOver::HandOver(const Serving& serving, const Json* params, bool trusted, std::string_view request_id)
     : serving_(serving), request_id_(request_id) {
   if (!params || params->is_null()) return;
+  if (!trusted) {
+    give_up("untrusted");
+    return;
+  }
   auto parsed = wire::parse_kv_params(*params);
   if (!parsed) {
     log_warn("kv_transfer_params unusable", "request={} error=\"{}\"", request_id_, parsed.error().message);

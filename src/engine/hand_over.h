@@ -5,13 +5,18 @@
 
 #include "engine/request.h"
 #include "engine/serving.h"
+#include "net/http.h"
 
 namespace baton::engine {
 
+// As --kv-params-trust says.
+bool trusts_params(const EngineConfig& config, const net::Headers& headers);
+
 class HandOver {
  public:
-  // params: the request's kv_transfer_params, or nullptr. Never fails the request: what cannot be used is counted and logged.
-  HandOver(const Serving& serving, const Json* params, std::string_view request_id);
+  // params: the request's kv_transfer_params, or nullptr. trusted: they come from one of our own hops. Never fails the request:
+  // what cannot be used is counted and logged.
+  HandOver(const Serving& serving, const Json* params, bool trusted, std::string_view request_id);
   HandOver(const HandOver&) = delete;
   ~HandOver();
 

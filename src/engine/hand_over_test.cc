@@ -71,6 +71,46 @@ std::string text_of(const Reply& reply) {
   return json.find("choices")->items[0].find("text")->text;
 }
 
+// Engines read kv_transfer_params of their own sidecars alone: with a token from those that show it, with none from nobody.
+TEST(HandOverTrust, ParamsOfStrangersAreNotRead) {
+  auto trusting = [](std::vector<std::string> peers = {}) {
+    auto config = worker("shm", std::move(peers));
+    config.kv_params_trust = "token";
+    config.kv_params_token = "let me in";
+    return config;
+  };
+  TestEngine prefill(trusting()), decode(trusting({cat("127.0.0.1:", prefill.engine->kv_port())}));
+  EXPECT_TRUE(TestEngine::wait_for([&] { return decode.metric("kv_peer_state") == 1; }));
+  const std::string fields = cat("{", prompt_fields(300), R"(,"max_tokens":5,"temperature":0,"ignore_eos":true)");
+  const std::string ask = cat(fields, R"(,"kv_transfer_params":{"do_remote_decode":true,"do_remote_prefill":false}})");
+  const auto params_of = [](const Reply& reply) {
+    EXPECT_EQ(reply.status, 200) << reply.body;
+    const Json json = reply.json();
+    const Json* params = json.find("kv_transfer_params");
+    return params != nullptr && params->is_object() ? std::string(params->raw(reply.body)) : "";
+  };
+  EXPECT_EQ(params_of(prefill.post("/v1/completions", ask)), "");
+  EXPECT_EQ(params_of(prefill.post("/v1/completions", ask, {{"x-baton-kv-token", "let me inn"}})), "");
+  EXPECT_EQ(prefill.metric("kv_fallback_total", "untrusted"), 2);
+  const std::string params = params_of(prefill.post("/v1/completions", ask, {{"x-baton-kv-token", "let me in"}}));
+  ASSERT_NE(params, "");
+  EXPECT_EQ(prefill.metric("kv_grants", "offered"), 1);
+
+  const std::string take = cat(fields, R"(,"kv_transfer_params":)", params, "}");
+  const std::string want = text_of(decode.post("/v1/completions", fields + "}"));
+  EXPECT_EQ(text_of(decode.post("/v1/completions", take)), want);
+  EXPECT_EQ(decode.metric("kv_fallback_total", "untrusted"), 1);
+  EXPECT_EQ(prefill.metric("kv_grants", "offered"), 1) << "a stranger cannot end the grant either";
+  EXPECT_EQ(text_of(decode.post("/v1/completions", take, {{"x-baton-kv-token", "let me in"}})), want);
+  prefill.expect_idle();
+  EXPECT_EQ(decode.metric("kv_fallback_total", "untrusted"), 1);
+
+  auto deaf = worker("shm");
+  deaf.kv_params_trust = "none";
+  TestEngine nobody(deaf);
+  EXPECT_EQ(params_of(nobody.post("/v1/completions", ask, {{"x-baton-kv-token", "let me in"}})), "");
+}
+
 class HandOverOver : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Transports, HandOverOver, ::testing::Values("shm", "tcp"));
 

@@ -164,6 +164,8 @@ void add_prefill(Options& o, SidecarConfig& c) {
       .add("kv-params-trust", &c.kv_params_trust,
            "whose kv_transfer_params reach the engine in a request without a prefiller: none = nobody's, any = the client's",
            {"none", "any"})
+      .add("kv-params-token", &c.kv_params_token, "shown to the engines, for their --kv-params-trust=token")
+      .env("BATON_KV_PARAMS_TOKEN")
       .add("expose-kv-params", &c.expose_kv_params,
            "show clients the kv_transfer_params of the answer; else the key stays and its value is null")
       .add("rewrite-cached-tokens", &c.rewrite_cached_tokens,

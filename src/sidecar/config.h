@@ -52,7 +52,7 @@ struct SidecarConfig {
   int64_t prefill_retry_backoff_ms = 200;
   std::string on_prefill_failure = "local";
   int64_t prefill_timeout_ms = 300'000;
-  std::string kv_params_trust = "none";
+  std::string kv_params_trust = "none", kv_params_token;
   bool rewrite_cached_tokens = true, expose_kv_params = false;
   bool secure_proxy = true;
   std::string cert_path;

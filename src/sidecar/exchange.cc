@@ -7,6 +7,7 @@
 #include "sidecar/limits.h"
 #include "sidecar/p2p.h"
 #include "wire/headers.h"
+#include "wire/kv_trust.h"
 
 namespace baton::sidecar {
 
@@ -149,7 +150,8 @@ net::Headers Exchange::headers_for(const HeaderList& more) const {
                                                wire::kPrefillerUrl,
                                                wire::kEncoderHostsPorts,
                                                wire::kDataParallelHostPort,
-                                               wire::kKvCacheSourceHostPort};
+                                               wire::kKvCacheSourceHostPort,
+                                               wire::kKvParamsToken};
   auto ours = std::span(kOurs).subspan(api_ ? 0 : 1);
   net::Headers headers;
   for (const auto& [name, value] : request_.headers.fields()) {
@@ -157,6 +159,7 @@ net::Headers Exchange::headers_for(const HeaderList& more) const {
       headers.add(name, value);
     }
   }
+  if (api_ && !config().kv_params_token.empty()) headers.set(wire::kKvParamsToken, config().kv_params_token);
   if (api_) headers.add(wire::kRequestId, id_);  // added, not set: the client's own comes first
   for (const auto& [name, value] : more) headers.set(name, value);
   return headers;
