@@ -88,6 +88,9 @@ void Resume::give_up(std::string_view why) {
 
 void Resume::note_text(std::string_view escaped) {
   if (escaped.empty() || !unfit_.empty()) return;
+  // U+FFFD stands for bytes that are no text: from the text alone another worker could not tell which.
+  if (escaped.find("\xEF\xBF\xBD") != escaped.npos || escaped.find("\\ufffd") != escaped.npos)
+    return give_up("the answer has bytes that are no text");
   if (text_.size() + escaped.size() > kResumeTextBytesMax) return give_up("the answer is too long to be asked for again");
   text_ += escaped;
   ++text_events_;

@@ -47,6 +47,17 @@ TEST(Resume, ClientsNeverSeeHalfAnEvent) {
   EXPECT_EQ(resume.ask(R"({"model":"m","prompt":"p","stream":true})")->with, R"({"model":"m","prompt":"pone"})");
 }
 
+// A replacement character stands for bytes that the text has lost: asked for again, it would be another prompt.
+TEST(Resume, BytesThatAreNoTextCannotBeAskedForAgain) {
+  for (Api api : {Api::kCompletions, Api::kChat}) {
+    Resume resume(api);
+    pass(resume, chunk(api, kFirst, "good") + chunk(api, kFirst, "\xEF\xBF\xBD") + chunk(api, kFirst, " more"));
+    const auto question = resume.ask(R"({"model":"m","prompt":"p","messages":[{"role":"user","content":"x"}],"stream":true})");
+    ASSERT_FALSE(question);
+    EXPECT_THAT(question.error().message, HasSubstr("no text"));
+  }
+}
+
 TEST(Resume, CompletionGoesOnWhereItStopped) {
   const std::string body =
       R"({ "model":"m", "prompt":"Once upon", "max_tokens":10, "min_tokens":4, "stream":true, "x":18446744073709551615,
