@@ -6,6 +6,7 @@
 #include "stack/pull.h"
 #include "stack/supervisor.h"
 #include "stack/top.h"
+#include "stack/verify.h"
 
 namespace {
 
@@ -18,6 +19,11 @@ Result<> run_pull(stack::PullConfig& c, const ParsedArgs& p) {
   return {};
 }
 
+Result<> run_verify(stack::VerifyConfig& c, const ParsedArgs& p) {
+  if (!p.positional.empty()) c.url = p.positional[0];
+  return stack::verify(c);
+}
+
 constexpr Command kCommands[] = {
     {"up", "start, watch and stop a whole stack on this machine",
      command<stack::StackConfig, stack::up_options, [](auto& c, auto&) { return stack::up(c); }>},
@@ -26,6 +32,8 @@ constexpr Command kCommands[] = {
     {"chat", "talk to it", command<stack::ChatConfig, stack::chat_options, [](auto& c, auto&) { return stack::chat(c); }>},
     {"top", "watch its workers, queues and decisions",
      command<stack::TopConfig, stack::top_options, [](auto& c, auto&) { return stack::top(c); }>},
+    {"verify", "ask it a few questions and say whether it is right",
+     command<stack::VerifyConfig, stack::verify_options, run_verify>},
     {"bench", "load it and report TTFT, TPOT, ITL and throughput",
      command<loadgen::BenchConfig, loadgen::bench_options, [](auto& c, auto&) { return loadgen::bench(c); }>},
     {"sim", "compare picking policies on a pool that does not exist",

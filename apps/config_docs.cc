@@ -12,6 +12,7 @@
 #include "stack/pull.h"
 #include "stack/supervisor.h"
 #include "stack/top.h"
+#include "stack/verify.h"
 
 namespace {
 
@@ -32,7 +33,7 @@ std::string page() {
          section<engine::EngineConfig>(engine::engine_options) + section<sidecar::SidecarConfig>(sidecar::sidecar_options) +
          section<RouterConfig>(router_options) + section<stack::StackConfig>(stack::up_options) +
          section<stack::DownConfig>(stack::down_options) + section<stack::ChatConfig>(stack::chat_options) +
-         section<stack::TopConfig>(stack::top_options) +
+         section<stack::VerifyConfig>(stack::verify_options) + section<stack::TopConfig>(stack::top_options) +
          section<loadgen::BenchConfig>(loadgen::bench_options) + section<sim::SimCommand>(sim::sim_options) +
          section<stack::PullConfig>(stack::pull_options);
 }

@@ -47,6 +47,16 @@ Result<Url> parse_url(const std::string& url) {
   return out;
 }
 
+std::string field_of(std::string_view list, std::string_view name) {
+  for (size_t at = 0; at < list.size();) {
+    std::string_view item = list.substr(at, list.find(',', at) - at);
+    if (item.starts_with(name) && item.size() > name.size() && item[name.size()] == '=')
+      return std::string(item.substr(name.size() + 1));
+    at += item.size() + 1;
+  }
+  return "";
+}
+
 namespace {
 
 struct Message {
@@ -118,17 +128,6 @@ Result<> Session::take_event(std::string_view data, Answer& answer) const {
     std::cout << text->text << std::flush;
   }
   return {};
-}
-
-// Value of name in "a=1,b=2", "" if it is not there.
-std::string field_of(std::string_view list, std::string_view name) {
-  for (size_t at = 0; at < list.size();) {
-    std::string_view item = list.substr(at, list.find(',', at) - at);
-    if (item.starts_with(name) && item.size() > name.size() && item[name.size()] == '=')
-      return std::string(item.substr(name.size() + 1));
-    at += item.size() + 1;
-  }
-  return "";
 }
 
 void Session::show_cost(const Answer& a) const {

@@ -1,6 +1,7 @@
 #pragma once
 // `baton chat`: talk to a running stack (or any OpenAI server) from a terminal; every answer ends with what it cost and who did it.
 #include <string>
+#include <string_view>
 
 #include "base/config.h"
 #include "base/result.h"
@@ -24,5 +25,7 @@ struct Url {
   int port = 80;
 };
 Result<Url> parse_url(const std::string& url);   // http only
+// Value of name in "a=1,b=2", as our x-baton-* headers are written; "" if it is not there.
+std::string field_of(std::string_view list, std::string_view name);
 
 }  // namespace baton::stack

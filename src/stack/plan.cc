@@ -106,7 +106,8 @@ class Builder {
     plan_.workers.push_back({.name = std::move(name), .role = role, .port = port, .argv = {cat(c_.bin_dir, program)}});
     WorkerSpec& w = plan_.workers.back();
     if (program == "/baton-engine") return w;  // its first word is the command
-    push(w, {"--host", c_.host, "--log-level", c_.log_level});
+    push(w, {"--host", c_.host, "--log-level",
+             c_.log_level == "warning" ? "warn" : c_.log_level});  // each as its counterpart spells it
     return w;
   }
   static void push(WorkerSpec& w, const std::vector<std::string>& words) {

@@ -79,6 +79,18 @@ TEST(Plan, SidecarStandsBetweenRouterAndDecode) {
   EXPECT_THAT(plan.endpoints, testing::Not(HasSubstr(cat("\"port\":", decode.port))));
 }
 
+// vLLM's word for it and llm-d's are not the same one.
+TEST(Plan, EachPartIsToldTheLogLevelInItsOwnWords) {
+  StackConfig c;
+  c.prefill = c.decode = 1;
+  c.log_level = "warning";
+  for (const auto& w : make_plan(c, {1, 2, 3, 4, 5, 6}, "e", 2)->workers) {
+    auto at = std::find(w.argv.begin(), w.argv.end(), "--log-level");
+    ASSERT_NE(at, w.argv.end());
+    EXPECT_EQ(*(at + 1), w.argv[0].ends_with("engine") ? "warning" : "warn") << w.name;
+  }
+}
+
 TEST(Plan, RefusesMoreThanOneMachineShouldRun) {
   StackConfig c = shape(40, 40);
   std::vector<int> ports(static_cast<size_t>(ports_needed(c)));
