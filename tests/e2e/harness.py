@@ -52,7 +52,7 @@ class Stack:
                 argv = open(f"/proc/{pid}/cmdline").read().split("\0")
             except OSError:
                 continue
-            if int(stat.rsplit(")", 1)[1].split()[1]) == self.process.pid and argv[0].startswith(BIN):
+            if int(stat.rsplit(")", 1)[1].split()[1]) == self.process.pid and os.path.basename(argv[0]).startswith("baton-"):
                 found.append((pid, argv))
         # Endpoints have the port of the engine, or of the sidecar before it; the sidecar's flags say which engine is behind.
         name_of = {str(e["port"]): name for name, e in self.endpoints.items()}

@@ -1,5 +1,5 @@
 """kill -9 of any one worker at any moment: the client gets the right answer, and nothing leaks."""
-import concurrent.futures, time, unittest
+import concurrent.futures, json, signal, socket, time, unittest
 
 from harness import Stack, complete, post, total, wait_for
 from prompts import prompts
@@ -101,3 +101,50 @@ class Failures(unittest.TestCase):
             self.prefill_leg(s)  # nobody fetches it: the lease must end it
             self.assertGreater(total(prefill, "kv_grants"), 0)
             nothing_leaks(self, [prefill])
+
+    def test_prefill_stopped(self):
+        """SIGSTOP: decode misses its heartbeats and computes the prompt itself; what the stopped one kept goes when its lease ends."""
+        for transport in ("shm", "tcp"):
+            with self.subTest(transport=transport), Stack(args=["--kv-transport", transport], engine_args=PLAIN) as s:
+                decode, prefill = s.engine_port("decode-0"), s.endpoints["prefill-0"]["port"]
+                for delay_ms in (0, 3):
+                    params = self.prefill_leg(s)
+                    pid = s.children()["prefill-0"][0]
+                    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                        answer = pool.submit(complete, decode, LONG, 24, ignore_eos=True, kv_transfer_params=params)
+                        time.sleep(delay_ms / 1000)
+                        s.kill("prefill-0", signal.SIGSTOP)
+                        try:
+                            self.assertEqual(answer.result(), self.want, f"stopped {delay_ms} ms after the decode leg began")
+                        finally:
+                            s.kill("prefill-0", signal.SIGCONT)
+                    self.assertEqual(s.children()["prefill-0"][0], pid, "it went on, nobody restarted it")
+                    wait_for(lambda: total(decode, "kv_peer_state") == 1, 30, "the two to connect again")
+                nothing_leaks(self, [decode, prefill])
+
+    def test_engines_out_of_blocks(self):
+        """Pools that hold two of six requests: they wait or are computed elsewhere, and every text is right."""
+        with Stack(engine_args=[*PLAIN, "--num-gpu-blocks-override=160"]) as s:
+            with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                texts = list(pool.map(lambda _: complete(s.port, LONG, 24, ignore_eos=True), range(6)))
+            self.assertEqual(set(texts), {self.want})
+            nothing_leaks(self, [s.engine_port("decode-0"), s.endpoints["prefill-0"]["port"]])
+
+    def test_client_gone_at_every_arrow(self):
+        with Stack(engine_args=PLAIN) as s:
+            decode, prefill = s.engine_port("decode-0"), s.endpoints["prefill-0"]["port"]
+            body = json.dumps({"prompt": LONG, "max_tokens": 200, "temperature": 0, "ignore_eos": True, "stream": True}).encode()
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            arrows = {
+                "in the middle of its request": lambda c: c.sendall(head + body[:500]),
+                "before anybody read it": lambda c: c.sendall(head + body),
+                "while prefill runs": lambda c: (c.sendall(head + body), wait_for(lambda: total(prefill, "vllm:num_requests_running") == 1, 10, "prefill to run")),
+                "when decode has it": lambda c: (c.sendall(head + body), wait_for(lambda: total(decode, "vllm:num_requests_running") == 1, 30, "decode to run")),
+                "after the first bytes": lambda c: (c.sendall(head + body), c.recv(4096), c.recv(4096)),
+            }
+            for when, act in arrows.items():
+                with self.subTest(when=when):
+                    with socket.create_connection(("127.0.0.1", s.port)) as c:
+                        act(c)
+                    nothing_leaks(self, [decode, prefill])
+            self.assertEqual(complete(s.port, LONG, 24, ignore_eos=True), self.want)
