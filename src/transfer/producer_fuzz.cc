@@ -160,7 +160,7 @@ class Harness : public FrameHandler {
     m.path = static_cast<Path>(input_.number<uint8_t>(0));
     m.chunk_bytes = input_.number<uint32_t>(4096);
     m.credit = input_.number<uint64_t>(8192);
-    if (o != nullptr) fetched_.try_emplace(id, o, m.first_token);
+    fetched_.try_emplace(id, t[0], m.first_token);  // an AWAIT may name what is promised only later
     far_.send(await ? encode(Await{m}) : encode(m));
   }
 
@@ -168,7 +168,8 @@ class Harness : public FrameHandler {
     if (type == FrameType::kAccept) accept_ = *decode<Accept>(body);
     if (type == FrameType::kOpened) {
       auto it = fetched_.find(decode<Opened>(body)->op);
-      BATON_CHECK(it != fetched_.end() && opened_.insert(it->second.first->request).second);  // one-shot
+      BATON_CHECK(it != fetched_.end() && it->second.first <= offers_.size());
+      BATON_CHECK(opened_.insert(it->second.first).second);  // one-shot
     }
     return {};
   }
@@ -176,7 +177,8 @@ class Harness : public FrameHandler {
     if (head.op == 0) return Landing{};
     auto it = fetched_.find(head.op);
     BATON_CHECK(it != fetched_.end() && payload == head.n_blocks * pool_.block_bytes && payload <= kControlBodyMax);
-    auto [offer, first] = it->second;
+    auto [number, first] = it->second;
+    const Offer* offer = &offers_[number - 1u];
     Checksum sum;
     for (uint32_t i = 0; i < head.n_blocks; ++i) {
       auto at = static_cast<size_t>(first / kLayout.block_tokens) + head.first_block + i;
@@ -206,7 +208,7 @@ class Harness : public FrameHandler {
   std::map<uint64_t, int> ended_;
   std::map<uint64_t, Promise> promises_;
   std::set<uint64_t> opened_;
-  std::map<uint64_t, std::pair<const Offer*, int32_t>> fetched_;
+  std::map<uint64_t, std::pair<uint8_t, int32_t>> fetched_;  // by op: number of the offer, first token
   Context context_{.loop = loop_,
                    .options = {},
                    .layout = kLayout,

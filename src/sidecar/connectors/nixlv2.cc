@@ -52,11 +52,12 @@ class Nixlv2 final : public Connector {
     DecodeAsk decode{.body = body, .on_head = [&](const net::Headers& headers) {
                        head = true;
                        took_kv = headers.get(wire::kKv).has_value();
+                       if (!took_kv) targets_.forget(prefiller.text());  // it had to read the prompt itself
                      }};
     Prefill done = co_await x.both(prefiller, {.body = asked}, std::move(decode), false);
     if (head) x.count_hand_over(took_kv ? "push" : "local");
-    // The engine had to read the prompt itself, or it all failed: this prefiller may not be where it was.
-    if (!took_kv && !x.cancel().cancelled()) targets_.learn(prefiller.text(), done.reply.kv_params);
+    if (!head && !x.cancel().cancelled()) targets_.forget(prefiller.text());  // the prefiller may not be where it was
+    if (!took_kv && done.reply.kv_params != "null") targets_.learn(prefiller.text(), done.reply.kv_params);  // it says where
     co_return done;
   }
 
