@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "engine/limits.h"
+#include "engine/transfer_config.h"
 
 namespace baton::engine {
 namespace {
@@ -71,11 +72,17 @@ void add_baton(Options& o, EngineConfig& c) {
   o.group("prefill and decode on different workers");
   o.add("kv-transfer-config", &c.kv_transfer_config, "JSON as vLLM takes it; any connector and role: ours serves both roles");
   o.add("kv-events-config", &c.kv_events_config, "JSON as vLLM takes it: publish what the prefix cache stores and drops, over ZeroMQ");
-  o.add("kv-transfer-host", &c.kv_host, "address to bind and to tell peers").env("VLLM_NIXL_SIDE_CHANNEL_HOST");
+  o.add("kv-transfer-host", &c.kv_host, "address to bind and to tell peers; empty = that of --kv-interface, else 127.0.0.1")
+      .env("VLLM_NIXL_SIDE_CHANNEL_HOST");
+  o.add("kv-interface", &c.kv_interface,
+        "network interface for KV on hosts with several: its address is bound, UCX keeps to it; empty = the first one that "
+        "UCX_NET_DEVICES names")
+      .env("BATON_KV_IFACE");
   o.add("kv-transfer-port", &c.kv_port, "port", "port for peers; 0 takes a free one; -1 = 5600 where P/D is on", -1, 65535)
       .env("VLLM_NIXL_SIDE_CHANNEL_PORT");
   o.add("kv-peers", &c.kv_peers, "host:port of every other worker's KV port, connected and tested at start; turns P/D on");
-  o.add("kv-transport", &c.kv_transport, "how KV moves", {"auto", "shm", "tcp"});
+  o.add("kv-transport", &c.kv_transport, "how KV moves; auto: shm on one host, ucx with an RDMA device, else tcp",
+        {"auto", "shm", "ucx", "tcp"});
   o.add("kv-load-failure-policy", &c.kv_load_failure_policy, "when KV cannot be fetched: compute it here, or fail the request",
         {"recompute", "fail"});
   o.add("kv-secret", &c.kv_secret, "shared secret of all workers; empty = none").env("BATON_KV_SECRET");
@@ -91,38 +98,6 @@ void add_baton(Options& o, EngineConfig& c) {
   o.add("threads", &c.threads, "", "compute threads; 0 = all cores", 0, 1024);
   o.add("io-threads", &c.io_threads, "", "threads that parse, tokenise and stream", 1, 64);
   o.add("isa", &c.isa, "kernels to use", {"auto", "avx512", "avx2", "plain"});
-}
-
-// Only what changes our behaviour is read; the rest describes vLLM's own connectors.
-Result<> read_transfer_config(EngineConfig& c) {
-  auto json = parse_json(c.kv_transfer_config);
-  if (!json || !json->is_object()) {
-    return fail(Code::kInvalidArgument, "--kv-transfer-config wants a JSON object",
-                json ? std::string() : cat(": ", json.error().message));
-  }
-  const auto text = [&](std::string_view key) {
-    const Json* v = json->find(key);
-    return std::string(v ? v->as_string().value_or("") : "");
-  };
-  if (const std::string role = text("kv_role");
-      !role.empty() && role != "kv_both" && role != "kv_producer" && role != "kv_consumer") {
-    return fail(Code::kInvalidArgument, "kv_role wants kv_producer, kv_consumer or kv_both, not '", role, "'");
-  }
-  if (const std::string policy = text("kv_load_failure_policy"); !policy.empty()) {
-    if (policy != "fail" && policy != "recompute") {
-      return fail(Code::kInvalidArgument, "kv_load_failure_policy wants fail or recompute, not '", policy, "'");
-    }
-    if (c.kv_load_failure_policy.empty()) c.kv_load_failure_policy = policy;
-  }
-  c.kv_engine_id = text("engine_id");
-  if (const Json* lease = json->find_path({"kv_connector_extra_config", "kv_lease_duration"})) {
-    const auto seconds = lease->as_int();
-    if (!seconds || *seconds < 1 || *seconds > 86400)
-      return fail(Code::kInvalidArgument, "kv_lease_duration wants seconds, 1 to 86400");
-    c.kv_lease_s = static_cast<int>(*seconds);
-  }
-  c.kv_transfer = true;
-  return {};
 }
 
 Result<> read_events_config(EngineConfig& c) {

@@ -54,7 +54,8 @@ struct EngineConfig {
   int threads = 0;  // 0: all cores
   int io_threads = 1;
   std::string isa = "auto";
-  std::string kv_host = "127.0.0.1";
+  std::string kv_host;  // "": of kv_interface, else loopback
+  std::string kv_interface;
   int kv_port = -1;  // -1: 5600 if P/D is on; 0: any
   std::vector<std::string> kv_peers;
   std::string kv_transport = "auto";
@@ -66,8 +67,9 @@ struct EngineConfig {
   int drain_s = 30;
 
   // Filled by finish_config().
-  bool kv_transfer = false;  // P/D is on
-  std::string kv_engine_id;  // "": random
+  bool kv_transfer = false;           // P/D is on
+  std::string kv_engine_id;           // "": random
+  std::vector<std::string> kv_notes;  // what keys of kv_transfer_config come to here
   KvEventsConfig kv_events;  // from kv_events_config
 };
 

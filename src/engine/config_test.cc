@@ -114,6 +114,36 @@ TEST(EngineConfig, TransferSettings) {
   p = parse(
       {"serve", "m", "--kv-load-failure-policy", "recompute", "--kv-transfer-config", R"({"kv_load_failure_policy":"fail"})"});
   EXPECT_EQ(p.config.kv_load_failure_policy, "recompute");  // the flag wins
+  p = parse({"serve", "m", "--kv-interface", "eth1", "--kv-transport", "ucx"});
+  EXPECT_EQ(p.config.kv_interface, "eth1");
+  EXPECT_EQ(p.config.kv_host, "") << "the interface's address, found when the engine starts";
+}
+
+// Every key that vLLM has is taken, and one that sets nothing of ours says what it comes to.
+TEST(EngineConfig, TransferConfigOfVllm) {
+  Parsed p =
+      parse({"serve", "m", "--kv-transfer-config",
+             R"({"kv_connector":"NixlConnector","kv_role":"kv_both","kv_buffer_device":"cpu","kv_load_failure_policy":"fail",
+                        "enable_permute_local_kv":true,"kv_connector_extra_config":{"backends":["UCX"],"num_threads":4,
+                        "kv_lease_duration":9,"decoder_kv_blocks_ttl":480,"bidirectional_kv_xfer":false,
+                        "kv_recompute_threshold":64,"push_registration_timeout":480,"engine_ttl":3600,
+                        "enforce_handshake_compat":true,"enable_cross_layers_blocks":false}})"});
+  EXPECT_EQ(p.error, "");
+  EXPECT_EQ(p.config.kv_lease_s, 9);
+  EXPECT_EQ(p.config.kv_load_failure_policy, "fail");
+  for (const auto* key : {"kv_role", "kv_buffer_device", "num_threads", "decoder_kv_blocks_ttl", "engine_ttl", "backends"}) {
+    auto said = [&](const std::string& note) { return note.find(cat(key, ": ")) != note.npos; };
+    EXPECT_EQ(std::count_if(p.config.kv_notes.begin(), p.config.kv_notes.end(), said), 1) << key;
+  }
+  for (const auto& note : p.config.kv_notes) EXPECT_EQ(note.find("not known"), note.npos) << note;
+  p = parse(
+      {"serve", "m", "--kv-transfer-config", R"({"kv_conector":"x","kv_connector_extra_config":{"backends":["LIBFABRIC"]}})"});
+  EXPECT_EQ(p.error, "");
+  EXPECT_NE(p.config.kv_notes.at(0).find("kv_conector: not known"), std::string::npos);
+  EXPECT_NE(p.config.kv_notes.at(1).find("only UCX"), std::string::npos);
+  for (const auto* bad : {R"({"kv_buffer_device":"floppy"})", R"({"kv_connector_extra_config":[]})", R"({"kv_role":""})",
+                          R"({"kv_connector_extra_config":{"backends":"UCX"}})"})
+    EXPECT_NE(parse({"serve", "m", "--kv-transfer-config", bad}).error, "") << bad;
 }
 
 }  // namespace

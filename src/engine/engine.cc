@@ -15,6 +15,7 @@
 #include "engine/metrics.h"
 #include "engine/step_loop.h"
 #include "net/http.h"
+#include "transfer/interface.h"
 #include "transfer/transfer.h"
 
 namespace baton::engine {
@@ -107,16 +108,20 @@ Result<> Engine::Impl::start_pool() {
   BATON_TRY(blocks, pool_blocks(config, layout.block_bytes()));
   BATON_TRY(serving.max_model_len, context_length(config, parts.model->config(), blocks));
   BATON_TRY(pool, transfer::PoolMemory::create(static_cast<size_t>(blocks) * layout.block_bytes(), "baton-kv"));
+  if (config.kv_transfer) pool->touch_in_background();
   return parts.model->bind_kv(pool->bytes());
 }
 
 Result<> Engine::Impl::start_transfer() {
   if (!config.kv_transfer) return {};
+  for (const auto& note : config.kv_notes) log_info("kv-transfer-config", "note=\"{}\"", note);
+  BATON_TRY(auto where, transfer::choose_interface(config.kv_host, config.kv_interface));
   transfer::NodeOptions options{.engine_id = config.kv_engine_id.empty() ? uuid4() : config.kv_engine_id,
-                                .host = config.kv_host,
+                                .host = where.host,
                                 .port = config.kv_port,
                                 .peers = config.kv_peers,
                                 .transport = config.kv_transport,
+                                .interface = where.interface,
                                 .fingerprint = parts.model->fingerprint(),
                                 .lease_ms = config.kv_lease_s * 1000,
                                 .secret = config.kv_secret,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "kv/layout.h"
 #include "wire/kv_trust.h"
 
 namespace baton::engine {
@@ -98,7 +99,7 @@ std::optional<RemotePrompt> HandOver::take(const Submission& s, bool one_plain_a
     grant_.reset();
     return remote;
   }
-  if (offer_->layout != serving_.layout_id) return refuse("layout");
+  if (kv::model_part(offer_->layout) != kv::model_part(serving_.layout_id)) return refuse("layout");
   if (offer_->first_token != 0 || offer_->n_tokens > static_cast<int32_t>(s.prompt.size())) return refuse("tokens");
   const Digest digest = token_digest({s.prompt.data(), static_cast<size_t>(offer_->n_tokens)});
   if (hex(digest) != offer_->prompt_digest) return refuse("digest");

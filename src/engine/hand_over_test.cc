@@ -13,7 +13,7 @@ using testing::Reply;
 using testing::sse;
 using testing::TestEngine;
 
-EngineConfig worker(const std::string& transport, std::vector<std::string> peers = {}) {
+EngineConfig worker(const std::string& transport, std::vector<std::string> peers = {}, int block_tokens = 16) {
   log_setup("engine_test", LogLevel::kError);
   EngineConfig config;
   config.kv_transfer = true;
@@ -21,12 +21,14 @@ EngineConfig worker(const std::string& transport, std::vector<std::string> peers
   config.kv_transport = transport;
   config.kv_peers = std::move(peers);
   config.kv_lease_s = 60;
+  config.block_size = block_tokens;
   return config;
 }
 
 struct Pair {
-  explicit Pair(const std::string& transport)
-      : prefill(worker(transport)), decode(worker(transport, {cat("127.0.0.1:", prefill.engine->kv_port())})) {
+  explicit Pair(const std::string& transport, int prefill_block_tokens = 16)
+      : prefill(worker(transport, {}, prefill_block_tokens)),
+        decode(worker(transport, {cat("127.0.0.1:", prefill.engine->kv_port())})) {
     EXPECT_TRUE(TestEngine::wait_for([&] { return decode.metric("kv_peer_state") == 1; })) << "the peers did not connect";
   }
 
@@ -153,6 +155,25 @@ TEST_P(HandOverOver, TheTailIsComputedWhereTheAnswerIs) {
     EXPECT_EQ(pair.computed() - before, front > 0 ? prompt - front + 8 : 8);
   }
   pair.expect_clean();
+}
+
+// The two engines need not agree about anything but the model.
+TEST_P(HandOverOver, BlocksOfAnotherSizeAreServed) {
+  for (int block_tokens : {8, 64}) {
+    SCOPED_TRACE(::testing::Message() << "blocks of " << block_tokens << " tokens, ours are of 16");
+    Pair pair(GetParam(), block_tokens);
+    TestEngine aggregated;
+    for (size_t length : {1, 17, 63, 300}) {
+      const std::string fields = prompt_fields(length), more = R"(,"max_tokens":9,"temperature":0,"ignore_eos":true)";
+      const std::string want = text_of(aggregated.complete(fields + more));
+      const double before = pair.computed();
+      const std::string params = pair.params_for(fields + R"(,"temperature":0,"ignore_eos":true)");
+      EXPECT_EQ(text_of(pair.decode.complete(Pair::with(fields, more, params))), want);
+      EXPECT_EQ(pair.computed() - before, 8);
+    }
+    EXPECT_EQ(pair.fallback("layout"), 0);
+    pair.expect_clean();
+  }
 }
 
 TEST_P(HandOverOver, StreamsAndSamplesTheSame) {

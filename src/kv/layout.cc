@@ -26,4 +26,6 @@ std::string KvLayout::id() const {
   return cat(dtype_name(dtype), "-l", layers, "-h", kv_heads, "-d", head_dim, "-b", block_tokens, "-", order_name(tile_order));
 }
 
+std::string_view model_part(std::string_view id) { return id.substr(0, id.find("-b")); }
+
 }  // namespace baton::kv

@@ -6,10 +6,11 @@
 //   block:  [layer 0: K heads | V heads][layer 1: ...]
 //   head:   tile of block_tokens x head_dim elements; its inner order is the backend's, named by tile_order
 //
-// Peers with equal id() copy bytes; others go through the resharder. Pure values.
+// Peers with equal id() copy bytes; others of one model_part() go through the resharder (reshard.h). Pure values.
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace baton::kv {
 
@@ -39,5 +40,8 @@ struct KvLayout {
   std::string id() const;  // "bf16-l30-h3-d64-b16-vnni": equal ids mean byte-compatible blocks
   bool operator==(const KvLayout&) const = default;
 };
+
+// The part of an id() that two peers must share: what is left may differ, the resharder sees to it. "bf16-l30-h3-d64".
+std::string_view model_part(std::string_view layout_id);
 
 }  // namespace baton::kv

@@ -52,5 +52,17 @@ TEST(KvLayout, IdNamesEveryField) {
   differs([](KvLayout& l) { l.tile_order = TileOrder::kVnni; });
 }
 
+TEST(Layout, BlockSizeAndOrderMayDifferBetweenPeers) {
+  KvLayout a{.layers = 30, .kv_heads = 3, .head_dim = 64}, b = a;
+  b.block_tokens = 32;
+  b.tile_order = TileOrder::kVnni;
+  EXPECT_NE(a.id(), b.id());
+  EXPECT_EQ(model_part(a.id()), "bf16-l30-h3-d64");
+  EXPECT_EQ(model_part(a.id()), model_part(b.id()));
+  b.kv_heads = 4;
+  EXPECT_NE(model_part(a.id()), model_part(b.id()));
+  EXPECT_EQ(model_part("nonsense"), "nonsense");
+}
+
 }  // namespace
 }  // namespace baton::kv

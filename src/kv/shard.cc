@@ -7,7 +7,7 @@ namespace {
 
 constexpr int32_t kNumberMax = 1 << 16;
 
-bool inside(int32_t first, int32_t n, int32_t outer_first, int32_t outer_n) {
+bool inside(int64_t first, int64_t n, int64_t outer_first, int64_t outer_n) {
   return first >= outer_first && first + n <= outer_first + outer_n;
 }
 

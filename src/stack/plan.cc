@@ -24,7 +24,7 @@ Options up_options(StackConfig& c) {
   o.add("detach", &c.detach, "return once the stack is ready and leave it running; `baton down` stops it");
   o.group("workers");
   o.add("threads", &c.threads, "threads", "compute threads of each engine; 0 = the cores shared evenly", 0, 1024);
-  o.add("kv-transport", &c.kv_transport, "how KV moves", {"auto", "shm", "tcp"});
+  o.add("kv-transport", &c.kv_transport, "how KV moves", {"auto", "shm", "ucx", "tcp"});
   o.add("on-prefill-failure", &c.on_prefill_failure, "what a sidecar does when prefill fails", {"local", "next", "error"});
   o.add("kv-push", &c.kv_push, "auto = KV moves while it is computed; off = one leg after the other", {"auto", "off"});
   o.add("engine-arg", &c.engine_args, "a further flag for every engine, e.g. --engine-arg=--max-model-len=2048; repeatable");

@@ -20,7 +20,8 @@ namespace baton::transfer {
 // Where a chunk's payload goes.
 struct Landing {
   enum class Kind : uint8_t { kDiscard, kCollect, kScatter } kind = Kind::kDiscard;
-  bool report = false;       // kDiscard: on_chunk_end() all the same
+  bool report = false;  // kDiscard: on_chunk_end() all the same
+  size_t collect_max = kControlBodyMax;
   std::vector<iovec> parts;  // kScatter: together exactly the payload
 };
 
@@ -40,7 +41,6 @@ class FrameReader {
   std::span<iovec> want();     // never empty
   Result<> got(size_t bytes);  // that many of want()'s bytes were filled
   void drop_landing();         // what is left of the present payload is discarded: its blocks are ours no more
-  size_t collect_max = kControlBodyMax;
   // Bytes are a sign of life only if they make frames: a corrupt length would have us wait for one that never ends.
   uint64_t frames() const { return frames_; }
   bool in_blocks() const { return state_ == State::kPayload; }

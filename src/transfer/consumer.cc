@@ -39,7 +39,7 @@ void Consumer::set_peers(const std::vector<std::string>& peers) {
 // By engine first: a peer may advertise another name for itself than the one we dialled.
 Link* Consumer::find(const Grant& grant) {
   for (auto& [address, peer] : peers_) {
-    if (!grant.engine_id.empty() && peer.link->is(grant.engine_id)) return peer.link.get();
+    if (!grant.engine_id.empty() && peer.link->is(grant.engine_id, grant.rank)) return peer.link.get();
   }
   auto it = peers_.find(HostPort{grant.host, grant.port}.text());
   return it == peers_.end() ? nullptr : it->second.link.get();
@@ -59,40 +59,93 @@ void Consumer::drop_unwanted() {
   });
 }
 
-void Consumer::fetch(Fetch fetch) {
-  auto invalid = [&](std::string_view why) { emit_fetch_failed(context_, fetch, {Code::kInvalidArgument, std::string(why)}); };
-  auto bt = context_.layout.block_tokens;
-  auto token = token_from(fetch.grant.token);
-  if (!token) return invalid(token.error().message);
+Result<> Consumer::check(const Fetch& fetch) const {
+  auto bt = context_.layout().block_tokens;
   if (fetch.n_tokens <= 0 || fetch.first_token < 0 || fetch.first_token % bt != 0 ||
       fetch.first_token > INT32_MAX - fetch.n_tokens - bt)
-    return invalid("a fetch begins at a block and has tokens");
+    return fail(Code::kInvalidArgument, "a fetch begins at a block and has tokens");
   if (fetch.blocks.size() != static_cast<size_t>((fetch.n_tokens + bt - 1) / bt))
-    return invalid("destination blocks do not match the tokens");
+    return fail(Code::kInvalidArgument, "destination blocks do not match the tokens");
   for (auto b : fetch.blocks) {
-    if (!context_.pool.has(b)) return invalid("a destination block is not in the pool");
+    if (!context_.pool.has(b)) return fail(Code::kInvalidArgument, "a destination block is not in the pool");
   }
+  return {};
+}
+
+// All of them, or why not; then what was granted is declined wherever that is possible.
+Result<std::vector<Consumer::Source>> Consumer::sources_of(const Fetch& fetch) {
+  std::vector<Source> out;
+  auto add_source = [&](const Grant& grant) -> Result<> {
+    BATON_TRY(auto token, token_from(grant.token));
+    out.push_back({find_or_add(grant), grant, token});
+    return {};
+  };
+  if (fetch.more.size() >= kRanksMax) return fail(Code::kInvalidArgument, "grants of ", fetch.more.size(), " more ranks");
+  BATON_OK(add_source(fetch.grant));
+  for (const auto& grant : fetch.more) BATON_OK(add_source(grant));
+  std::optional<Error> missing;
+  for (const auto& s : out) {
+    unhold(s.token);  // renewed as an open fetch from now on
+    if (s.link != nullptr && s.link->connected()) continue;
+    missing = {Code::kUnavailable, cat("kv peer ", s.grant.host, ":", s.grant.port, " is not connected: ",
+                                       s.link == nullptr ? std::string("no such peer") : s.link->status().detail)};
+  }
+  if (!missing) return out;
+  for (const auto& s : out) {
+    if (s.link != nullptr) s.link->decline(s.token);  // once connected: nobody will come for it
+  }
+  return std::unexpected(*missing);
+}
+
+void Consumer::fetch(Fetch fetch) {
+  auto ok = check(fetch);
+  if (!ok) return emit_fetch_failed(context_, fetch, ok.error());
+  if (fetch.push) return fetch_push(std::move(fetch));
+  auto sources = sources_of(fetch);
+  if (!sources) return emit_fetch_failed(context_, fetch, sources.error());
+  fetch_from(std::move(fetch), *sources);
+}
+
+// Its grant may not exist yet, and its peer may be connecting: both have time while the prompt is computed.
+void Consumer::fetch_push(Fetch fetch) {
+  auto token = token_from(fetch.grant.token);
+  if (!token) return emit_fetch_failed(context_, fetch, token.error());
+  unhold(*token);
   auto* link = find_or_add(fetch.grant);
-  if (link != nullptr && fetch.push) {
-    unhold(*token);
-    return link->fetch_when_connected(std::move(fetch), *token);
+  if (link != nullptr) return link->fetch_when_connected(std::move(fetch), *token);
+  emit_fetch_failed(
+      context_, fetch,
+      {Code::kUnavailable, cat("kv peer ", fetch.grant.host, ":", fetch.grant.port, " is not connected: no such peer")});
+}
+
+// Every rank of our engine computes the same of the same shapes: who reads what from whom.
+void Consumer::fetch_from(Fetch fetch, const std::vector<Source>& sources) {
+  std::vector<kv::KvShard> shards;
+  for (const auto& s : sources) shards.push_back(s.link->shard());
+  auto parts = kv::parts_for(shards, context_.shard, context_.options.rank);
+  std::vector<uint16_t> readers;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    auto n = kv::readers_of(shards, i, context_.ranks);
+    if (!n && parts) parts = std::unexpected(n.error());
+    readers.push_back(n ? static_cast<uint16_t>(*n) : 0);
+    bool unread = !parts || (readers[i] == 0 && context_.options.rank == 0);
+    if (unread) sources[i].link->decline(sources[i].token);
   }
-  if (link == nullptr || !link->connected()) {
-    auto why = link == nullptr ? std::string("no such peer") : link->status().detail;
-    unhold(*token);
-    if (link != nullptr) link->decline(*token);  // once connected: nobody will come for it
-    return emit_fetch_failed(
-        context_, fetch,
-        {Code::kUnavailable, cat("kv peer ", fetch.grant.host, ":", fetch.grant.port, " is not connected: ", why)});
+  if (!parts) return emit_fetch_failed(context_, fetch, parts.error());
+  std::shared_ptr<Joint> joint;
+  if (parts->size() > 1)
+    joint = std::make_shared<Joint>(context_, fetch, parts->size(), [this, r = fetch.request] { cancel(r); });
+  for (const auto& part : *parts) {
+    const auto& s = sources[part.source];
+    auto one = fetch;
+    one.grant = s.grant;
+    one.more.clear();
+    s.link->fetch(std::move(one), s.token, {part, readers[part.source], joint});
   }
-  unhold(*token);  // renewed as an open fetch from now on
-  link->fetch(std::move(fetch), *token);
 }
 
 void Consumer::cancel(uint64_t request) {
-  for (auto& [address, peer] : peers_) {
-    if (peer.link->cancel(request)) return;
-  }
+  for (auto& [address, peer] : peers_) peer.link->cancel(request);  // several of them if it is joint
 }
 
 void Consumer::hold(const Grant& grant) {

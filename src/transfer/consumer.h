@@ -27,6 +27,16 @@ class Consumer {
     std::unique_ptr<Link> link;
     bool wanted = false;  // by set_peers; else only a grant named it
   };
+  // The parts of one fetch and who gives them.
+  struct Source {
+    Link* link = nullptr;
+    Grant grant;
+    Token token{};
+  };
+  Result<std::vector<Source>> sources_of(const Fetch& fetch);
+  void fetch_push(Fetch fetch);
+  void fetch_from(Fetch fetch, const std::vector<Source>& sources);
+  Result<> check(const Fetch& fetch) const;
   Link* find(const Grant& grant);
   Link* find_or_add(const Grant& grant);
   Link* add(const HostPort& where, bool wanted);

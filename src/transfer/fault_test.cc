@@ -18,8 +18,8 @@ using Kind = Event::Kind;
 
 constexpr int kRounds = 25;
 
-class Faults : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Paths, Faults, ::testing::Values("shm", "tcp"), [](const auto& p) { return std::string(p.param); });
+class Faults : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Paths, Faults, ::testing::ValuesIn(testing::all_paths()), [](const auto& p) { return p.param; });
 
 Fault random_fault(Prng& prng) {
   // Half of them early, where the frames of the protocol are, half anywhere in the blocks.

@@ -10,12 +10,28 @@
 #include "transfer/fetches.h"
 #include "transfer/tcp/tcp_transport.h"
 #include "transfer/testing/fuzz_input.h"
+#include "transfer/ucx/ucx_transport.h"
 
 namespace baton::transfer {
 namespace {
 
 const kv::KvLayout kLayout{.layers = 1, .kv_heads = 1, .head_dim = 32, .block_tokens = 16};
 constexpr int32_t kBlocks = 64, kBlocksPerFetch = 4;
+
+// What arrives is made here; nothing leaves.
+class NoFabric final : public ucx::Fabric {
+ public:
+  const ucx::Local& local() const override { return local_; }
+  void expect(const Nonce&, size_t, Arrived) override {}
+  void forget(const Nonce&) override {}
+  uint64_t dial(std::string, std::string, Lost) override { return 1; }
+  void hang_up(uint64_t) override {}
+  void send(uint64_t, const Nonce&, const ChunkHead&, std::vector<iovec>) override {}
+  void read(uint64_t, const Nonce&, const ChunkHead&, std::vector<ucx::RemotePiece>) override {}
+
+ private:
+  ucx::Local local_;
+};
 
 class Harness : public FrameHandler {
  public:
@@ -24,7 +40,9 @@ class Harness : public FrameHandler {
     context_.options.fetch_timeout_ms = 500;
     std::memset(pool_.bytes.data(), kUntouched, pool_.bytes.size());
     conn_.emplace(loop_, far_.open(), *this);
-    fetches_.emplace(context_, *conn_, make_tcp_transport(pool_));
+    beside_ = input_.byte() % 2 == 1;
+    fetches_.emplace(context_, *conn_, beside_ ? ucx::make_ucx_receiver(Path::kUcx, channel_, {}) : make_tcp_transport(pool_),
+                     context_.shard);
   }
 
   void run() {
@@ -57,7 +75,7 @@ class Harness : public FrameHandler {
     return true;
   }
   void step() {
-    switch (input_.byte() % 9) {
+    switch (input_.byte() % 10) {
       case 0:
         return start();
       case 1:
@@ -67,7 +85,7 @@ class Harness : public FrameHandler {
       case 3:
         return far_.send(encode(Failed{op(), input_.byte(), "no"}));
       case 4:
-        return chunk();
+        return beside_ ? arrival() : chunk();
       case 5:
         return clock_.advance_ms(input_.byte() * 2);
       case 6:
@@ -76,6 +94,8 @@ class Harness : public FrameHandler {
         return far_.send(encode(Completed{op(), input_.number<int32_t>(5), 1, input_.number<uint64_t>(2), 3}));
       case 8:
         return far_.send(encode(Keep{{op(), op()}}));
+      case 9:
+        return arrival();
     }
   }
   uint64_t op() { return input_.number<uint64_t>(all_.empty() ? 1 : 1 + input_.byte() % all_.size()); }
@@ -87,7 +107,18 @@ class Harness : public FrameHandler {
     Fetch fetch{.request = request, .grant = {}, .first_token = 0, .n_tokens = kBlocksPerFetch * 16 - 3, .blocks = {}};
     fetch.push = f.push = input_.chance();
     for (int32_t i = 0; i < kBlocksPerFetch; ++i) fetch.blocks.push_back(f.first_block + i);
-    fetches_->start(std::move(fetch), {}, clock_.now_ms());
+    fetches_->start(std::move(fetch), {}, clock_.now_ms(), {.part = {0, 0, kLayout.layers, 0, kLayout.kv_heads}});
+  }
+  // Beside the connection, in any order.
+  void arrival() {
+    auto n = input_.number<uint32_t>(1 + input_.byte() % 2);
+    auto buffer = staging_->take_extra(std::min<uint32_t>(n, 8) * pool_.block_bytes);
+    std::memset(buffer->data.get(), kGood, buffer->size);
+    ChunkHead head{op(), input_.number<uint32_t>(input_.byte() % kBlocksPerFetch), n, 0, buffer->size};
+    head.checksum = input_.number<uint64_t>(checksum(buffer->bytes()));
+    if (head.checksum != checksum(buffer->bytes())) buffer->data[0] ^= std::byte{1};
+    if (auto r = fetches_->on_arrival(head, buffer); !r) conn_->close(r.error());
+    check_ended();
   }
   // Sometimes cut in two, so that an event can come in the middle of a payload.
   void chunk() {
@@ -152,14 +183,17 @@ class Harness : public FrameHandler {
   std::map<uint64_t, State> all_;
   Context context_{.loop = loop_,
                    .options = {},
-                   .layout = kLayout,
-                   .layout_id = {},
+                   .ranks = {kv::whole_shard(kLayout)},
+                   .shard = kv::whole_shard(kLayout),
                    .boot_id = {},
                    .pool = pool_,
                    .stats = stats_,
                    .emit = [this](Event e) { ended(std::move(e)); }};
   testing::FarEnd far_;
-  bool closed_ = false;
+  std::shared_ptr<ucx::Staging> staging_ = std::make_shared<ucx::Staging>(kStagingBytes, [] {});
+  NoFabric fabric_;
+  ucx::Channel channel_{fabric_, "", "", {}, {}};
+  bool closed_ = false, beside_ = false;
   std::optional<Conn> conn_;
   std::optional<Fetches> fetches_;
 };

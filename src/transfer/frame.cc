@@ -13,7 +13,11 @@ namespace {
 std::span<const std::byte> as_bytes(std::string_view s) { return std::as_bytes(std::span(s.data(), s.size())); }
 }  // namespace
 
-std::string_view path_name(Path p) { return p == Path::kShm ? "shm" : "tcp"; }
+std::string_view path_name(Path p) {
+  static constexpr std::string_view kNames[] = {"tcp", "shm", "ucx", "ucx_get"};
+  auto i = static_cast<size_t>(p);
+  return i < std::size(kNames) ? kNames[i] : "unknown";
+}
 
 std::string_view refusal_name(Refusal r) {
   static constexpr std::string_view kNames[] = {"none",   "magic",          "version", "fingerprint",

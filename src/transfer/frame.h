@@ -19,38 +19,40 @@
 
 #include "base/result.h"
 #include "base/sha256.h"
+#include "kv/shard.h"
 #include "transfer/limits.h"
 
 namespace baton::transfer {
 
 constexpr uint64_t kMagic = 0x31564b6e6f746162ULL;  // "batonKV1"
-constexpr uint16_t kVersionMin = 1, kVersionMax = 2;
+constexpr uint16_t kVersionMin = 3, kVersionMax = 3;
 constexpr uint16_t kVersionPush = 2;  // knows AWAIT, COMPLETED and KEEP
 constexpr size_t kFrameHeaderBytes = 16;
 constexpr size_t kChunkHeadBytes = 32;
 
 enum class FrameType : uint16_t {
-  kHello = 1,      // C  who we are, and what we could read
-  kAccept = 2,     // P  who it is, and its proof of the shared secret
-  kReject = 3,     // P  machine-readable reason; the connection closes
-  kAuth = 4,       // C  our proof
-  kReady = 5,      // P  where its shared memory is
-  kHeartbeat = 6,  // C  renews grants, asks for an echo
-  kEcho = 7,       // P
-  kProbe = 8,      // C  self-test: so many bytes, please
-  kFetch = 16,     // C  open a grant for reading
-  kOpened = 17,    // P
-  kChunk = 18,     // P  some blocks (tcp: their bytes; shm: their numbers)
-  kCredit = 19,    // C  so many more bytes may be under way
-  kClose = 20,     // C  the reading ended: all verified, or given up; frees the grant
-  kFailed = 21,    // P  the reading was refused or revoked
-  kDecline = 22,   // C  a grant nobody will fetch
-  kAwait = 23,     // C  FETCH of a grant that may not exist yet; its blocks come as they are computed
-  kCompleted = 24, // P  to an AWAIT: everything is computed, and what the prefill worker sampled
-  kKeep = 25,      // P  after an ECHO: these readings wait for our computing, not for the wire
+  kHello = 1,       // C  who we are, and what we could read
+  kAccept = 2,      // P  who it is, and its proof of the shared secret
+  kReject = 3,      // P  machine-readable reason; the connection closes
+  kAuth = 4,        // C  our proof
+  kReady = 5,       // P  where its shared memory is
+  kHeartbeat = 6,   // C  renews grants, asks for an echo
+  kEcho = 7,        // P
+  kProbe = 8,       // C  self-test: so many bytes, please
+  kUcx = 9,         // C  our UCX address and the key that messages to it carry
+  kFetch = 16,      // C  open a grant for reading
+  kOpened = 17,     // P
+  kChunk = 18,      // P  some blocks (tcp: their bytes; shm: their numbers)
+  kCredit = 19,     // C  so many more bytes may be under way
+  kClose = 20,      // C  the reading ended: all verified, or given up; frees the grant
+  kFailed = 21,     // P  the reading was refused or revoked
+  kDecline = 22,    // C  a grant nobody will fetch
+  kAwait = 23,      // C  FETCH of a grant that may not exist yet; its blocks come as they are computed
+  kCompleted = 24,  // P  to an AWAIT: everything is computed, and what the prefill worker sampled
+  kKeep = 25,       // P  after an ECHO: these readings wait for our computing, not for the wire
 };
 
-enum class Path : uint8_t { kTcp = 0, kShm = 1 };
+enum class Path : uint8_t { kTcp = 0, kShm = 1, kUcx = 2, kUcxGet = 3 };
 std::string_view path_name(Path p);
 
 enum class Refusal : uint16_t { kNone = 0, kMagic, kVersion, kFingerprint, kLayout, kAuthentication, kSelf, kBusy };
@@ -61,18 +63,37 @@ using Nonce = std::array<uint8_t, 16>;
 std::string token_text(const Token& t);
 Result<Token> token_from(std::string_view text);  // 32 hex digits
 
+// Bytes that mean something to UCX alone, at most kFabricBlobMax.
+struct Blob {
+  std::string bytes;
+};
+
+// The part of a message that says what a rank's blocks hold, and which of its engine's ranks it is.
+struct RankFields {
+  kv::KvShard shard;
+  uint16_t rank = 0, ranks = 1;
+  void fields(this auto&& m, auto& a) {
+    auto& l = m.shard.layout;
+    a(l.layers, l.kv_heads, l.head_dim, l.block_tokens, l.dtype, l.tile_order, m.shard.layer_first, m.shard.head_first,
+      m.shard.model_layers, m.shard.model_heads, m.rank, m.ranks);
+  }
+};
+
 struct Hello {
   static constexpr auto kType = FrameType::kHello;
   uint64_t magic = kMagic;
   uint16_t version_min = kVersionMin, version_max = kVersionMax;
   std::string engine_id;
   uint64_t incarnation = 0;
-  std::string fingerprint, layout, boot_id;
+  std::string fingerprint, boot_id;
   bool wants_shm = false;
   Nonce nonce{};
+  RankFields blocks = {};
+  std::string ucx = {};  // version of UCX that we could use; "" = none
   void fields(this auto&& m, auto& a) {
-    a(m.magic, m.version_min, m.version_max, m.engine_id, m.incarnation, m.fingerprint, m.layout, m.boot_id, m.wants_shm,
-      m.nonce);
+    a(m.magic, m.version_min, m.version_max, m.engine_id, m.incarnation, m.fingerprint, m.boot_id, m.wants_shm, m.nonce);
+    m.blocks.fields(a);
+    a(m.ucx);
   }
 };
 struct Accept {
@@ -83,7 +104,13 @@ struct Accept {
   uint32_t lease_ms = 0;
   Nonce nonce{};
   Digest proof{};
-  void fields(this auto&& m, auto& a) { a(m.version, m.engine_id, m.incarnation, m.lease_ms, m.nonce, m.proof); }
+  RankFields blocks = {};
+  std::string ucx = {};
+  void fields(this auto&& m, auto& a) {
+    a(m.version, m.engine_id, m.incarnation, m.lease_ms, m.nonce, m.proof);
+    m.blocks.fields(a);
+    a(m.ucx);
+  }
 };
 struct Reject {
   static constexpr auto kType = FrameType::kReject;
@@ -101,7 +128,15 @@ struct Ready {
   std::string shm_name;  // abstract unix socket that hands out the pool's descriptor; "" = none
   Nonce shm_key{};
   uint64_t pool_bytes = 0;
-  void fields(this auto&& m, auto& a) { a(m.shm_name, m.shm_key, m.pool_bytes); }
+  Blob ucx_address, ucx_pool_key;  // "" = none
+  uint64_t pool_base = 0;
+  void fields(this auto&& m, auto& a) { a(m.shm_name, m.shm_key, m.pool_bytes, m.ucx_address, m.ucx_pool_key, m.pool_base); }
+};
+struct Ucx {
+  static constexpr auto kType = FrameType::kUcx;
+  Nonce key{};
+  Blob address;
+  void fields(this auto&& m, auto& a) { a(m.key, m.address); }
 };
 struct Heartbeat {
   static constexpr auto kType = FrameType::kHeartbeat;
@@ -118,7 +153,8 @@ struct Echo {
 struct Probe {
   static constexpr auto kType = FrameType::kProbe;
   uint32_t bytes = 0;
-  void fields(this auto&& m, auto& a) { a(m.bytes); }
+  Path path{};
+  void fields(this auto&& m, auto& a) { a(m.bytes, m.path); }
 };
 struct FetchMsg {
   static constexpr auto kType = FrameType::kFetch;
@@ -130,8 +166,11 @@ struct FetchMsg {
   Path path{};
   uint32_t chunk_bytes = 0;
   uint64_t credit = 0;
+  uint16_t readers = 1;  // how many ranks of the consumer's engine read from this grant, each once
+  int32_t layer_first = 0, layers = 0, head_first = 0, heads = 0;  // what of every block, in the model's numbers
   void fields(this auto&& m, auto& a) {
-    a(m.op, m.token, m.incarnation, m.digest, m.first_token, m.n_tokens, m.path, m.chunk_bytes, m.credit);
+    a(m.op, m.token, m.incarnation, m.digest, m.first_token, m.n_tokens, m.path, m.chunk_bytes, m.credit, m.readers,
+      m.layer_first, m.layers, m.head_first, m.heads);
   }
 };
 struct Await : FetchMsg {
@@ -185,7 +224,7 @@ struct ChunkHead {
   uint64_t op = 0;
   uint32_t first_block = 0, n_blocks = 0;  // counted from the fetch's first block
   uint64_t checksum = 0;                   // of the blocks' bytes
-  uint64_t block_bytes = 0;                // bytes of them all
+  uint64_t block_bytes = 0;                // bytes of them all, cut to what was asked for
   void fields(this auto&& m, auto& a) { a(m.op, m.first_block, m.n_blocks, m.checksum, m.block_bytes); }
 };
 
@@ -219,6 +258,11 @@ class Encoder {
     auto n = static_cast<uint16_t>(std::min(s.size(), kStringMax));
     put(n);
     out.append(s.data(), n);
+  }
+  void put(const Blob& b) {
+    auto n = static_cast<uint16_t>(std::min(b.bytes.size(), kFabricBlobMax));
+    put(n);
+    out.append(b.bytes.data(), n);
   }
   template <class V>
   void put(const std::vector<V>& list) {
@@ -255,10 +299,12 @@ class Decoder {
   void get(std::array<uint8_t, N>& v) {
     take(v.data(), N);
   }
-  void get(std::string& s) {
+  void get(std::string& s) { get(s, kStringMax); }
+  void get(Blob& b) { get(b.bytes, kFabricBlobMax); }
+  void get(std::string& s, size_t max) {
     uint16_t n = 0;
     get(n);
-    if (!ok_ || n > kStringMax || n > rest_.size()) return void(ok_ = false);
+    if (!ok_ || n > max || n > rest_.size()) return void(ok_ = false);
     s.assign(reinterpret_cast<const char*>(rest_.data()), n);
     rest_ = rest_.subspan(n);
   }

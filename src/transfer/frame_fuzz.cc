@@ -97,6 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   round_trip<Reject>(body);
   round_trip<Auth>(body);
   round_trip<Ready>(body);
+  round_trip<Ucx>(body);
   round_trip<Heartbeat>(body);
   round_trip<Echo>(body);
   round_trip<Probe>(body);

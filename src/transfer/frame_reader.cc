@@ -83,7 +83,7 @@ Result<> FrameReader::begin_payload() {
   BATON_TRY(auto landing, handler_.on_chunk(chunk_, payload));
   kind_ = landing.kind;
   report_ = kind_ != Landing::Kind::kDiscard || landing.report;
-  if (kind_ == Landing::Kind::kCollect && payload > collect_max)
+  if (kind_ == Landing::Kind::kCollect && payload > landing.collect_max)
     return fail(Code::kOutOfRange, "chunk payload of ", payload, " bytes");
   state_ = State::kPayload;
   discard_left_ = 0;

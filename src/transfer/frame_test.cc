@@ -69,7 +69,7 @@ TEST(Frame, MessagesSurviveTheWire) {
 }
 
 TEST(Frame, EveryTruncationIsAnErrorAndTrailingBytesAreNot) {
-  Hello hello{.engine_id = "e", .incarnation = 1, .fingerprint = "f", .layout = "l", .boot_id = "b"};
+  Hello hello{.engine_id = "e", .incarnation = 1, .fingerprint = "f", .boot_id = "b"};
   auto body = encode_body(hello);
   for (size_t n = 0; n < body.size(); ++n) EXPECT_FALSE(decode<Hello>(bytes(body).first(n))) << n;
   EXPECT_TRUE(decode<Hello>(bytes(body + "from a later version")));

@@ -103,7 +103,8 @@ std::vector<Token> GrantTable::progress(uint64_t request, std::vector<int32_t> b
 
 std::vector<Token> GrantTable::complete(uint64_t request, Completion completion, int64_t now_ms) {
   each_incomplete(request, [&](const Token& token, Entry& entry) {
-    BATON_CHECK(std::cmp_greater_equal(entry.offer.blocks.size() * static_cast<size_t>(layout_.block_tokens), entry.offer.n_tokens));
+    BATON_CHECK(
+        std::cmp_greater_equal(entry.offer.blocks.size() * static_cast<size_t>(layout_.block_tokens), entry.offer.n_tokens));
     entry.complete = true;
     entry.completion = completion;
     if (entry.state != State::kComputing) return;
@@ -152,21 +153,35 @@ void GrantTable::end(Map::iterator it) {
   ended_(std::move(event));
 }
 
-Result<const GrantTable::Entry*> GrantTable::open(const FetchMsg& fetch, const std::string& consumer, int64_t now_ms) {
-  auto it = entries_.find(fetch.token);
-  if (it == entries_.end()) return fail(Code::kNotFound, "no such grant: expired, released or already read");
-  auto& entry = it->second;
+Result<> GrantTable::check_open(const Entry& entry, const FetchMsg& fetch, const std::string& consumer, uint16_t rank) const {
   if (!entry.consumer.empty() && entry.consumer != consumer)
     return fail(Code::kPermissionDenied, "the grant belongs to another engine");
-  if (entry.state != State::kOffered && entry.state != State::kComputing)
+  bool another_rank = entry.state == State::kReading && entry.opened.size() < entry.readers &&
+                      std::find(entry.opened.begin(), entry.opened.end(), rank) == entry.opened.end();
+  if (entry.state != State::kOffered && entry.state != State::kComputing && !another_rank)
     return fail(Code::kAlreadyExists, "the grant is being read or was revoked");
+  if (fetch.readers == 0 || fetch.readers > kReadersMax || (another_rank && fetch.readers != entry.readers))
+    return fail(Code::kInvalidArgument, fetch.readers, " readers of one grant");
   if (fetch.digest != entry.offer.prompt_digest) return fail(Code::kFailedPrecondition, "the grant is for another prompt");
   auto first = int64_t{fetch.first_token}, last = first + fetch.n_tokens;
   if (first < 0 || fetch.n_tokens <= 0 || first % layout_.block_tokens != 0 || last > entry.offer.n_tokens)
     return fail(Code::kOutOfRange, "tokens [", first, ", ", last, ") of a grant for ", entry.offer.n_tokens);
+  return {};
+}
+
+Result<const GrantTable::Entry*> GrantTable::open(const FetchMsg& fetch, const std::string& consumer, uint16_t rank,
+                                                  int64_t now_ms) {
+  auto it = entries_.find(fetch.token);
+  if (it == entries_.end()) return fail(Code::kNotFound, "no such grant: expired, released or already read");
+  auto& entry = it->second;
+  BATON_OK(check_open(entry, fetch, consumer, rank));
   entry.consumer = consumer;
-  if (entry.state == State::kComputing) set_deadline(fetch.token, entry, now_ms + lease_ms_);  // its reader must show that it lives
-  set_state(entry, State::kReading);
+  if (entry.state == State::kComputing)
+    set_deadline(fetch.token, entry, now_ms + lease_ms_);  // its reader must show that it lives
+  entry.readers = fetch.readers;
+  entry.opened.push_back(rank);
+  ++entry.reading;
+  if (entry.state != State::kReading) set_state(entry, State::kReading);
   return &entry;
 }
 
@@ -192,7 +207,10 @@ void GrantTable::decline(const Token& token, const std::string& consumer) {
 
 void GrantTable::close(const Token& token) {
   auto it = entries_.find(token);
-  if (it != entries_.end()) end(it);
+  if (it == entries_.end()) return;
+  auto& entry = it->second;
+  bool more_to_come = entry.state == State::kReading && entry.opened.size() < entry.readers;
+  if (--entry.reading == 0 && !more_to_come) end(it);
 }
 
 std::vector<Token> GrantTable::revoke(uint64_t request, int64_t now_ms) {
@@ -201,7 +219,7 @@ std::vector<Token> GrantTable::revoke(uint64_t request, int64_t now_ms) {
   if (tokens == by_request_.end()) return stop;
   for (const auto& token : std::vector<Token>(tokens->second)) {
     auto it = entries_.find(token);
-    if (it->second.state == State::kOffered || it->second.state == State::kComputing) {
+    if (it->second.reading == 0) {
       end(it);
     } else if (it->second.state == State::kReading) {
       set_state(it->second, State::kRevoking);
@@ -224,7 +242,7 @@ GrantTable::Due GrantTable::expire(int64_t now_ms) {
       continue;
     }
     entry.lease_ended = true;
-    if (entry.state == State::kOffered) {
+    if (entry.reading == 0) {
       end(it);
       continue;
     }

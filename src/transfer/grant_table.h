@@ -1,7 +1,7 @@
 #pragma once
 // GrantTable: the producer's grants and their states. No I/O, no clock: the caller brings now_ms and acts on what is returned.
 //
-//   COMPUTING --complete--> OFFERED --open--> READING --close--> ended (released)
+//   COMPUTING --complete--> OFFERED --open--> READING --last close--> ended (released)
 //      |    '------------open-----|--------------^ |
 //      |                          |                '--revoke, lease end--> REVOKING --close--> ended (released, or expired if
 //      |                          |                                                                   the lease ended)
@@ -11,7 +11,8 @@
 // with the request. READING may begin before everything is ready.
 // Guarantees: every offer and promise ends exactly once, through `ended`, and never while its reader may still take blocks
 // (READING, REVOKING). A grant is one-shot: nothing leads back to OFFERED or COMPUTING, and a token that ended is not promised
-// again. It belongs to the consumer that first renewed or opened it.
+// again. It belongs to the consumer that first renewed or opened it; when that engine has several ranks, each that FETCH counts
+// among `readers` opens it once.
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -47,6 +48,9 @@ class GrantTable {
     bool complete = true;  // false: only ready_tokens are in place
     int32_t ready_tokens = 0;
     Completion completion;
+    std::vector<uint16_t> opened;  // by which of the consumer's ranks
+    int reading = 0;               // opens without their close
+    uint16_t readers = 0;          // opens to come in all, as the first one said
   };
   using Ended = std::function<void(Event)>;
 
@@ -62,13 +66,13 @@ class GrantTable {
   const Entry* find(const Token& token) const;
   bool has(uint64_t request) const { return by_request_.contains(request); }
   size_t ready_blocks(const Entry& entry) const;  // leading blocks that may be read
-  Result<const Entry*> open(const FetchMsg& fetch, const std::string& consumer, int64_t now_ms);
+  Result<const Entry*> open(const FetchMsg& fetch, const std::string& consumer, uint16_t rank, int64_t now_ms);
   bool renew(const Token& token, const std::string& consumer, int64_t now_ms);  // false: no such grant for it
   // Ends what is OFFERED or COMPUTING; a token that is of no grant yet will not be promised.
   void decline(const Token& token, const std::string& consumer);
   void remember(const Token& token);  // as ended: never to be promised
   bool ended(const Token& token) const { return ended_tokens_.contains(token); }
-  void close(const Token& token);
+  void close(const Token& token);  // of one open
   // These give the readers that must stop now; close() follows when each has. READING becomes REVOKING.
   std::vector<Token> revoke(uint64_t request, int64_t now_ms);
   struct Due {
@@ -86,6 +90,7 @@ class GrantTable {
   using Map = std::unordered_map<Token, Entry, TokenHash>;
   void set_deadline(const Token& token, Entry& entry, int64_t deadline_ms);
   void set_state(Entry& entry, State state);
+  Result<> check_open(const Entry& entry, const FetchMsg& fetch, const std::string& consumer, uint16_t rank) const;
   void end(Map::iterator it);
   std::vector<Token> reading(uint64_t request) const;
   template <class Change>

@@ -19,8 +19,10 @@ class Grants : public ::testing::Test {
     table.offer(token(n), {.request = n, .blocks = {1, 2}, .n_tokens = 20, .prompt_digest = {n}}, now);
   }
   bool promise(uint8_t n) { return table.promise(token(n), {.request = n, .blocks = {}, .n_tokens = 20, .prompt_digest = {n}}); }
-  Result<const GrantTable::Entry*> open(uint8_t n, const std::string& consumer = "d", int64_t now = 0) {
-    return table.open({.op = 1, .token = token(n), .digest = {n}, .first_token = 0, .n_tokens = 20}, consumer, now);
+  Result<const GrantTable::Entry*> open(uint8_t n, const std::string& consumer = "d", int64_t now = 0, uint16_t rank = 0,
+                                        uint16_t readers = 1) {
+    return table.open({.op = 1, .token = token(n), .digest = {n}, .first_token = 0, .n_tokens = 20, .readers = readers}, consumer,
+                      rank, now);
   }
   Metrics metrics;
   Stats stats{metrics, {}};
@@ -52,6 +54,32 @@ TEST_F(Grants, FirstConsumerOwns) {
   EXPECT_TRUE(ended.empty());
   EXPECT_TRUE(open(1, "d"));
   EXPECT_EQ(open(1, "d").error().code, Code::kAlreadyExists);
+}
+
+TEST_F(Grants, RanksOfOneEngineReadOnceEach) {
+  offer(1, 0);
+  ASSERT_TRUE(open(1, "d", 0, 0, 3));
+  EXPECT_EQ(open(1, "d", 0, 0, 3).error().code, Code::kAlreadyExists) << "the same rank again";
+  EXPECT_EQ(open(1, "d", 0, 1, 4).error().code, Code::kInvalidArgument) << "they do not agree";
+  EXPECT_EQ(open(1, "x", 0, 1, 3).error().code, Code::kPermissionDenied);
+  table.close(token(1));
+  EXPECT_TRUE(ended.empty()) << "two are to come";
+  ASSERT_TRUE(open(1, "d", 0, 2, 3));
+  ASSERT_TRUE(open(1, "d", 0, 1, 3));
+  EXPECT_EQ(open(1, "d", 0, 3, 3).error().code, Code::kAlreadyExists) << "one too many";
+  table.close(token(1));
+  EXPECT_TRUE(ended.empty());
+  table.close(token(1));
+  EXPECT_EQ(ended[1], Event::Kind::kGrantReleased);
+  // Between two readers nobody is inside: the end of the lease frees at once.
+  offer(2, 0);
+  ASSERT_TRUE(open(2, "d", 0, 0, 2));
+  table.close(token(2));
+  EXPECT_TRUE(table.expire(600).stop.empty());
+  EXPECT_EQ(ended[2], Event::Kind::kGrantExpired);
+  offer(3, 0);
+  EXPECT_FALSE(open(3, "d", 0, 0, 0));
+  EXPECT_FALSE(open(3, "d", 0, 0, kReadersMax + 1));
 }
 
 TEST_F(Grants, RevokedReaderIsFencedThenFreed) {

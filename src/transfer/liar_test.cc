@@ -99,7 +99,7 @@ class Liar : public ::testing::Test {
     hello.engine_id = engine;
     hello.incarnation = 1;
     hello.fingerprint = "model-a";
-    hello.layout = NodeSetup{}.layout.id();
+    hello.blocks.shard = kv::whole_shard(NodeSetup{}.layout);
     hello.boot_id = shm ? boot_id() : "";
     hello.wants_shm = shm;
     return hello;
@@ -113,7 +113,9 @@ class Liar : public ::testing::Test {
             .n_tokens = o.n_tokens,
             .path = Path::kTcp,
             .chunk_bytes = 65536,
-            .credit = 1 << 20};
+            .credit = 1 << 20,
+            .layers = p.layout.layers,
+            .heads = p.layout.kv_heads};
   }
   // Another pair still works.
   void expect_unharmed(TestNode& p, TestNode& d) {
@@ -196,6 +198,17 @@ TEST_F(Liar, ConsumerCannotReadWhatItWasNotGranted) {
     m.first_token = first;
     m.n_tokens = n;
     EXPECT_EQ(refused(m), Code::kOutOfRange) << first << " + " << n;
+  }
+  for (auto [layer, layers, head, heads] :
+       {std::array{0, 4, 0, 2}, {-1, 2, 0, 2}, {3, 1, 0, 2}, {0, 0, 0, 2}, {0, 3, 1, 2}, {0, 3, 0, -1}, {1, INT32_MAX, 0, 2}}) {
+    m = fetch_of(o, p);
+    m.layer_first = layer, m.layers = layers, m.head_first = head, m.heads = heads;
+    EXPECT_EQ(refused(m), Code::kOutOfRange) << "layers " << layer << " + " << layers << ", heads " << head << " + " << heads;
+  }
+  for (uint16_t readers : {uint16_t{0}, uint16_t{kReadersMax + 1}}) {
+    m = fetch_of(o, p);
+    m.readers = readers;
+    EXPECT_EQ(refused(m), Code::kInvalidArgument);
   }
   EXPECT_EQ(p.node->grants_live(), 1);
   // It may have the grant's own blocks, with silly credit and chunk numbers, and closing twice or something else frees nothing
@@ -293,7 +306,8 @@ class LyingProducer : public Liar {
     wait_readable(listener);
     Raw raw(accept_on(listener));
     auto hello = raw.expect<Hello>();
-    Accept accept{.version = 1, .engine_id = "liar", .incarnation = 5, .lease_ms = 30'000};
+    Accept accept{.version = kVersionMax, .engine_id = "liar", .incarnation = 5, .lease_ms = 30'000};
+    accept.blocks.shard = kv::whole_shard(NodeSetup{}.layout);
     accept.proof = handshake_proof(honest_proof ? "s3cret" : "guess", Prover::kProducer, hello, accept);
     raw.send(encode(accept));
     if (!honest_proof) return raw;
@@ -414,7 +428,8 @@ TEST_F(LyingProducer, SharedMemoryIsCheckedBeforeItIsReadFrom) {
     auto name = cat(kShmNamePrefix, random_hex(16));
     auto handout = *unix_listen(name);
     auto raw = shake();
-    Ready offer{name, {7}, pool.pool_bytes};
+    Ready offer;
+    offer.shm_name = name, offer.shm_key = {7}, offer.pool_bytes = pool.pool_bytes;
     raw.send(encode(offer));
     wait_readable(handout);
     auto caller = accept_on(handout);

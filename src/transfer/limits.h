@@ -11,6 +11,7 @@ namespace baton::transfer {
 constexpr size_t kControlBodyMax =
     64u << 10;  // every frame but CHUNK; the largest is a heartbeat of kGrantsPerHeartbeatMax tokens
 constexpr size_t kChunkPayloadMax = 256u << 20;  // one block of a 126-layer, 8-head, 128-dim bf16 model is 8 MiB
+constexpr size_t kFabricBlobMax = 8u << 10;      // a UCX address or key; some hundred bytes for each device of a host
 constexpr size_t kStringMax = 1024;              // ids, fingerprints, error texts: longer ones are cut by the sender
 constexpr size_t kGrantsPerHeartbeatMax = 2048;  // 32 KiB of tokens; more grants go into several frames
 
@@ -28,7 +29,11 @@ constexpr size_t kAwaitsMax = 4096;           // of all sessions
 constexpr int kAwaitMs = 10'000;              // so long such a reader waits: a prefill request that is not here by then is lost
 constexpr size_t kEndedTokensMax = 8192;      // remembered, so that a late or second use of a token is refused at once
 constexpr size_t kSendQueueBytes = 8u << 20;  // chunks are queued on a connection only below this
+constexpr int kUcxProbesMax = 4;              // self-tests of one connection that do not pass through its send queue
 constexpr size_t kProbeBytesMax = 8u << 20;   // what a self-test may ask for: 64 ms on 1 Gbit/s, 1-3 ms on one host
+
+constexpr size_t kRanksMax = 1024;         // of one engine
+constexpr size_t kReadersMax = kRanksMax;  // ranks of one engine that may read one grant
 
 // Consumer.
 constexpr size_t kPeersMax = 1024;            // further set_peers entries are dropped with a warning
@@ -36,10 +41,12 @@ constexpr size_t kAdHocPeersMax = 64;         // peers learnt from grants alone;
 constexpr size_t kPendingPushesMax = 1024;    // pushes that wait for one peer's handshake; further ones fail at once
 constexpr size_t kPendingDeclinesMax = 4096;  // declines kept for a peer that is not connected; the lease covers what is dropped
 constexpr int kChunksInFlight = 4;            // credit of one fetch: hides the producer's hashing and one round trip
+constexpr size_t kStagingBytes = 128u << 20;  // what UCX may have received that is not verified yet; more waits at its sender
 constexpr size_t kChunkBytesMin = 64u << 10;  // smaller chunks cost more per frame than they gain
 
 // Time. Durations only; clocks never cross the wire.
 constexpr int kHandshakeMs = 5'000;  // connect, HELLO to READY and self-test
+constexpr int kUcxProbeMs = 4'000;   // a UCX path that did not pass its self-test by then is none
 constexpr int kBackoffFirstMs = 50;  // reconnect delays double from here
 constexpr int kBackoffMaxMs = 5'000;
 constexpr int kBackoffRefusedMs = 5'000;  // a refusal (fingerprint, layout, version) changes only by a restart of one side
@@ -50,7 +57,10 @@ constexpr int kSilenceMinMs = 1'000;  // ... but a loaded machine may stall a th
 constexpr int kAcceptPauseMs = 100;   // out of descriptors: accept again after this
 constexpr int kLeaseMinMs = 60, kLeaseMaxMs = 3'600'000;
 
-// Below this a path is logged as slow: the default path of other stacks falls to 0.5 GB/s without anyone noticing (facts 7.14).
-constexpr double kSlowGigabytesPerS = 0.5;
+// Below these a path is logged and counted as slow: a quarter of what the slowest machine we know gives. The default path of
+// other stacks falls to 0.5 GB/s without anyone noticing (facts 7.14).
+constexpr double kSlowShmGigabytesPerS = 2;
+constexpr double kSlowUcxGigabytesPerS = 1;
+constexpr double kSlowTcpGigabytesPerS = 0.5;
 
 }  // namespace baton::transfer

@@ -15,6 +15,10 @@ constexpr int kEchoes = 8;               // the best of so many round trips
 constexpr int kFailuresLogged = 5;       // engines that start together miss each other a few times, which nobody needs to read
 constexpr int kFlappingFailuresMax = 3;  // a peer that answers is tried again within 0.6 s
 
+static double slow_gigabytes_per_s(Path path) {
+  return path == Path::kShm ? kSlowShmGigabytesPerS : path == Path::kTcp ? kSlowTcpGigabytesPerS : kSlowUcxGigabytesPerS;
+}
+
 Link::Link(Context& context, Resolver& resolver, HostPort where, std::function<void()> changed)
     : context_(context),
       resolver_(resolver),
@@ -68,9 +72,10 @@ void Link::on_connecting(uint32_t) {
   hello_.engine_id = context_.options.engine_id;
   hello_.incarnation = context_.incarnation;
   hello_.fingerprint = context_.options.fingerprint;
-  hello_.layout = context_.layout_id;
+  hello_.blocks = context_.rank_fields();
   hello_.boot_id = context_.boot_id;
-  hello_.wants_shm = context_.options.transport != "tcp";
+  hello_.wants_shm = context_.options.transport == "auto" || context_.options.transport == "shm";
+  hello_.ucx = context_.fabric != nullptr ? ucx::version() : "";
   secure_random_bytes(hello_.nonce);
   conn_->send(encode(hello_));
 }
@@ -121,6 +126,14 @@ Result<> Link::on_accept(const Accept& accept) {
     refused_ = true;
     return fail(Code::kUnauthenticated, refusal_name(Refusal::kAuthentication), ": the peer does not know our shared secret");
   }
+  auto usable = kv::check(accept.blocks.shard);
+  if (usable) usable = kv::check_same_model(context_.shard, accept.blocks.shard);
+  if (usable && accept.blocks.shard.layout.block_bytes() > kChunkPayloadMax)
+    usable = fail(Code::kOutOfRange, "blocks of ", accept.blocks.shard.layout.block_bytes(), " bytes");
+  if (!usable) {
+    refused_ = true;
+    return fail(Code::kFailedPrecondition, refusal_name(Refusal::kLayout), ": ", usable.error().message);
+  }
   accept_ = accept;
   state_ = State::kAuth;
   conn_->send(encode(Auth{handshake_proof(context_.options.secret, Prover::kConsumer, hello_, accept)}));
@@ -129,7 +142,9 @@ Result<> Link::on_accept(const Accept& accept) {
 
 Result<> Link::on_ready(const Ready& ready) {
   if (state_ != State::kAuth) return fail(Code::kFailedPrecondition, "READY out of turn");
+  ready_ = ready;
   if (context_.options.transport == "tcp") return probe(), Result<>{};
+  if (context_.options.transport == "ucx") return open_ucx(), Result<>{};
   if (ready.shm_name.empty()) {
     no_shm({Code::kUnavailable, "not on one host, or the peer shares no memory"});
   } else {
@@ -165,7 +180,73 @@ void Link::on_descriptor(uint64_t pool_bytes) {
 void Link::no_shm(const Error& why) {
   unix_ = Fd();
   if (context_.options.transport == "shm") return conn_->close({why.code, cat("shm: ", why.message)});
+  if (context_.fabric == nullptr) return probe();
+  open_ucx();
+}
+
+void Link::open_ucx() {
+  if (context_.fabric == nullptr || ready_.ucx_address.bytes.empty())
+    return no_ucx({Code::kUnavailable, cat("versions: ours ", hello_.ucx, ", the peer's ", accept_.ucx)});
+  Ucx ours{.key = {}, .address = {context_.fabric->local().address}};
+  context_.random(ours.key);
+  channel_.emplace(*context_.fabric, ready_.ucx_address.bytes, ready_.ucx_pool_key.bytes, ours.key,
+                   [this](const Error& why) { no_ucx(why); });
+  auto largest = std::max({context_.options.chunk_bytes, shard().layout.block_bytes(), kProbeBytesMax});
+  channel_->expect(largest, [this](const ChunkHead& head, ucx::Staging::Ref bytes) { on_arrival(head, std::move(bytes)); });
+  conn_->send(encode(ours));
+  ucx_timer_ = context_.loop.after(kUcxProbeMs, [this] { no_ucx({Code::kDeadlineExceeded, "no self-test came through"}); });
   probe();
+}
+
+// Before it was in use: the plain socket carries the blocks; after: the pair connects anew.
+void Link::no_ucx(const Error& why) {
+  context_.loop.cancel(std::exchange(ucx_timer_, {}));
+  if (context_.options.transport == "ucx" || connected()) return conn_->close({why.code, cat("ucx: ", why.message)});
+  log_warn("kv ucx unavailable, tcp instead", "peer={} why=\"{}\"", status_.address, why.message);
+  channel_.reset();
+  probe();
+}
+
+// One-sided reads are worth a test where a device does them; emulated ones are the slowest way there is (facts 4.4).
+void Link::probe_ucx(Path path) {
+  ucx_path_ = path;
+  probe_left_ = kProbeBytesMax;
+  probe_ns_ = context_.loop.clock().now_ns();
+  if (path == Path::kUcx) return conn_->send(encode(Probe{kProbeBytesMax, path}));
+  probe_left_ = std::min<size_t>(kProbeBytesMax, ready_.pool_bytes);
+  channel_->read({.op = 0, .first_block = 0, .n_blocks = 0, .checksum = 0, .block_bytes = probe_left_},
+                 {{ready_.pool_base, probe_left_}});
+}
+
+void Link::probe_ucx_done() {
+  auto bytes = ucx_path_ == Path::kUcx ? kProbeBytesMax : std::min<size_t>(kProbeBytesMax, ready_.pool_bytes);
+  auto ns = std::max<int64_t>(1, context_.loop.clock().now_ns() - probe_ns_);
+  status_.gigabytes_per_s = static_cast<double>(bytes) / static_cast<double>(ns);
+  if (++ucx_passes_ < 2) return probe_ucx(ucx_path_);  // the first one paid for connecting
+  const auto& wanted = context_.options.ucx_primitive;
+  bool may_get = !ready_.ucx_pool_key.bytes.empty() && wanted != "am" && (wanted == "get" || ucx::rdma_device_present());
+  if (ucx_path_ == Path::kUcx && may_get) {
+    ucx_am_speed_ = status_.gigabytes_per_s;
+    ucx_passes_ = 0;
+    return probe_ucx(Path::kUcxGet);
+  }
+  if (ucx_path_ == Path::kUcxGet && wanted != "get" && ucx_am_speed_ > status_.gigabytes_per_s) {
+    ucx_path_ = Path::kUcx;
+    status_.gigabytes_per_s = ucx_am_speed_;
+  }
+  context_.loop.cancel(std::exchange(ucx_timer_, {}));
+  enter_connected();
+}
+
+void Link::on_arrival(const ChunkHead& head, ucx::Staging::Ref bytes) {
+  if (connected()) {
+    if (auto taken = fetches_->on_arrival(head, std::move(bytes)); !taken) conn_->close(taken.error());
+    return;
+  }
+  if (state_ != State::kProbing || head.op != 0 || bytes->size > probe_left_)
+    return conn_->close({Code::kFailedPrecondition, "blocks out of turn"});
+  probe_left_ -= bytes->size;
+  if (probe_left_ == 0) probe_ucx_done();
 }
 
 void Link::probe() {
@@ -194,9 +275,12 @@ Result<> Link::on_echo(const Echo& echo) {
     conn_->send(encode(Heartbeat{static_cast<uint64_t>(now), {}}));
   } else if (peer_pool_) {
     measure_shm();
+  } else if (channel_) {
+    ucx_passes_ = 0;
+    probe_ucx(Path::kUcx);
   } else {
     probe_left_ = context_.probe_bytes;
-    conn_->send(encode(Probe{static_cast<uint32_t>(probe_left_)}));
+    conn_->send(encode(Probe{static_cast<uint32_t>(probe_left_), Path::kTcp}));
   }
   return {};
 }
@@ -225,29 +309,37 @@ void Link::probe_tcp_done() {
 
 void Link::enter_connected() {
   context_.loop.cancel(timer_);
-  auto transport = peer_pool_ ? make_shm_consumer(context_.pool, *std::move(peer_pool_)) : make_tcp_transport(context_.pool);
+  std::unique_ptr<Transport> transport;
+  if (peer_pool_) {
+    transport = make_shm_consumer(context_.pool, *std::move(peer_pool_), shard().layout.block_bytes());
+  } else if (channel_) {
+    transport = ucx::make_ucx_receiver(ucx_path_, *channel_, {ready_.pool_base, ready_.pool_bytes, shard().layout.block_bytes()});
+  } else {
+    transport = make_tcp_transport(context_.pool);
+  }
   peer_pool_.reset();
-  fetches_ = std::make_unique<Fetches>(context_, *conn_, std::move(transport));
+  fetches_ = std::make_unique<Fetches>(context_, *conn_, std::move(transport), shard());
   state_ = State::kConnected;
   connected_ms_ = context_.loop.now_ms();
   status_.engine_id = accept_.engine_id;
   status_.transport = path_name(fetches_->path());
-  context_.stats.path(status_.address, fetches_->path(), status_.gigabytes_per_s * 1e9);
-  bool slow = status_.gigabytes_per_s < kSlowGigabytesPerS;
+  bool slow = status_.gigabytes_per_s < slow_gigabytes_per_s(fetches_->path());
+  context_.stats.path(status_.address, fetches_->path(), status_.gigabytes_per_s * 1e9, slow);
   log_line(slow ? LogLevel::kWarn : LogLevel::kInfo, "kv peer connected",
            fmt::format("peer={} engine={} transport={} gb_per_s={:.2f} rtt_us={:.0f} verdict={}", status_.address,
                        status_.engine_id, status_.transport, status_.gigabytes_per_s, status_.rtt_us, slow ? "slow" : "ok"));
   set_status("connected", slow ? "slow path" : "");
   for (const auto& token : std::exchange(declines_, {})) conn_->send(encode(Decline{token}));
-  for (auto& [fetch, token] : std::exchange(pending_, {})) this->fetch(std::move(fetch), token);
+  for (auto& [fetch, token] : std::exchange(pending_, {})) this->fetch(std::move(fetch), token, {});
   beat();
 }
 
 void Link::fetch_when_connected(Fetch f, const Token& token) {
-  if (connected()) return fetch(std::move(f), token);
+  if (connected()) return fetch(std::move(f), token, {});
   if (state_ == State::kWaiting || pending_.size() >= kPendingPushesMax) {
     decline(token);  // once connected: nobody will come for it
-    return emit_fetch_failed(context_, f, {Code::kUnavailable, cat("kv peer ", where_.text(), " is not connected: ", status_.detail)});
+    return emit_fetch_failed(context_, f,
+                             {Code::kUnavailable, cat("kv peer ", where_.text(), " is not connected: ", status_.detail)});
   }
   pending_.emplace_back(std::move(f), token);
 }
@@ -269,18 +361,27 @@ bool Link::cancel(uint64_t request) {
   return true;
 }
 
-void Link::fetch(Fetch fetch, const Token& token) {
+void Link::fetch(Fetch fetch, const Token& token, FetchPart part) {
   if (fetch.push) {
     if (accept_.version < kVersionPush) {
       decline(token);
       return emit_fetch_failed(context_, fetch, {Code::kUnimplemented, "that engine is of a version without push"});
     }
+    // All of it must be here: a push comes from one rank.
+    auto parts = kv::parts_for({&accept_.blocks.shard, 1}, context_.shard, context_.options.rank);
+    auto readers = kv::readers_of({&accept_.blocks.shard, 1}, 0, context_.ranks);
+    if (!parts || !readers) {
+      decline(token);
+      return emit_fetch_failed(context_, fetch, parts ? readers.error() : parts.error());
+    }
     fetch.grant.incarnation = accept_.incarnation;
-    return fetches_->start(std::move(fetch), token, context_.loop.now_ms());
+    part = {.part = parts->front(), .readers = static_cast<uint16_t>(*readers), .joint = nullptr};
+    return fetches_->start(std::move(fetch), token, context_.loop.now_ms(), std::move(part));
   }
   if (fetch.grant.incarnation != accept_.incarnation || fetch.grant.engine_id != accept_.engine_id)
-    return emit_fetch_failed(context_, fetch, {Code::kFailedPrecondition, "the grant is of an earlier life of that engine"});
-  fetches_->start(std::move(fetch), token, context_.loop.now_ms());
+    return emit_fetch_failed(context_, fetch, {Code::kFailedPrecondition, "the grant is of an earlier life of that engine"},
+                             part.joint.get());
+  fetches_->start(std::move(fetch), token, context_.loop.now_ms(), std::move(part));
 }
 
 void Link::decline(const Token& token) {
@@ -342,7 +443,9 @@ void Link::tear_down() {
   connecting_ = Fd();
   unix_ = Fd();
   peer_pool_.reset();
-  fetches_.reset();  // before the connection it writes to
+  context_.loop.cancel(std::exchange(ucx_timer_, {}));
+  fetches_.reset();  // before the connection it writes to, and the channel
+  channel_.reset();
   conn_.reset();
 }
 

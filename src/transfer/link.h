@@ -18,6 +18,7 @@
 #include "transfer/resolver.h"
 #include "transfer/shm/shm_transport.h"
 #include "transfer/socket.h"
+#include "transfer/ucx/ucx_transport.h"
 
 namespace baton::transfer {
 
@@ -27,11 +28,14 @@ class Link final : public FrameHandler {
   ~Link() override;
 
   bool connected() const { return state_ == State::kConnected; }
-  bool is(const std::string& engine_id) const { return connected() && accept_.engine_id == engine_id; }
+  bool is(const std::string& engine_id, int rank) const {
+    return connected() && accept_.engine_id == engine_id && accept_.blocks.rank == rank;
+  }
   const PeerStatus& status() const { return status_; }
   int failures() const { return failures_; }  // since it was last connected
 
-  void fetch(Fetch fetch, const Token& token);
+  const kv::KvShard& shard() const { return accept_.blocks.shard; }  // connected: what its blocks hold
+  void fetch(Fetch fetch, const Token& token, FetchPart part);
   void fetch_when_connected(Fetch fetch, const Token& token);  // a push: its producer computes meanwhile
   bool cancel(uint64_t request);
   void hold(const Token& token) { held_.insert(token); }
@@ -54,6 +58,11 @@ class Link final : public FrameHandler {
   void map_pool(const Ready& ready);
   void on_descriptor(uint64_t pool_bytes);
   void no_shm(const Error& why);
+  void open_ucx();
+  void no_ucx(const Error& why);
+  void on_arrival(const ChunkHead& head, ucx::Staging::Ref bytes);
+  void probe_ucx(Path path);
+  void probe_ucx_done();
   void probe();
   void probe_tcp_done();
   void measure_shm();
@@ -83,7 +92,13 @@ class Link final : public FrameHandler {
   Loop::TimerId timer_{};  // handshake deadline, heartbeat or reconnect
   Hello hello_;
   Accept accept_;
+  Ready ready_;
   std::optional<PeerPool> peer_pool_;
+  std::optional<ucx::Channel> channel_;  // outlives fetches_, which reads through it
+  Path ucx_path_{};                      // the one under test, then the one in use
+  double ucx_am_speed_ = 0;
+  int ucx_passes_ = 0;
+  Loop::TimerId ucx_timer_{};
   std::unique_ptr<Conn> conn_;
   std::unique_ptr<Fetches> fetches_;
   int64_t connected_ms_ = 0;

@@ -14,15 +14,13 @@ namespace {
 // The step thread's end: commands go to the loop's inbox, events come back through a queue.
 class Node final : public DrivenNode {
  public:
-  Node(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics, std::optional<Surroundings> around)
+  Node(NodeOptions options, PoolMemory& pool, Metrics& metrics, std::optional<Surroundings> around)
       : loop_(around ? around->clock : clock_),
         stats_(metrics, options.metric_labels),
         context_{.loop = loop_,
                  .options = std::move(options),
-                 .layout = layout,
-                 .layout_id = layout.id(),
                  .boot_id = boot_id(),
-                 .pool = {pool.bytes(), layout.block_bytes()},
+                 .pool = {pool.bytes(), 1},
                  .pool_fd = pool.fd(),
                  .stats = stats_,
                  .emit = [this](Event e) { emit(std::move(e)); }} {
@@ -33,6 +31,9 @@ class Node final : public DrivenNode {
       context_.listens = false;
     }
     context_.incarnation = context_.random_u64();
+    context_.ranks = context_.options.ranks;
+    context_.shard = context_.ranks[static_cast<size_t>(context_.options.rank)];
+    context_.pool.block_bytes = context_.layout().block_bytes();
   }
 
   ~Node() override {
@@ -43,10 +44,12 @@ class Node final : public DrivenNode {
     wakeup_ = nullptr;  // what ends now has no listener
     consumer_.reset();
     producer_.reset();
+    fabric_.reset();
   }
 
   Result<> open() {
     BATON_OK(loop_.open());
+    BATON_OK(open_fabric());
     producer_ = std::make_unique<Producer>(context_);
     consumer_ = std::make_unique<Consumer>(context_);
     BATON_OK(producer_->listen());
@@ -56,7 +59,7 @@ class Node final : public DrivenNode {
     thread_ = std::thread([this] { loop_.run(); });
     ::pthread_setname_np(thread_.native_handle(), "kv-transfer");
     log_info("kv transfer ready", "host={} port={} engine={} layout={} transport={}", context_.options.host, port_,
-             context_.options.engine_id, context_.layout_id, context_.options.transport);
+             context_.options.engine_id, context_.shard.id(), context_.options.transport);
     return {};
   }
 
@@ -69,7 +72,7 @@ class Node final : public DrivenNode {
   }
 
   Grant offer(Offer offer) override {
-    auto bt = context_.layout.block_tokens;
+    auto bt = context_.layout().block_tokens;
     BATON_CHECK(offer.n_tokens > 0 && offer.blocks.size() >= static_cast<size_t>((offer.n_tokens + bt - 1) / bt));
     for (auto b : offer.blocks) BATON_CHECK(context_.pool.has(b));
     Token token;
@@ -130,9 +133,25 @@ class Node final : public DrivenNode {
 
  private:
   Grant grant_of(const Token& token) const {
-    return {token_text(token),        context_.incarnation, context_.options.engine_id, context_.options.host, port_,
-            context_.options.lease_ms};
+    return {token_text(token),         context_.incarnation, context_.options.engine_id, context_.options.host, port_,
+            context_.options.lease_ms, context_.options.rank};
   }
+  Result<> open_fabric() {
+    const auto& o = context_.options;
+    if (o.transport != "ucx" && !(o.transport == "auto" && ucx::rdma_device_present())) return {};
+    auto fabric = ucx::Fabric::open(loop_, context_.pool.bytes, o.interface);
+    if (fabric) {
+      fabric_ = *std::move(fabric);
+      context_.fabric = fabric_.get();
+      // UCX reads addresses that peers send; with a secret, only peers that know it.
+      if (o.secret.empty()) log_warn("kv ucx without a shared secret: whoever reaches the port is believed", "port={}", o.port);
+      return {};
+    }
+    if (o.transport == "ucx") return std::unexpected(fabric.error());
+    log_warn("kv ucx unavailable, peers use tcp", "error=\"{}\"", fabric.error().message);
+    return {};
+  }
+
   void emit(Event event) {
     if (event.kind == Event::Kind::kGrantReleased || event.kind == Event::Kind::kGrantExpired) --grants_live_;
     std::function<void()> wakeup;
@@ -151,16 +170,19 @@ class Node final : public DrivenNode {
   int port_ = 0;
   std::atomic<int> grants_live_{0};
   std::mutex mutex_;
-  std::vector<Event> events_;           // guarded by mutex_
-  std::function<void()> wakeup_;        // guarded by mutex_
+  std::vector<Event> events_;     // guarded by mutex_
+  std::function<void()> wakeup_;  // guarded by mutex_
+  std::unique_ptr<ucx::Fabric> fabric_;
   std::unique_ptr<Producer> producer_;  // these two live on the loop's thread while it runs
   std::unique_ptr<Consumer> consumer_;
   std::thread thread_;
 };
 
-Result<> check(const NodeOptions& o, const kv::KvLayout& layout, const PoolMemory& pool) {
-  if (o.transport != "auto" && o.transport != "shm" && o.transport != "tcp")
-    return fail(Code::kInvalidArgument, "transport \"", o.transport, "\": expected auto, shm or tcp");
+Result<> check(const NodeOptions& o, const PoolMemory& pool) {
+  if (o.transport != "auto" && o.transport != "shm" && o.transport != "ucx" && o.transport != "tcp")
+    return fail(Code::kInvalidArgument, "transport \"", o.transport, "\": expected auto, shm, ucx or tcp");
+  if (o.ucx_primitive != "auto" && o.ucx_primitive != "am" && o.ucx_primitive != "get")
+    return fail(Code::kInvalidArgument, "ucx primitive \"", o.ucx_primitive, "\": expected auto, am or get");
   if (o.engine_id.empty() || o.engine_id.size() > kStringMax || o.fingerprint.size() > kStringMax)
     return fail(Code::kInvalidArgument, "engine id or fingerprint missing or longer than ", kStringMax);
   if (o.lease_ms < kLeaseMinMs || o.lease_ms > kLeaseMaxMs)
@@ -169,6 +191,10 @@ Result<> check(const NodeOptions& o, const kv::KvLayout& layout, const PoolMemor
   if (o.chunk_bytes < kChunkBytesMin || o.chunk_bytes > kChunkPayloadMax)
     return fail(Code::kInvalidArgument, "chunks of ", o.chunk_bytes, " bytes: expected ", kChunkBytesMin, " to ",
                 kChunkPayloadMax);
+  if (o.ranks.size() > kRanksMax || o.rank < 0 || static_cast<size_t>(o.rank) >= o.ranks.size())
+    return fail(Code::kInvalidArgument, "rank ", o.rank, " of ", o.ranks.size());
+  for (const auto& shard : o.ranks) BATON_OK(kv::check(shard));
+  const auto& layout = o.ranks[static_cast<size_t>(o.rank)].layout;
   if (layout.block_bytes() == 0 || layout.block_bytes() > kChunkPayloadMax || pool.bytes().size() < layout.block_bytes())
     return fail(Code::kInvalidArgument, "a pool of ", pool.bytes().size(), " bytes for blocks of ", layout.block_bytes());
   return {};
@@ -178,15 +204,17 @@ Result<> check(const NodeOptions& o, const kv::KvLayout& layout, const PoolMemor
 
 Result<std::unique_ptr<TransferNode>> TransferNode::start(NodeOptions options, kv::KvLayout layout, PoolMemory& pool,
                                                           Metrics& metrics) {
-  BATON_OK(check(options, layout, pool));
-  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics, std::nullopt);
+  if (options.ranks.empty()) options.ranks = {kv::whole_shard(layout)};
+  BATON_OK(check(options, pool));
+  auto node = std::make_unique<Node>(std::move(options), pool, metrics, std::nullopt);
   BATON_OK(node->open());
   return node;
 }
 
 Result<std::unique_ptr<DrivenNode>> drive(NodeOptions options, kv::KvLayout layout, PoolMemory& pool, Metrics& metrics,
                                           Surroundings surroundings) {
-  auto node = std::make_unique<Node>(std::move(options), layout, pool, metrics, std::move(surroundings));
+  if (options.ranks.empty()) options.ranks = {kv::whole_shard(layout)};
+  auto node = std::make_unique<Node>(std::move(options), pool, metrics, std::move(surroundings));
   BATON_OK(node->open());
   return node;
 }

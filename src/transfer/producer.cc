@@ -11,12 +11,12 @@
 
 namespace baton::transfer {
 
-constexpr size_t kProbeChunkBytes = 256u << 10;  // sent over and over
+constexpr size_t kProbeChunkBytes = 1u << 20;  // sent over and over
 constexpr size_t kCallersMax = 64;
 
 Producer::Producer(Context& context)
     : context_(context),
-      grants_(context.layout, context.options.lease_ms, context.stats, context.emit),
+      grants_(context.layout(), context.options.lease_ms, context.stats, context.emit),
       probe_(kProbeChunkBytes) {}
 
 Producer::~Producer() {
@@ -143,9 +143,7 @@ void Producer::complete(uint64_t request, Completion completion) {
 }
 
 void Producer::advance(const std::vector<Token>& tokens) {
-  for (const auto& token : tokens) {
-    if (auto it = readers_.find(token); it != readers_.end()) it->second.session->advance(it->second.op);
-  }
+  for (auto& reader : readers(tokens)) reader.session->advance(reader.op);
 }
 
 void Producer::refuse(const Token& token, Error why) {
@@ -164,18 +162,27 @@ void Producer::drop_await(const Token& token) {
   grants_.remember(token);
 }
 
-void Producer::reading(const Token& token, Session& session, uint64_t op) { readers_[token] = {&session, op}; }
+void Producer::reading(const Token& token, Session& session, uint64_t op) { readers_.emplace(token, Reader{&session, op}); }
 
-void Producer::read_ended(const Token& token) {
-  readers_.erase(token);
+void Producer::read_ended(const Token& token, Session& session, uint64_t op) {
+  auto [begin, end] = readers_.equal_range(token);
+  auto it = std::find_if(begin, end, [&](const auto& r) { return r.second == Reader{&session, op}; });
+  if (it != end) readers_.erase(it);
   grants_.close(token);
   arm();
 }
 
-void Producer::stop_readers(const std::vector<Token>& tokens) {
+std::vector<Producer::Reader> Producer::readers(const std::vector<Token>& tokens) const {
+  std::vector<Reader> out;
   for (const auto& token : tokens) {
-    if (auto it = readers_.find(token); it != readers_.end()) it->second.session->stop_read(it->second.op);
+    auto [begin, end] = readers_.equal_range(token);
+    for (auto it = begin; it != end; ++it) out.push_back(it->second);
   }
+  return out;
+}
+
+void Producer::stop_readers(const std::vector<Token>& tokens) {
+  for (auto& reader : readers(tokens)) reader.session->stop_read(reader.op);  // which may end it
 }
 
 void Producer::arm() {
@@ -190,10 +197,7 @@ void Producer::on_deadline() {
   timer_ = {};
   auto due = grants_.expire(context_.loop.now_ms());
   stop_readers(due.stop);
-  for (const auto& token : due.overdue) {
-    auto it = readers_.find(token);
-    if (it != readers_.end()) it->second.session->cut("did not stop reading a revoked grant");
-  }
+  for (auto& reader : readers(due.overdue)) reader.session->cut("did not stop reading a revoked grant");
   arm();
 }
 

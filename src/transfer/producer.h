@@ -32,10 +32,10 @@ class Producer {
   GrantTable& grants() { return grants_; }
   void arm();  // sets the timer for the table's next deadline
   void reading(const Token& token, Session& session, uint64_t op);
-  void read_ended(const Token& token);  // closes the grant
   bool await(const Token& token, Session& session, uint64_t op);  // false: table full, or somebody waits already
   void drop_await(const Token& token);
-  void gone(Session& session);          // destroys it
+  void read_ended(const Token& token, Session& session, uint64_t op);  // closes the grant
+  void gone(Session& session);                                         // destroys it
   const std::string& shm_name() const { return shm_name_; }
   std::span<std::byte> probe_bytes() { return probe_; }
 
@@ -43,6 +43,7 @@ class Producer {
   struct Reader {
     Session* session;
     uint64_t op;
+    bool operator==(const Reader&) const = default;
   };
   struct Caller {  // a connection on the unix socket that has not shown its key yet
     Fd fd;
@@ -54,6 +55,7 @@ class Producer {
   void pause_if_exhausted(uint64_t watch);
   void serve_caller(uint64_t id);
   void drop_caller(uint64_t id);
+  std::vector<Reader> readers(const std::vector<Token>& tokens) const;
   void stop_readers(const std::vector<Token>& tokens);
   void advance(const std::vector<Token>& tokens);
   void on_deadline();
@@ -66,8 +68,8 @@ class Producer {
   std::string shm_name_;
   std::vector<std::byte> probe_;
   Loop::TimerId timer_{}, accept_timer_{};
-  std::unordered_map<Token, Reader, TokenHash> readers_;
-  std::unordered_map<Token, Reader, TokenHash> awaits_;  // who asked for a grant that does not exist yet
+  std::unordered_multimap<Token, Reader, TokenHash> readers_;  // several of one grant: ranks of one engine
+  std::unordered_map<Token, Reader, TokenHash> awaits_;        // who asked for a grant that does not exist yet
   std::unordered_map<Session*, std::unique_ptr<Session>> sessions_;
   std::unordered_map<uint64_t, Caller> callers_;
   uint64_t next_caller_ = 1;

@@ -1,6 +1,6 @@
 // A consumer that may say anything, with correct checksums, against a real producer with a clock of our own. Properties: every
-// grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to, and of a promise only what was
-// said to be ready; nothing is left when the connection is gone and the requests have ended.
+// grant ends exactly once; a chunk that leaves holds exactly the blocks of the grant it belongs to, and of a promise only what
+// was said to be ready; nothing is left when the connection is gone and the requests have ended.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -64,7 +64,8 @@ class Harness : public FrameHandler {
     Hello hello;
     hello.engine_id = "d";
     hello.fingerprint = context_.options.fingerprint;
-    hello.layout = input_.byte() < 250 ? context_.layout_id : "other";
+    hello.blocks = context_.rank_fields();
+    if (input_.byte() >= 250) hello.blocks.shard.layout.head_dim = input_.number<int32_t>(3);
     far_.send(encode(hello));
     turn();
     far_.send(encode(Auth{handshake_proof("", Prover::kConsumer, hello, accept_)}));
@@ -160,6 +161,8 @@ class Harness : public FrameHandler {
     m.path = static_cast<Path>(input_.number<uint8_t>(0));
     m.chunk_bytes = input_.number<uint32_t>(4096);
     m.credit = input_.number<uint64_t>(8192);
+    m.layers = input_.number<int32_t>(kLayout.layers);
+    m.heads = input_.number<int32_t>(kLayout.kv_heads);
     fetched_.try_emplace(id, t[0], m.first_token);  // an AWAIT may name what is promised only later
     far_.send(await ? encode(Await{m}) : encode(m));
   }
@@ -211,8 +214,8 @@ class Harness : public FrameHandler {
   std::map<uint64_t, std::pair<uint8_t, int32_t>> fetched_;  // by op: number of the offer, first token
   Context context_{.loop = loop_,
                    .options = {},
-                   .layout = kLayout,
-                   .layout_id = kLayout.id(),
+                   .ranks = {kv::whole_shard(kLayout)},
+                   .shard = kv::whole_shard(kLayout),
                    .boot_id = {},
                    .pool = pool_,
                    .stats = stats_,

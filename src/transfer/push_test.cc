@@ -13,9 +13,9 @@ namespace baton::transfer {
 namespace {
 
 using testing::Cluster;
+using ::testing::HasSubstr;
 using testing::Offered;
 using testing::TestNode;
-using ::testing::HasSubstr;
 using Kind = Event::Kind;
 
 class Push : public ::testing::TestWithParam<const char*> {

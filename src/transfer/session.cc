@@ -57,6 +57,8 @@ Result<> Session::on_frame(FrameType type, std::span<const std::byte> body) {
       return dispatch(this, &Session::on_heartbeat, body);
     case FrameType::kProbe:
       return dispatch(this, &Session::on_probe, body);
+    case FrameType::kUcx:
+      return dispatch(this, &Session::on_ucx, body);
     case FrameType::kFetch:
       return dispatch(this, &Session::on_fetch, body);
     case FrameType::kAwait:
@@ -94,12 +96,15 @@ Result<> Session::on_hello(const Hello& hello) {
   if (hello.fingerprint != context_.options.fingerprint)
     return refuse(Refusal::kFingerprint,
                   cat("model fingerprint here ", context_.options.fingerprint, ", yours ", hello.fingerprint));
-  if (hello.layout != context_.layout_id)
-    return refuse(Refusal::kLayout, cat("KV layout here ", context_.layout_id, ", yours ", hello.layout));
+  auto same = kv::check(hello.blocks.shard);
+  if (same) same = kv::check_same_model(hello.blocks.shard, context_.shard);
+  if (!same) return refuse(Refusal::kLayout, same.error().message);
   accept_.version = std::min(hello.version_max, kVersionMax);
   accept_.engine_id = context_.options.engine_id;
   accept_.incarnation = context_.incarnation;
   accept_.lease_ms = static_cast<uint32_t>(context_.options.lease_ms);
+  accept_.blocks = context_.rank_fields();
+  accept_.ucx = context_.fabric != nullptr ? ucx::version() : "";
   secure_random_bytes(accept_.nonce);
   accept_.proof = handshake_proof(context_.options.secret, Prover::kProducer, hello_, accept_);
   state_ = State::kAuth;
@@ -115,8 +120,16 @@ Result<> Session::on_auth(const Auth& auth) {
   if (hello_.wants_shm && hello_.boot_id == context_.boot_id && !producer_.shm_name().empty()) {
     secure_random_bytes(shm_key_);
     shm_granted_ = true;
-    shm_ = make_shm_producer(context_.pool);
-    ready = {producer_.shm_name(), shm_key_, context_.pool.bytes.size()};
+    shm_ = make_shm_producer(context_.pool, Path::kShm);
+    ready.shm_name = producer_.shm_name();
+    ready.shm_key = shm_key_;
+  }
+  ready.pool_bytes = context_.pool.bytes.size();
+  if (context_.fabric != nullptr && hello_.ucx == accept_.ucx) {
+    ucx_granted_ = true;
+    ready.ucx_address.bytes = context_.fabric->local().address;
+    ready.ucx_pool_key.bytes = context_.fabric->local().pool_key;
+    ready.pool_base = context_.fabric->local().pool_base;
   }
   conn_.send(encode(ready));
   log_debug("kv consumer connected", "engine={} shm={}", hello_.engine_id, shm_granted_);
@@ -142,18 +155,48 @@ Result<> Session::on_probe(const Probe& probe) {
   if (probe.bytes > kProbeBytesMax || conn_.queued_bytes() > kProbeBytesMax)
     return fail(Code::kOutOfRange, "self-test of ", probe.bytes, " bytes");
   auto scratch = producer_.probe_bytes();
+  bool by_ucx = probe.path == Path::kUcx && channel_ && ++ucx_probes_ <= kUcxProbesMax;
+  if (probe.path != Path::kTcp && !by_ucx) return fail(Code::kInvalidArgument, "self-test of a path that is not there");
   for (size_t left = probe.bytes; left > 0;) {
     auto n = std::min(left, scratch.size());
-    conn_.send_chunk(encode_chunk({.op = 0, .first_block = 0, .n_blocks = 0, .checksum = 0, .block_bytes = n}, n),
-                     {{scratch.data(), n}}, 0);
+    ChunkHead head{.op = 0, .first_block = 0, .n_blocks = 0, .checksum = 0, .block_bytes = n};
     left -= n;
+    if (by_ucx) {
+      channel_->send(head, {{scratch.data(), n}});
+      continue;
+    }
+    conn_.send_chunk(encode_chunk(head, n), {{scratch.data(), n}}, 0);
   }
   return {};
+}
+
+Result<> Session::on_ucx(const Ucx& m) {
+  if (!ucx_granted_ || channel_ || m.address.bytes.empty()) return fail(Code::kFailedPrecondition, "UCX out of turn");
+  channel_.emplace(*context_.fabric, m.address.bytes, "", m.key, [this](const Error& why) { cut(why.message); });
+  ucx_ = ucx::make_ucx_sender(context_.pool, *channel_);
+  ucx_get_ = make_shm_producer(context_.pool, Path::kUcxGet);
+  return {};
+}
+
+Transport* Session::transport_for(Path path) {
+  switch (path) {
+    case Path::kTcp:
+      return tcp_.get();
+    case Path::kShm:
+      return shm_.get();
+    case Path::kUcx:
+      return ucx_.get();
+    case Path::kUcxGet:
+      return ucx_get_.get();
+  }
+  return nullptr;
 }
 
 void Session::fail_read(uint64_t op, const Error& why) {
   conn_.send(encode(Failed{op, static_cast<uint16_t>(why.code), why.message}));
 }
+
+static kv::ShardPart part_of(const FetchMsg& f) { return {0, f.layer_first, f.layers, f.head_first, f.heads}; }
 
 // Whatever is wrong with the request itself; the grant is judged by GrantTable::open().
 bool Session::check_fetch(const FetchMsg& fetch) {
@@ -162,6 +205,8 @@ bool Session::check_fetch(const FetchMsg& fetch) {
   if (reads_.size() >= kReadsPerSessionMax) return refused(Code::kResourceExhausted, "too many reads at once");
   if (fetch.incarnation != context_.incarnation)
     return refused(Code::kFailedPrecondition, "the grant is of an earlier life of this engine");
+  if (!kv::covers(context_.shard, part_of(fetch)))
+    return refused(Code::kOutOfRange, "layers or heads that this rank does not hold");
   return true;
 }
 
@@ -215,19 +260,20 @@ void Session::forget_await(uint64_t op) {
 
 void Session::begin_read(const FetchMsg& fetch, bool await) {
   auto now = context_.loop.now_ms();
-  auto entry = producer_.grants().open(fetch, hello_.engine_id, now);
+  auto entry = producer_.grants().open(fetch, hello_.engine_id, hello_.blocks.rank, now);
   if (!entry) return fail_read(fetch.op, entry.error());
   producer_.arm();
-  auto block_tokens = context_.layout.block_tokens;
+  auto block_tokens = context_.layout().block_tokens;
   auto first = fetch.first_token / block_tokens, last = (fetch.first_token + fetch.n_tokens + block_tokens - 1) / block_tokens;
   auto chunk_bytes = std::min<size_t>(fetch.chunk_bytes, kChunkPayloadMax);
   Read read{.token = fetch.token,
             .first = static_cast<size_t>(first),
             .total = static_cast<size_t>(last - first),
             .blocks = {},
+            .cut = cut_of(context_.shard, part_of(fetch)),
             .completed_due = await,
             .transport = transport_for(fetch.path)};
-  read.chunk_blocks = std::clamp<size_t>(chunk_bytes / context_.pool.block_bytes, 1, kControlBodyMax / sizeof(uint32_t));
+  read.chunk_blocks = std::clamp<size_t>(chunk_bytes / read.cut.bytes(), 1, kControlBodyMax / sizeof(uint32_t));
   read.credit = std::min(fetch.credit, kCreditMax);
   auto left = producer_.grants().left_ms(fetch.token, now);
   conn_.send(encode(Opened{fetch.op, static_cast<uint32_t>(read.total), static_cast<uint32_t>(left)}));
@@ -282,7 +328,7 @@ void Session::forget(uint64_t op) {
   reads_.erase(it);
   std::erase(turns_, op);
   conn_.unborrow(op);
-  producer_.read_ended(token);
+  producer_.read_ended(token, *this, op);
 }
 
 void Session::stop_read(uint64_t op) {
@@ -312,7 +358,7 @@ void Session::pump() {
     auto& read = reads_.at(op);
     auto before = read.next;
     idle = send_chunk(op, read) ? 0 : idle + 1;
-    done += (read.next - before) * context_.pool.block_bytes;
+    done += (read.next - before) * read.cut.bytes();
     if (read.next < read.blocks.size()) turns_.push_back(op);
   }
   pumping_ = false;
@@ -320,7 +366,7 @@ void Session::pump() {
 
 bool Session::send_chunk(uint64_t op, Read& read) {
   auto n = std::min(read.chunk_blocks, read.blocks.size() - read.next);
-  auto bytes = n * context_.pool.block_bytes;
+  auto bytes = n * read.cut.bytes();
   if (read.credit < bytes) return false;
   read.credit -= bytes;
   ChunkHead head{.op = op,
@@ -330,7 +376,7 @@ bool Session::send_chunk(uint64_t op, Read& read) {
                  .block_bytes = bytes};
   auto blocks = std::span(read.blocks).subspan(read.next, n);
   read.next += n;
-  read.transport->send(conn_, head, blocks);
+  read.transport->send(conn_, head, blocks, read.cut);
   return true;
 }
 

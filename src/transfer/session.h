@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "transfer/producer.h"
+#include "transfer/ucx/ucx_transport.h"
 
 namespace baton::transfer {
 
@@ -26,8 +27,8 @@ class Session final : public FrameHandler {
   void on_closed(const Error& why) override;
 
   bool owns_key(const Nonce& key) const { return state_ == State::kReady && shm_granted_ && key == shm_key_; }
-  void stop_read(uint64_t op);  // tells the reader; a path that reads our memory is waited for
-  void advance(uint64_t op);    // more of the grant is computed
+  void stop_read(uint64_t op);                                   // tells the reader; a path that reads our memory is waited for
+  void advance(uint64_t op);                                     // more of the grant is computed
   void answer_await(uint64_t op, std::optional<Error> refused);  // its grant exists now, or never will
   void cut(std::string_view why) { conn_.close({Code::kAborted, std::string(why)}); }
 
@@ -35,9 +36,10 @@ class Session final : public FrameHandler {
   enum class State : uint8_t { kHello, kAuth, kReady };
   struct Read {
     Token token{};
-    size_t first = 0, total = 0;   // of the grant's blocks
-    std::vector<int32_t> blocks;   // those of them that are computed, in order
-    bool completed_due = false;    // an AWAIT that was not told of the completion yet
+    size_t first = 0, total = 0;  // of the grant's blocks
+    std::vector<int32_t> blocks;  // those of them that are computed, in order
+    Cut cut;
+    bool completed_due = false;  // an AWAIT that was not told of the completion yet
     bool computing = false;
     size_t next = 0;  // first block not sent
     size_t chunk_blocks = 1;
@@ -49,15 +51,14 @@ class Session final : public FrameHandler {
   Result<> on_auth(const Auth& auth);
   Result<> on_heartbeat(const Heartbeat& beat);
   Result<> on_probe(const Probe& probe);
+  Result<> on_ucx(const Ucx& ucx);
+  Transport* transport_for(Path path);
   Result<> on_fetch(const FetchMsg& fetch);
   Result<> on_await(const Await& await);
   bool check_fetch(const FetchMsg& fetch);  // false: refused
   void begin_read(const FetchMsg& fetch, bool await);
   void take_ready(uint64_t op, Read& read);
   void forget_await(uint64_t op);
-  Transport* transport_for(Path path) const {
-    return path == Path::kTcp ? tcp_.get() : path == Path::kShm ? shm_.get() : nullptr;
-  }
   Result<> on_credit(const Credit& credit);
   Result<> on_close(const Close& close);
   Result<> refuse(Refusal reason, std::string detail);
@@ -73,8 +74,10 @@ class Session final : public FrameHandler {
   Hello hello_;
   Accept accept_;
   Nonce shm_key_{};
-  bool shm_granted_ = false;
-  std::unique_ptr<Transport> tcp_, shm_;
+  bool shm_granted_ = false, ucx_granted_ = false;
+  int ucx_probes_ = 0;
+  std::optional<ucx::Channel> channel_;
+  std::unique_ptr<Transport> tcp_, shm_, ucx_, ucx_get_;
   struct Waiting {
     Await message;
     Loop::TimerId timer;

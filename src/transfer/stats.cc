@@ -46,15 +46,25 @@ void Stats::failure(Code code) {
       .inc();
 }
 
+void Stats::moved(Path path, size_t n_bytes, double seconds, size_t n_descriptors) {
+  xfer_seconds.observe(seconds);
+  bytes.observe(static_cast<double>(n_bytes));
+  descriptors.observe(static_cast<double>(n_descriptors));
+  Labels by{{"path", std::string(path_name(path))}};
+  metrics_.counter("kv_transfer_ops", "Fetches that delivered everything.", by).inc();
+  metrics_.counter("kv_transfer_bytes", "Bytes they brought.", by).inc(static_cast<double>(n_bytes));
+  metrics_.counter("kv_transfer_descriptors", "Blocks they brought.", by).inc(static_cast<double>(n_descriptors));
+  metrics_.histogram("kv_transfer_seconds", "How long they took.", kXferSeconds, by).observe(seconds);
+}
+
 void Stats::peer(const std::string& address, int state) {
   metrics_.gauge("kv_peer_state", "1 connected, 0 connecting, -1 refused.", {{"peer", address}}).set(state);
 }
 
-void Stats::path(const std::string& address, Path path, double bytes_per_s) {
-  metrics_
-      .gauge("kv_path_bandwidth", "Bytes per second of the start-up self-test.",
-             {{"peer", address}, {"path", std::string(path_name(path))}})
-      .set(bytes_per_s);
+void Stats::path(const std::string& address, Path path, double bytes_per_s, bool slow) {
+  Labels by{{"peer", address}, {"path", std::string(path_name(path))}};
+  metrics_.gauge("kv_path_bandwidth", "Bytes per second of the start-up self-test.", by).set(bytes_per_s);
+  metrics_.gauge("kv_path_slow", "1: slower than a path of its kind should be.", by).set(slow ? 1 : 0);
 }
 
 }  // namespace baton::transfer

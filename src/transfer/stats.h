@@ -18,8 +18,9 @@ class Stats {
   Histogram &xfer_seconds, &post_seconds, &bytes, &descriptors;
   Counter &failed_transfers, &failed_notifications, &integrity_errors, &received_bytes;
   void failure(Code code);
-  void peer(const std::string& address, int state);  // 1 connected, 0 connecting, -1 refused
-  void path(const std::string& address, Path path, double bytes_per_s);
+  void moved(Path path, size_t bytes, double seconds, size_t descriptors);  // a whole fetch
+  void peer(const std::string& address, int state);                         // 1 connected, 0 connecting, -1 refused
+  void path(const std::string& address, Path path, double bytes_per_s, bool slow);
   // Producer.
   Counter &expired_requests, &lease_expired;
   Gauge &computing, &offered, &reading, &revoking, &retained_bytes;

@@ -20,7 +20,7 @@
 #include "base/metrics.h"
 #include "base/result.h"
 #include "base/sha256.h"
-#include "kv/layout.h"
+#include "kv/shard.h"
 
 namespace baton::transfer {
 
@@ -29,24 +29,32 @@ struct NodeOptions {
   std::string host = "127.0.0.1";       // bind and advertised address
   int port = 0;                         // side-channel port; 0 = any
   std::vector<std::string> peers = {};  // "host:port" to connect at start
-  std::string transport = "auto";       // auto (shm on one host, else tcp), shm, tcp
+  std::string transport = "auto";       // auto (shm on one host, else ucx where a device moves memory, else tcp), shm, ucx, tcp
+  std::string interface = {};           // network device for UCX, unless UCX_NET_DEVICES says; "" = all
+  std::string ucx_primitive = "auto";   // auto (measured), am (active messages), get (one-sided reads)
   std::string fingerprint = {};         // model fingerprint; peers that differ are refused with the reason
   int lease_ms = 30'000;
-  int fetch_timeout_ms = 30'000;  // no progress for this long fails a fetch
-  size_t chunk_bytes = 1u << 20;  // hashed and then sent: small enough to stay in a core's L2 between the two
-  std::string secret = {};        // shared secret of the handshake's HMAC proofs, both ways; "" = none
-  Labels metric_labels = {};      // put on the vllm:nixl_* metrics: model_name, engine
+  int fetch_timeout_ms = 30'000;        // no progress for this long fails a fetch
+  size_t chunk_bytes = 1u << 20;        // hashed and then sent: small enough to stay in a core's L2 between the two
+  std::string secret = {};              // shared secret of the handshake's HMAC proofs, both ways; "" = none
+  std::vector<kv::KvShard> ranks = {};  // what each rank of this engine holds; {} = one rank that holds everything
+  int rank = 0;                         // which of them this node is
+  Labels metric_labels = {};            // put on the vllm:nixl_* metrics: model_name, engine
 };
 
 // The KV pool's memory: a memfd mapping so that same-host peers can map it too. Owner: the engine; outlives Model and
 // TransferNode.
 class PoolMemory {
  public:
+  class Toucher;
   static Result<PoolMemory> create(size_t bytes, const std::string& name);  // zeroed lazily, huge pages asked for
   PoolMemory(PoolMemory&&) noexcept;
   PoolMemory& operator=(PoolMemory&&) noexcept;
   ~PoolMemory();
   std::span<std::byte> bytes() const { return {data_, size_}; }
+  // Has every page made by threads of idle priority, so that no prefill or hand-over pays for first touches. Content is not
+  // changed. Ends by itself, early where the machine's memory runs short, and with the PoolMemory.
+  void touch_in_background();
   int fd() const { return fd_; }
 
  private:
@@ -54,6 +62,7 @@ class PoolMemory {
   std::byte* data_ = nullptr;
   size_t size_ = 0;
   int fd_ = -1;
+  std::unique_ptr<Toucher> toucher_;
 };
 
 // What a producer offers and what travels in kv_transfer_params (wire/kv_params.h).
@@ -69,6 +78,7 @@ struct Grant {
   std::string engine_id, host;
   int port = 0;
   int lease_ms = 0;
+  int rank = 0;  // of the engine that gave it
 };
 
 // What the reader of a promised grant learns beside its blocks.
@@ -81,8 +91,9 @@ struct Completion {
 struct Fetch {
   uint64_t request = 0;
   Grant grant;
-  Digest prompt_digest{};   // computed from our own tokens: another prompt's KV can never be taken
-  int32_t first_token = 0;  // multiple of block_tokens
+  std::vector<Grant> more = {};  // of the producer's other ranks, if it has several: all of them, even if one would do
+  Digest prompt_digest{};        // computed from our own tokens: another prompt's KV can never be taken
+  int32_t first_token = 0;       // multiple of block_tokens
   int32_t n_tokens = 0;
   std::vector<int32_t> blocks;  // destination blocks in our pool; not touched after the fetch's event was polled
   // The grant may not exist yet: wait for it, take its blocks while they are computed. grant.incarnation 0 and engine_id "" mean
@@ -104,7 +115,7 @@ struct Event {
   std::optional<Error> error;
   size_t bytes = 0;
   double seconds = 0;
-  std::string transport;  // "shm", "tcp"
+  std::string transport;  // "shm", "tcp", "ucx", "ucx_get"
   Completion completion;  // of kCompletion
 };
 

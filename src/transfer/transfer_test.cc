@@ -21,7 +21,7 @@ using testing::NodeSetup;
 using testing::TestNode;
 using Kind = Event::Kind;
 
-class Transfer : public ::testing::TestWithParam<const char*> {
+class Transfer : public ::testing::TestWithParam<std::string> {
  protected:
   std::string transport() const { return GetParam(); }
   Fetch whole(TestNode& d, const testing::Offered& o) { return d.fetch_for(prng, o, 0, o.n_tokens); }
@@ -49,7 +49,7 @@ class Transfer : public ::testing::TestWithParam<const char*> {
   ::testing::ScopedTrace trace{__FILE__, __LINE__, cat("seed ", seed)};
   Prng prng{seed};
 };
-INSTANTIATE_TEST_SUITE_P(Paths, Transfer, ::testing::Values("shm", "tcp"), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(Paths, Transfer, ::testing::ValuesIn(testing::all_paths()), [](const auto& p) { return p.param; });
 
 TEST_P(Transfer, MovesRandomBlockListsWithPartialLastBlock) {
   Cluster cluster({.transport = transport()});
@@ -185,7 +185,8 @@ TEST_P(Transfer, HandshakeRefusesWithReason) {
   } cases[] = {{"fingerprint", {.fingerprint = "model-b"}},
                {"authentication", {.secret = "guess"}},
                {"authentication", {.secret = ""}},
-               {"layout", {.layout = {.layers = 4, .kv_heads = 2, .head_dim = 32, .block_tokens = 16}}}};
+               {"layout", {.layout = {.layers = 4, .kv_heads = 2, .head_dim = 32, .block_tokens = 16}}},
+               {"layout", {.layout = {.layers = 3, .kv_heads = 2, .head_dim = 32, .dtype = kv::KvDtype::kF16}}}};
   for (auto& c : cases) {
     c.setup.transport = transport();
     auto& d = cluster.add(c.setup, {p.address()});
@@ -279,8 +280,8 @@ class Interrupted : public Transfer {
     } while (true);
     fetch = whole(*d, offered);
     fetch.grant.port = proxy->port();
-    // shm: OPENED and two small chunk frames; tcp: somewhere in the blocks
-    auto bytes = transport() == "shm" ? 100 : offered.blocks.size() * d->layout.block_bytes();
+    // tcp: somewhere in the blocks; ucx: in OPENED, which the blocks do not wait for; else: OPENED and two small chunk frames
+    auto bytes = transport() == "tcp" ? offered.blocks.size() * d->layout.block_bytes() : transport() == "ucx" ? 30 : 100;
     proxy->arm({.kind = Fault::Kind::kStall, .to_consumer = true, .after = prng.below(bytes)});
     d->node->fetch(fetch);
     EXPECT_TRUE(proxy->wait_triggered());
@@ -304,7 +305,7 @@ class Interrupted : public Transfer {
   testing::Offered offered;
   Fetch fetch;
 };
-INSTANTIATE_TEST_SUITE_P(Paths, Interrupted, ::testing::Values("shm", "tcp"), [](const auto& i) { return std::string(i.param); });
+INSTANTIATE_TEST_SUITE_P(Paths, Interrupted, ::testing::ValuesIn(testing::all_paths()), [](const auto& i) { return i.param; });
 
 TEST_P(Interrupted, CancelInTheMiddleWritesNoByteAfterItsEvent) {
   open();

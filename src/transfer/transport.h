@@ -9,20 +9,25 @@
 #include <vector>
 
 #include "base/result.h"
+#include "transfer/blocks.h"
 #include "transfer/conn.h"
 #include "transfer/frame.h"
 
 namespace baton::transfer {
 
-// Our own pool as equal blocks.
-struct BlockArray {
-  std::span<std::byte> bytes;
-  size_t block_bytes = 0;
-  int32_t count() const { return static_cast<int32_t>(bytes.size() / block_bytes); }
-  bool has(int32_t block) const { return block >= 0 && block < count(); }
-  std::span<std::byte> operator[](int32_t block) const {
-    return bytes.subspan(static_cast<size_t>(block) * block_bytes, block_bytes);
-  }
+// Consumer: what a chunk's blocks are to us. Where they look as ours do, `to` says which of our blocks each of them is; else it
+// is empty, and they are wanted one after the other in a buffer.
+struct Target {
+  ChunkHead head{};
+  std::span<const int32_t> to;
+  size_t n_blocks = 0;
+  Cut cut;  // of the producer's blocks
+  size_t payload_max = 0;
+};
+struct Received {
+  uint64_t checksum = 0;                   // of what `to` holds now
+  std::span<const std::byte> staged = {};  // without `to`: where the blocks lie until the next call
+  bool later = false;                      // neither: Fetches::on_arrival() will bring them
 };
 
 class Transport {
@@ -33,13 +38,13 @@ class Transport {
   // stopped.
   virtual bool reader_touches_pool() const = 0;
 
-  // Producer: hashes the blocks into head.checksum and puts them on their way.
-  virtual void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks) = 0;
+  // Producer: hashes the blocks, cut, into head.checksum and puts them on their way.
+  virtual void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks, const Cut& cut) = 0;
 
-  // Consumer: where the payload of a chunk for `to` goes, or why that payload cannot be right.
-  virtual Result<Landing> landing(std::span<const int32_t> to, size_t payload_bytes) = 0;
-  // Consumer: makes `to` hold the chunk; the checksum of what they hold now.
-  virtual Result<uint64_t> receive(std::span<const std::byte> collected, std::span<const int32_t> to) = 0;
+  // Consumer: where the payload of a chunk goes, or why that payload cannot be right.
+  virtual Result<Landing> landing(const Target& target, size_t payload_bytes) = 0;
+  // Consumer: the payload is there.
+  virtual Result<Received> receive(std::span<const std::byte> collected, const Target& target) = 0;
 };
 
 }  // namespace baton::transfer

@@ -76,7 +76,7 @@ struct TestEngine {
     config.log_stats = false;
     config.drain_s = 5;
     if (config.kv_load_failure_policy.empty()) config.kv_load_failure_policy = "recompute";
-    auto fake = std::make_unique<FakeModel>(vocab);
+    auto fake = std::make_unique<FakeModel>(vocab, 4096, config.block_size);
     model = fake.get();
     EngineParts parts;
     const auto tiny = model::testing::tiny_tokenizer(vocab);

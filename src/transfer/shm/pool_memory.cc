@@ -1,12 +1,82 @@
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <thread>
 
+#include "base/log.h"
 #include "transfer/transfer.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14
+#endif
+
 namespace baton::transfer {
+
+// Pages are made in order, a slice at a time, by as many threads as the machine has cores. SCHED_IDLE: they run only where
+// nothing else wants to.
+class PoolMemory::Toucher {
+ public:
+  explicit Toucher(std::span<std::byte> memory) : memory_(memory) {
+    auto n = std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, kThreadsMax);
+    left_ = static_cast<int>(n);
+    for (unsigned i = 0; i < n; ++i) threads_.emplace_back([this] { run(); });
+  }
+  ~Toucher() {
+    stop_ = true;
+    for (auto& t : threads_) t.join();
+  }
+
+ private:
+  static constexpr unsigned kThreadsMax = 16;
+  static constexpr size_t kSliceBytes = 8u << 20;  // some milliseconds
+  static constexpr double kLeaveFree = 0.25;       // of the machine's memory: below it, pages wait until somebody needs them
+
+  void run() {
+    sched_param idle{};
+    ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &idle);
+    ::pthread_setname_np(::pthread_self(), "kv-touch");
+    while (!stop_) {
+      auto at = next_.fetch_add(kSliceBytes);
+      if (at >= memory_.size()) break;
+      auto n = std::min(kSliceBytes, memory_.size() - at);
+      if (!memory_to_spare() || ::madvise(memory_.data() + at, n, MADV_POPULATE_WRITE) != 0) {
+        stop_ = true;
+      } else {
+        done_ += n;
+      }
+    }
+    if (--left_ == 0)
+      log_debug("kv pool touched", "mib={} of_mib={} seconds={:.2f}", done_ >> 20, memory_.size() >> 20,
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count());
+  }
+  static bool memory_to_spare() {
+    std::ifstream in("/proc/meminfo");
+    double total = 0, available = 0, kib = 0;
+    for (std::string key, unit; in >> key >> kib && std::getline(in, unit);) {
+      if (key == "MemTotal:") total = kib;
+      if (key == "MemAvailable:") available = kib;
+    }
+    return available > total * kLeaveFree;
+  }
+
+  std::span<std::byte> memory_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::atomic<size_t> next_{0}, done_{0};
+  std::atomic<int> left_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
+
+void PoolMemory::touch_in_background() {
+  if (!toucher_) toucher_ = std::make_unique<Toucher>(bytes());
+}
 
 Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name) {
   if (bytes == 0) return fail(Code::kInvalidArgument, "an empty KV pool");
@@ -27,16 +97,21 @@ Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name) {
 }
 
 PoolMemory::PoolMemory(PoolMemory&& o) noexcept
-    : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)), fd_(std::exchange(o.fd_, -1)) {}
+    : data_(std::exchange(o.data_, nullptr)),
+      size_(std::exchange(o.size_, 0)),
+      fd_(std::exchange(o.fd_, -1)),
+      toucher_(std::move(o.toucher_)) {}
 
 PoolMemory& PoolMemory::operator=(PoolMemory&& o) noexcept {
   std::swap(data_, o.data_);
   std::swap(size_, o.size_);
   std::swap(fd_, o.fd_);
+  std::swap(toucher_, o.toucher_);
   return *this;
 }
 
 PoolMemory::~PoolMemory() {
+  toucher_.reset();
   if (data_ != nullptr) ::munmap(data_, size_);
   if (fd_ >= 0) ::close(fd_);
 }

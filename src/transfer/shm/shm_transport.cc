@@ -32,62 +32,74 @@ namespace {
 
 class ShmProducer final : public Transport {
  public:
-  explicit ShmProducer(BlockArray pool) : pool_(pool) {}
-  Path path() const override { return Path::kShm; }
+  ShmProducer(BlockArray pool, Path path) : pool_(pool), path_(path) {}
+  Path path() const override { return path_; }
   bool reader_touches_pool() const override { return true; }
-  void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks) override {
+  void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks, const Cut& cut) override {
     Checksum sum;
-    for (auto b : blocks) sum.update(pool_[b]);
+    for (auto b : blocks) cut.for_each([&](size_t at, size_t length) { sum.update(pool_[b].subspan(at, length)); });
     head.checksum = sum.value();
     auto numbers = std::string(reinterpret_cast<const char*>(blocks.data()), blocks.size_bytes());
     conn.send(encode_chunk(head, numbers.size()) + numbers);
   }
-  Result<Landing> landing(std::span<const int32_t>, size_t) override {
-    return fail(Code::kInternal, "a producer receives nothing");
-  }
-  Result<uint64_t> receive(std::span<const std::byte>, std::span<const int32_t>) override {
+  Result<Landing> landing(const Target&, size_t) override { return fail(Code::kInternal, "a producer receives nothing"); }
+  Result<Received> receive(std::span<const std::byte>, const Target&) override {
     return fail(Code::kInternal, "a producer receives nothing");
   }
 
  private:
   BlockArray pool_;
+  Path path_;
 };
 
 class ShmConsumer final : public Transport {
  public:
-  ShmConsumer(BlockArray pool, PeerPool peer) : pool_(pool), peer_(std::move(peer)) {}
+  ShmConsumer(BlockArray pool, PeerPool peer, size_t peer_block_bytes)
+      : pool_(pool), peer_(std::move(peer)), peer_block_bytes_(peer_block_bytes) {}
   Path path() const override { return Path::kShm; }
   bool reader_touches_pool() const override { return true; }
-  void send(Conn&, ChunkHead, std::span<const int32_t>) override { BATON_CHECK(false); }  // a consumer sends no blocks
+  void send(Conn&, ChunkHead, std::span<const int32_t>, const Cut&) override {
+    BATON_CHECK(false);
+  }  // a consumer sends no blocks
 
-  Result<Landing> landing(std::span<const int32_t> to, size_t payload_bytes) override {
-    if (payload_bytes != to.size_bytes())
-      return fail(Code::kOutOfRange, "chunk of ", to.size(), " blocks has ", payload_bytes, " bytes");
+  Result<Landing> landing(const Target& target, size_t payload_bytes) override {
+    if (payload_bytes != target.n_blocks * sizeof(uint32_t) || target.n_blocks * target.cut.bytes() > target.payload_max)
+      return fail(Code::kOutOfRange, "chunk of ", target.n_blocks, " blocks has ", payload_bytes, " bytes");
     return Landing{.kind = Landing::Kind::kCollect, .parts = {}};
   }
 
-  Result<uint64_t> receive(std::span<const std::byte> collected, std::span<const int32_t> to) override {
+  Result<Received> receive(std::span<const std::byte> collected, const Target& target) override {
     Checksum sum;
-    for (size_t i = 0; i < to.size(); ++i) {
+    staged_.clear();
+    for (size_t i = 0; i < target.n_blocks; ++i) {
       uint32_t from = 0;
       std::memcpy(&from, collected.data() + i * sizeof from, sizeof from);
-      if ((from + size_t{1}) * pool_.block_bytes > peer_.bytes().size())
+      if ((from + size_t{1}) * peer_block_bytes_ > peer_.bytes().size())
         return fail(Code::kOutOfRange, "the peer named block ", from, ", which its pool does not have");
-      sum.copy(pool_[to[i]].data(), peer_.bytes().subspan(from * pool_.block_bytes, pool_.block_bytes));
+      auto block = peer_.bytes().subspan(from * peer_block_bytes_, peer_block_bytes_);
+      auto* to = target.to.empty() ? nullptr : pool_[target.to[i]].data();
+      target.cut.for_each([&](size_t at, size_t length) {
+        auto piece = block.subspan(at, length);
+        if (to == nullptr) return (void)staged_.insert(staged_.end(), piece.begin(), piece.end());
+        sum.copy(to, piece);
+        to += length;
+      });
     }
-    return sum.value();
+    return Received{sum.value(), staged_};
   }
 
  private:
   BlockArray pool_;
   PeerPool peer_;
+  size_t peer_block_bytes_;
+  std::vector<std::byte> staged_;
 };
 
 }  // namespace
 
-std::unique_ptr<Transport> make_shm_producer(BlockArray pool) { return std::make_unique<ShmProducer>(pool); }
-std::unique_ptr<Transport> make_shm_consumer(BlockArray pool, PeerPool peer) {
-  return std::make_unique<ShmConsumer>(pool, std::move(peer));
+std::unique_ptr<Transport> make_shm_producer(BlockArray pool, Path path) { return std::make_unique<ShmProducer>(pool, path); }
+std::unique_ptr<Transport> make_shm_consumer(BlockArray pool, PeerPool peer, size_t peer_block_bytes) {
+  return std::make_unique<ShmConsumer>(pool, std::move(peer), peer_block_bytes);
 }
 
 }  // namespace baton::transfer

@@ -21,7 +21,8 @@ class PeerPool {
   size_t size_ = 0;
 };
 
-std::unique_ptr<Transport> make_shm_producer(BlockArray pool);
-std::unique_ptr<Transport> make_shm_consumer(BlockArray pool, PeerPool peer);
+// Any path whose consumer reads blocks by number.
+std::unique_ptr<Transport> make_shm_producer(BlockArray pool, Path path);
+std::unique_ptr<Transport> make_shm_consumer(BlockArray pool, PeerPool peer, size_t peer_block_bytes);
 
 }  // namespace baton::transfer

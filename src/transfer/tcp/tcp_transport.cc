@@ -11,34 +11,42 @@ class TcpTransport final : public Transport {
   Path path() const override { return Path::kTcp; }
   bool reader_touches_pool() const override { return false; }
 
-  void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks) override {
-    head.checksum = hash(blocks);
-    conn.send_chunk(encode_chunk(head, blocks.size() * pool_.block_bytes), parts(blocks), head.op);
+  void send(Conn& conn, ChunkHead head, std::span<const int32_t> blocks, const Cut& cut) override {
+    auto pieces = parts(blocks, cut);
+    head.checksum = hash(pieces);
+    conn.send_chunk(encode_chunk(head, blocks.size() * cut.bytes()), std::move(pieces), head.op);
   }
 
-  Result<Landing> landing(std::span<const int32_t> to, size_t payload_bytes) override {
-    if (payload_bytes != to.size() * pool_.block_bytes)
-      return fail(Code::kOutOfRange, "chunk of ", to.size(), " blocks has ", payload_bytes, " bytes");
-    return Landing{.kind = Landing::Kind::kScatter, .parts = parts(to)};
+  Result<Landing> landing(const Target& target, size_t payload_bytes) override {
+    if (payload_bytes != target.n_blocks * target.cut.bytes() || payload_bytes > target.payload_max)
+      return fail(Code::kOutOfRange, "chunk of ", target.n_blocks, " blocks has ", payload_bytes, " bytes");
+    if (target.to.empty()) return Landing{.kind = Landing::Kind::kCollect, .collect_max = payload_bytes, .parts = {}};
+    return Landing{.kind = Landing::Kind::kScatter, .parts = parts(target.to, whole_block(pool_.block_bytes))};
   }
 
-  Result<uint64_t> receive(std::span<const std::byte>, std::span<const int32_t> to) override { return hash(to); }
+  Result<Received> receive(std::span<const std::byte> collected, const Target& target) override {
+    if (target.to.empty()) return Received{.staged = collected};
+    return Received{.checksum = hash(parts(target.to, whole_block(pool_.block_bytes))), .staged = {}};
+  }
 
  private:
-  uint64_t hash(std::span<const int32_t> blocks) const {
+  static uint64_t hash(std::span<const iovec> pieces) {
     Checksum sum;
-    for (auto b : blocks) sum.update(pool_[b]);
+    for (const auto& p : pieces) sum.update({static_cast<const std::byte*>(p.iov_base), p.iov_len});
     return sum.value();
   }
-  // Neighbours in the pool become one part.
-  std::vector<iovec> parts(std::span<const int32_t> blocks) const {
+  // What lies together in the pool is one part.
+  std::vector<iovec> parts(std::span<const int32_t> blocks, const Cut& cut) const {
     std::vector<iovec> out;
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      if (i > 0 && blocks[i] == blocks[i - 1] + 1) {
-        out.back().iov_len += pool_.block_bytes;
-      } else {
-        out.push_back({pool_[blocks[i]].data(), pool_.block_bytes});
-      }
+    for (auto b : blocks) {
+      cut.for_each([&](size_t at, size_t length) {
+        auto* begin = pool_[b].data() + at;
+        if (!out.empty() && static_cast<std::byte*>(out.back().iov_base) + out.back().iov_len == begin) {
+          out.back().iov_len += length;
+        } else {
+          out.push_back({begin, length});
+        }
+      });
     }
     return out;
   }

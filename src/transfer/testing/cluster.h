@@ -15,8 +15,11 @@
 
 namespace baton::transfer::testing {
 
+// Every way that blocks can travel here; "ucx_get" is ucx with one-sided reads, which no device needs to help with to be right.
+std::vector<std::string> all_paths();
+
 struct NodeSetup {
-  std::string transport = "auto";
+  std::string transport = "auto";  // or one of all_paths()
   int lease_ms = 30'000;
   int fetch_timeout_ms = 30'000;
   size_t chunk_bytes = 64u << 10;
@@ -25,6 +28,9 @@ struct NodeSetup {
   kv::KvLayout layout{.layers = 3, .kv_heads = 2, .head_dim = 32, .block_tokens = 16};  // 12 KiB a block
   int32_t blocks = 256;
   int port = 0;
+  std::string engine_id = {};           // "" = one of its own
+  std::vector<kv::KvShard> ranks = {};  // of the engine; layout is then that of `rank`
+  int rank = 0;
 };
 
 struct Offered {
@@ -81,6 +87,9 @@ class Cluster {
   explicit Cluster(NodeSetup setup = {}) : setup_(std::move(setup)) {}
   TestNode& add(const std::vector<TestNode*>& peers = {});  // returns when it is connected to them
   TestNode& add(const NodeSetup& setup, const std::vector<std::string>& peers);
+  // All ranks of an engine whose shapes are `ranks`, each connected to every one of `peers`.
+  std::vector<TestNode*> add_engine(const std::string& engine_id, const std::vector<kv::KvShard>& ranks,
+                                    const std::vector<TestNode*>& peers = {});
   void kill(TestNode& node);
   std::vector<std::unique_ptr<TestNode>> nodes;
 

@@ -2,9 +2,17 @@
 
 #include <cstring>
 
+#include "transfer/ucx/fabric.h"
+
 namespace baton::transfer::testing {
 
 constexpr int kHangMs = 60'000;
+
+std::vector<std::string> all_paths() {
+  std::vector<std::string> out{"shm", "tcp"};
+  if (!ucx::version().empty()) out.insert(out.end(), {"ucx", "ucx_get"});
+  return out;
+}
 
 static PoolMemory make_pool(size_t bytes) {
   auto pool = PoolMemory::create(bytes, "baton-test-kv");
@@ -20,10 +28,13 @@ TestNode::TestNode(const NodeSetup& setup, int number, std::vector<std::string> 
     std::memcpy(pool.bytes().data() + i, &word, 8);
   }
   NodeOptions options;
-  options.engine_id = cat("engine-", number);
+  options.engine_id = setup.engine_id.empty() ? cat("engine-", number) : setup.engine_id;
+  options.ranks = setup.ranks;
+  options.rank = setup.rank;
   options.port = setup.port;
   options.peers = std::move(peers);
-  options.transport = setup.transport;
+  options.transport = setup.transport == "ucx_get" ? "ucx" : setup.transport;
+  options.ucx_primitive = setup.transport == "ucx_get" ? "get" : setup.transport == "ucx" ? "am" : "auto";
   options.fingerprint = setup.fingerprint;
   options.lease_ms = setup.lease_ms;
   options.fetch_timeout_ms = setup.fetch_timeout_ms;
@@ -161,6 +172,23 @@ TestNode& Cluster::add(const std::vector<TestNode*>& peers) {
   auto& node = add(setup_, addresses);
   for (const auto& a : addresses) EXPECT_TRUE(node.wait_peer(a, "connected")) << node.peer(a).state << " " << node.peer(a).detail;
   return node;
+}
+
+std::vector<TestNode*> Cluster::add_engine(const std::string& engine_id, const std::vector<kv::KvShard>& ranks,
+                                           const std::vector<TestNode*>& peers) {
+  std::vector<TestNode*> out;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    auto setup = setup_;
+    setup.engine_id = engine_id;
+    setup.ranks = ranks;
+    setup.rank = static_cast<int>(r);
+    setup.layout = ranks[r].layout;
+    std::vector<std::string> addresses;
+    for (auto* p : peers) addresses.push_back(p->address());
+    out.push_back(&add(setup, addresses));
+    for (const auto& a : addresses) EXPECT_TRUE(out.back()->wait_peer(a, "connected")) << out.back()->peer(a).detail;
+  }
+  return out;
 }
 
 void Cluster::kill(TestNode& node) {
