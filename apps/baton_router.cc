@@ -31,6 +31,7 @@ int serve(const RouterConfig& config) {
   if (auto r = router.start(); !r) return report("baton-router", r.error());
   std::optional<gateway::Gateway> gateway;
   if (config.with_gateway()) gateway.emplace(config.http, router.picker(), router.metrics());
+  if (gateway) gateway->guard_metrics(router.metrics_guard());
   if (auto r = gateway ? gateway->start() : Result<>(); !r) return report("baton-router", r.error());
   wait_for_stop();
   log_info("draining");
@@ -52,9 +53,7 @@ int main(int argc, char** argv) {
   if (auto r = config.finish(); !r) return report("baton-router", r.error());
   if (parsed.print_config) return show(epp::print_config(config.flags, options));
   if (config.flags.validate_config) return show(epp::validate_config(config.flags));
-  LogLevel level = LogLevel::kInfo;
-  log_level_from(config.flags.log_level, level);
-  log_setup("baton-router", level);
+  set_up_log(config.flags);
   block_stop_signals();
   return config.http.pools_file.empty() ? serve(config) : serve_pools(config.http);
 }

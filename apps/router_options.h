@@ -1,6 +1,8 @@
 #pragma once
 // baton-router's one table of flags, from the picker's and the gateway's, and what each tells the other.
 #include "base/config.h"
+#include "base/log.h"
+#include "base/log_json.h"
 #include "epp/config.h"
 #include "gateway/config.h"
 
@@ -15,6 +17,7 @@ struct RouterConfig {
   // After parsing: all that is wrong, together.
   Result<> finish() {
     if (auto r = flags.finish(with_gateway()); !r) return r;
+    http.tracing = flags.tracing;
     if (!with_gateway()) return {};
     http.pool_name = flags.picker_options().pool_name;  // one pool, one name, in both doors' metrics
     http.config_file = flags.config_file, http.config_text = flags.config_text;
@@ -29,6 +32,12 @@ struct RouterConfig {
     return {};
   }
 };
+
+inline void set_up_log(const epp::RouterFlags& flags) {
+  LogLevel level = LogLevel::kInfo;
+  log_level_from(flags.log_level, level);
+  (flags.log_encoder == "json" ? log_setup_json : log_setup)("baton-router", level);
+}
 
 inline Options router_options(RouterConfig& config) {
   Options options("baton-router", "Endpoint picker for Envoy's external processing, and an HTTP gateway around the same picker",

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "base/clock.h"
+#include "base/histogram_batch.h"
 #include "base/result.h"
 
 namespace baton {
@@ -150,6 +151,11 @@ void Metrics::remove_gauge(std::string_view name, const Labels& labels) {
   if (at == impl_->gauges.end()) return;
   at->second->family.Remove(&at->second->gauge);
   impl_->gauges.erase(at);
+}
+
+// Every Histogram was made by a Metrics.
+void observe_batch(Histogram& histogram, const std::vector<double>& increments, double sum) {
+  static_cast<HistogramHandle&>(histogram).histogram.ObserveMultiple(increments, sum);
 }
 
 std::string Metrics::text() const {

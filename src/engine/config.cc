@@ -32,6 +32,8 @@ void add_server(Options& o, EngineConfig& c) {
   o.add("enable-log-requests", &c.log_requests, "log every request").alias("log-requests");
   o.add(opposite("disable-log-requests", &c.log_requests, "the opposite of --enable-log-requests, and the default"));
   o.add(opposite("disable-log-stats", &c.log_stats, "no throughput line every 10 seconds"));
+  o.add("otlp-traces-endpoint", &c.otlp_traces_endpoint,
+        "OpenTelemetry collector that gets a span a request: the whole address, OTLP over HTTP (docs/tracing.md)");
   o.add("log-level", &c.log_level, "how much to log", {"debug", "info", "warn", "warning", "error", "off", "critical", "trace"})
       .alias("uvicorn-log-level")
       .env("VLLM_LOGGING_LEVEL");

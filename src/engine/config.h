@@ -46,6 +46,7 @@ struct EngineConfig {
   bool log_requests = false;
   bool log_stats = true;
   std::string log_level = "info";
+  std::string otlp_traces_endpoint;  // "" = no spans
   bool load_tracking = false;
   bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache
   std::string kv_transfer_config;  // JSON

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/file.h"
@@ -16,6 +17,7 @@
 #include "engine/step_loop.h"
 #include "net/http.h"
 #include "transfer/interface.h"
+#include "net/otlp.h"
 #include "transfer/transfer.h"
 
 namespace baton::engine {
@@ -84,6 +86,7 @@ struct Engine::Impl {
   EngineConfig config;
   SteadyClock clock;
   Metrics metrics;
+  std::unique_ptr<net::Tracing> tracing;
   std::optional<EngineMetrics> engine_metrics;
   std::optional<transfer::PoolMemory> pool;  // outlives model and node
   EngineParts parts;
@@ -100,6 +103,7 @@ struct Engine::Impl {
   Result<> start();
   Result<> start_pool();
   Result<> start_transfer();
+  Result<> start_tracing();
   void stop();
 };
 
@@ -130,7 +134,21 @@ Result<> Engine::Impl::start_transfer() {
   return {};
 }
 
+// As vLLM: only where the flag names a collector; the rest by OpenTelemetry's variables.
+Result<> Engine::Impl::start_tracing() {
+  if (config.otlp_traces_endpoint.empty()) return {};
+  const auto environ_of = [this](const char* name) -> const char* {
+    return std::string_view(name) == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" ? config.otlp_traces_endpoint.c_str()
+                                                                         : std::getenv(name);
+  };
+  BATON_TRY(const net::OtlpConfig otlp, net::otlp_config(environ_of, "vllm"));
+  BATON_TRY(tracing, net::Tracing::make(otlp, clock));
+  serving.tracer = tracing->tracer();
+  return {};
+}
+
 Result<> Engine::Impl::start() {
+  BATON_OK(start_tracing());
   BATON_OK(start_pool());
   BATON_OK(start_transfer());
   engine_metrics.emplace(metrics, MetricsConfig{.model_name = config.served_model_names.front(),
@@ -198,6 +216,7 @@ void Engine::Impl::stop() {
     transfer_news.wait_for(lock, std::chrono::milliseconds(deadline - clock.now_ms()), [&] { return node->grants_live() == 0; });
   }
   if (loop) loop->stop();
+  if (tracing) tracing->stop();
   node.reset();  // joins the thread that may still be calling loop->wake()
 }
 

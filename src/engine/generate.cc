@@ -8,6 +8,7 @@
 #include "engine/answer.h"
 #include "engine/hand_over.h"
 #include "engine/prepare.h"
+#include "engine/request_span.h"
 #include "wire/errors.h"
 #include "wire/headers.h"
 #include "wire/limits.h"
@@ -31,6 +32,7 @@ class Generation {
   Generation(const Serving& serving, Endpoint endpoint, const net::Request& request) : s_(serving), endpoint_(endpoint) {
     arrived_ns_ = request.arrived_ns ? request.arrived_ns : s_.clock->now_ns();
     trusted_ = trusts_params(*s_.config, request.headers);
+    if (s_.tracer != nullptr) span_.emplace(s_.tracer, request, arrived_ns_);
     const auto header = request.headers.get(wire::kRequestId);
     if (header && header->size() <= wire::kRequestIdBytesMax && valid_utf8(*header)) request_id_ = *header;
     if (const auto tail = request.headers.get(wire::kDecodeTail)) {
@@ -76,6 +78,7 @@ class Generation {
   std::vector<int64_t> text_offset_;
   std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
   std::optional<Waterfall> waterfall_;
+  std::optional<RequestSpan> span_;
   std::unique_ptr<wire::KvParams> hand_over_;
   bool trusted_ = false;  // may its kv_transfer_params be read
 };
@@ -171,6 +174,7 @@ void Generation::abort() {
 void Generation::note(const TokenEvent& event) {
   if (!event.first) return;
   if (!waterfall_) waterfall_ = event.first->waterfall;
+  if (span_) span_->first_token(*waterfall_, s_.clock->now_ns());
   PromptState& prompt = prompt_of(event.choice);
   if (event.choice % n_ != 0) return;
   prompt.cached = event.first->cached_tokens;
@@ -374,6 +378,7 @@ Task<> Generation::answer(net::ResponseWriter& out) {
     co_await answer_stream(out);
   else
     co_await answer_whole(out);
+  if (span_) span_->done(request_id_, fields_, s_.name(), usage(), s_.clock->now_ns());
   log_done();
 }
 

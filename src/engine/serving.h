@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/trace.h"
 #include "engine/config.h"
 #include "engine/metrics.h"
 #include "engine/step_loop.h"
@@ -23,6 +24,7 @@ struct Serving {
   StepLoop* loop = nullptr;
   EngineMetrics* metrics = nullptr;
   const Clock* clock = nullptr;
+  Tracer* tracer = nullptr;  // nullptr: no spans
   std::string layout_id;
   int32_t max_model_len = 0;
   bool kv_transfer = false;

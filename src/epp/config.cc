@@ -137,16 +137,20 @@ void add_historic(Options& o, RouterFlags& f) {
 
 void add_watching(Options& o, RouterFlags& f) {
   o.group("Watching")
-      .add("metrics-endpoint-auth", &f.metrics_endpoint_auth, "accepted; /metrics asks for no token yet")
+      .add("metrics-endpoint-auth", &f.metrics_endpoint_auth, "with Kubernetes: /metrics and /debug want a bearer token whose user may get that path (TokenReview, SubjectAccessReview); "
+           "else they are open")
       .add("metrics-cert-dir", &f.metrics_cert_dir, "accepted; /metrics is plain HTTP")
       .add("metrics-client-ca-file", &f.metrics_client_ca_file, "accepted; /metrics is plain HTTP")
       .add_duration("refresh-prometheus-metrics-interval", &f.refresh_prometheus_metrics_interval_ms,
                     "accepted; pool gauges are brought up to date when /metrics is read")
       .alias("refreshPrometheusMetricsInterval")
-      .add("enable-pprof", &f.enable_pprof, "accepted; use perf")
+      .add("enable-pprof", &f.enable_pprof, "accepted; there is no such page, use perf")
       .alias("enablePprof")
-      .add("tracing", &f.tracing, "accepted; traceparent passes through untouched")
+      .add("tracing", &f.tracing, "spans by OTLP over HTTP to $OTEL_EXPORTER_OTLP_ENDPOINT, by OpenTelemetry's environment variables; where that names "
+           "no collector, traceparent passes through untouched")
       .add("log-level", &f.log_level, "least severe line written", {"debug", "info", "warn", "error", "off"})
+      .add("zap-encoder", &f.log_encoder, "how log lines are written: json is one object a line, with x-request-id",
+           {"console", "json"})
       .add("v", &f.verbosity, "level", "llm-d's log level: from 4 on debug", 0, 10);
 }
 
@@ -198,7 +202,7 @@ void add_router_flags(Options& options, RouterFlags& flags) {
   add_configuration(options, flags);
   add_historic(options, flags);
   add_watching(options, flags);
-  options.ignore({"zap-encoder", "zap-log-level", "zap-devel", "zap-stacktrace-level", "zap-time-encoding"});
+  options.ignore({"zap-log-level", "zap-devel", "zap-stacktrace-level", "zap-time-encoding"});
   options.unknown_is_warning("llm-d EPP");
 }
 

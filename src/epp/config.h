@@ -44,10 +44,10 @@ struct RouterFlags {
   bool metrics_insecure_skip_verify = true;
   std::string waiting_metric, running_metric, kv_usage_metric, lora_metric, cache_info_metric;
   std::string metrics_cert_dir, metrics_client_ca_file;
-  bool metrics_endpoint_auth = true, enable_pprof = true, tracing = true;  // taken, see the help
+  bool metrics_endpoint_auth = true, enable_pprof = true, tracing = true;
   int64_t refresh_prometheus_metrics_interval_ms = 5'000;
 
-  std::string log_level = "info";
+  std::string log_level = "info", log_encoder = "console";
   int verbosity = 2;  // -v: from 4 on debug
 
   // with_gateway: --http-port was given. Fills in ports, namespace and threads.

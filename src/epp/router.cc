@@ -1,6 +1,7 @@
 #include "epp/router.h"
 
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/clock.h"
@@ -14,6 +15,7 @@
 #include "epp/stream.h"
 #include "net/grpc.h"
 #include "net/http.h"
+#include "net/otlp.h"
 #include "net/tls.h"
 
 namespace baton::epp {
@@ -23,8 +25,8 @@ struct Router::Parts {
       : flags(std::move(f)),
         plans(flags),
         stream_metrics(metrics, flags.stream_metrics),
-        reloads(metrics.counter("baton_epp_config_reloads", "New configurations put in force")),
-        refused(metrics.counter("baton_epp_config_refused", "New configurations that were wrong; the old one stayed")) {}
+        reloads(counter_of(metrics, picker::MetricId::kConfigReloads)),
+        refused(counter_of(metrics, picker::MetricId::kConfigRefused)) {}
 
   Result<> make_picker();
   Result<> start_discovery();
@@ -34,16 +36,19 @@ struct Router::Parts {
   void look_at_config();
   void take(std::shared_ptr<const discovery::ClusterState> state);
   net::Task<> watch_config();
+  void show_surroundings();
   net::GrpcHandlerFactory process_factory();
-  net::Task<> admin(net::Request& request, net::ResponseWriter& writer);
+  net::Task<> admin(const discovery::AccessGuard& guard, net::Request& request, net::ResponseWriter& writer);
+  Result<> start_tracing();
 
   RouterFlags flags;
   Metrics metrics;
   SteadyClock clock;
   PlanSource plans;
   StreamMetrics stream_metrics;
-  Counter &reloads, &refused;
+  picker::TwinCounter reloads, refused;
   std::mutex config_mutex;
+  std::unique_ptr<net::Tracing> tracing;  // outlives the picker
   std::unique_ptr<picker::Picker> picker;
   std::atomic<bool> protocol_known{true}, stopping{false};
   std::unique_ptr<discovery::FileDiscovery> files;
@@ -51,6 +56,7 @@ struct Router::Parts {
   std::unique_ptr<discovery::LeaderElection> leader;
   Health health;
   std::unique_ptr<net::GrpcServer> grpc, health_grpc;
+  discovery::AccessGuardFactory make_guard;
   std::unique_ptr<net::Server> admin_server;
   std::unique_ptr<net::IoThread> house;
   int64_t drain_ends_ns = 0;
@@ -60,6 +66,8 @@ Router::Router(RouterFlags flags) : parts_(std::make_unique<Parts>(std::move(fla
 Router::~Router() { stop(); }
 picker::Picker& Router::picker() { return *parts_->picker; }
 Metrics& Router::metrics() { return parts_->metrics; }
+Tracer* Router::tracer() { return parts_->tracing ? parts_->tracing->tracer() : nullptr; }
+const discovery::AccessGuardFactory& Router::metrics_guard() const { return parts_->make_guard; }
 int Router::grpc_port() const { return parts_->grpc ? parts_->grpc->port() : 0; }
 int Router::health_port() const { return parts_->health_grpc ? parts_->health_grpc->port() : 0; }
 int Router::metrics_port() const { return parts_->admin_server ? parts_->admin_server->port() : 0; }
@@ -67,6 +75,7 @@ void Router::look_at_config() { parts_->look_at_config(); }
 
 Result<> Router::start() {
   Parts& parts = *parts_;
+  BATON_OK(parts.start_tracing());
   BATON_OK(parts.make_picker());
   BATON_OK(parts.picker->start());
   parts.health.ready = [&parts] { return parts.picker->ready() && parts.protocol_known; };
@@ -83,6 +92,15 @@ Result<> Router::start() {
   return {};
 }
 
+Result<> Router::Parts::start_tracing() {
+  if (!flags.tracing) return {};
+  // llm-d's own defaults.
+  BATON_TRY(const net::OtlpConfig config,
+            net::otlp_config([](const char* name) { return std::getenv(name); }, "llm-d-epp", "parentbased_traceidratio", "0.1"));
+  BATON_TRY(tracing, net::Tracing::make(config, clock));
+  return {};
+}
+
 Result<> Router::Parts::make_picker() {
   route::Loaded loaded = plans.load();
   for (const std::string& warning : loaded.warnings) log_warn("configuration", "{}", warning);
@@ -96,6 +114,8 @@ Result<> Router::Parts::make_picker() {
   }
   picker::PickerOptions options = flags.picker_options();
   options.replies_need_health = !flags.endpoints_file.empty();  // Kubernetes says what is ready
+  if (tracing) options.tracer = tracing->tracer();
+  options.on_refresh = [this] { show_surroundings(); };
   picker = picker::Picker::make(options, loaded.plan, metrics, clock);
   return {};
 }
@@ -128,6 +148,28 @@ Result<> Router::Parts::start_discovery() {
   options.endpoint_target_ports = flags.target_ports();
   kubernetes = std::make_unique<discovery::KubernetesDiscovery>(std::move(options));
   return kubernetes->start(on_change);
+}
+
+void Router::Parts::show_surroundings() {
+  using picker::MetricId;
+  if (tracing && tracing->tracer() != nullptr) {
+    const TracerCounts spans = tracing->tracer()->counts();
+    const net::ExportCounts exports = tracing->counts();
+    counter_of(metrics, MetricId::kSpans).raise(static_cast<double>(spans.recorded));
+    counter_of(metrics, MetricId::kSpansDropped).raise(static_cast<double>(spans.dropped));
+    counter_of(metrics, MetricId::kSpanExports, {"ok"}).raise(static_cast<double>(exports.sent));
+    counter_of(metrics, MetricId::kSpanExports, {"failed"}).raise(static_cast<double>(exports.failed));
+  }
+  if (!kubernetes) return;
+  const discovery::KubernetesStatus status = kubernetes->status();
+  gauge_of(metrics, MetricId::kDiscoverySynced).set(status.synced ? 1 : 0);
+  gauge_of(metrics, MetricId::kDiscoveryAge).set(status.age_ms < 0 ? -1 : static_cast<double>(status.age_ms) * 1e-3);
+  const std::pair<MetricId, uint64_t> counts[] = {{MetricId::kDiscoveryLists, status.lists},
+                                                  {MetricId::kDiscoveryWatches, status.watches},
+                                                  {MetricId::kDiscoveryEvents, status.events},
+                                                  {MetricId::kDiscoveryErrors, status.errors},
+                                                  {MetricId::kDiscoveryDenied, status.denied}};
+  for (const auto& [id, value] : counts) counter_of(metrics, id).raise(static_cast<double>(value));
 }
 
 Result<> Router::Parts::start_leader() {
@@ -182,18 +224,29 @@ Result<> Router::Parts::start_grpc() {
 }
 
 Result<> Router::Parts::start_admin() {
+  if (flags.metrics_endpoint_auth && kubernetes) {
+    BATON_TRY(discovery::KubeAccess access, discovery::find_kube_access(discovery::Environment::of_process(), flags.kubeconfig));
+    BATON_TRY(make_guard, discovery::access_guards(std::move(access), clock));
+  }
   if (flags.metrics_port == kPortUnset) return {};
   net::ServerOptions options;
   options.host = flags.host;
   options.port = flags.metrics_port;
   admin_server = std::make_unique<net::Server>(options, [this]() -> net::Handler {
-    return [this](net::Request& request, net::ResponseWriter& writer) { return admin(request, writer); };
+    return [this, guard = make_guard ? make_guard() : discovery::AccessGuard()](net::Request& request, net::ResponseWriter& writer) {
+      return admin(guard, request, writer);
+    };
   });
   return admin_server->start();
 }
 
-net::Task<> Router::Parts::admin(net::Request& request, net::ResponseWriter& writer) {
+net::Task<> Router::Parts::admin(const discovery::AccessGuard& guard, net::Request& request, net::ResponseWriter& writer) {
   net::Response response = net::Response::text(404, "not found\n");
+  const bool guarded = guard && (request.path == "/metrics" || request.path.starts_with("/debug/"));
+  if (auto refusal = guarded ? co_await guard(request) : std::optional<net::Response>()) {
+    (void)co_await writer.send(*std::move(refusal));
+    co_return;
+  }
   if (request.method != "GET" && request.method != "HEAD") {
     response = net::Response::text(405, "method not allowed\n");
     response.headers.set("Allow", "GET");
@@ -258,6 +311,7 @@ void Router::stop() {
   if (parts.picker) parts.picker->stop();
   if (parts.health_grpc) parts.health_grpc->stop(net::Millis(0));
   if (parts.admin_server) parts.admin_server->stop(net::Millis(0));
+  if (parts.tracing) parts.tracing->stop();
 }
 
 }  // namespace baton::epp

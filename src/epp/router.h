@@ -8,6 +8,8 @@
 
 #include "base/metrics.h"
 #include "base/result.h"
+#include "base/trace.h"
+#include "discovery/access_review.h"
 #include "epp/config.h"
 #include "picker/picker.h"
 
@@ -20,6 +22,9 @@ class Router {
   Result<> start();
   picker::Picker& picker();
   Metrics& metrics();
+  Tracer* tracer();  // nullptr: no spans
+  // What a reader of metrics must show where the cluster decides (--metrics-endpoint-auth); empty: nothing. After start().
+  const discovery::AccessGuardFactory& metrics_guard() const;
   int grpc_port() const, health_port() const, metrics_port() const;  // 0 = not listening
   void look_at_config();                                             // now instead of within a second
   void begin_drain();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 
 #include "ext_proc.pb.h"
 #include "health.pb.h"
@@ -133,6 +134,92 @@ TEST_F(RouterTest, MetricsAndState) {
   EXPECT_THAT(get("/debug/plugins/state"), HasSubstr("200 {"));
   EXPECT_EQ(get("/healthz"), "200 ok\n");
   EXPECT_EQ(get("/else"), "404 not found\n");
+}
+
+// A collector in this process.
+class Collector {
+ public:
+  Collector() : server_({}, [this]() -> net::Handler {
+    return [this](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
+      {
+        std::lock_guard lock(mutex_);
+        text_ += request.body;
+      }
+      (void)co_await writer.send(net::Response::json(200, "{}"));
+    };
+  }) {
+    EXPECT_TRUE(server_.start());
+  }
+  std::string endpoint() const { return cat("http://127.0.0.1:", server_.port()); }
+  std::string text() {
+    std::lock_guard lock(mutex_);
+    return text_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
+  net::Server server_;
+};
+
+struct Variable {  // of the environment, for one test
+  Variable(const char* n, const std::string& value) : name(n) { ::setenv(n, value.c_str(), 1); }
+  ~Variable() { ::unsetenv(name); }
+  const char* name;
+};
+
+TEST_F(RouterTest, ACallIsATraceThatGoesOn) {
+  Collector collector;
+  const Variable endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()), name("OTEL_SERVICE_NAME", "my-epp");
+  write("endpoints.json", R"({"endpoints":[{"name":"e","address":"127.0.0.1","port":1}]})");
+  flags_.stream_metrics = true;
+  start();
+  net::GrpcTestClient client(router_->grpc_port());
+  auto call = client.open(kProcess);
+  pb::ProcessingRequest request;
+  request.mutable_protocol_config()->set_request_body_mode(4);  // full duplex
+  const auto add = [&](const char* key, const char* value) {
+    auto* header = request.mutable_request_headers()->mutable_headers()->add_headers();
+    header->set_key(key), header->set_raw_value(value);
+  };
+  add(":method", "POST"), add(":path", "/v1/completions"), add("x-request-id", "r-1");
+  add("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  call->send(request.SerializeAsString());
+  pb::ProcessingRequest body;
+  body.mutable_request_body()->set_body(R"({"model":"m","prompt":"x"})");
+  body.mutable_request_body()->set_end_of_stream(true);
+  call->send(body.SerializeAsString());
+  pb::ProcessingResponse response;
+  ASSERT_TRUE(response.ParseFromString(call->receive().value_or("")));
+  call->half_close();
+  call->wait_end();
+  EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_streams_total{code="));
+  EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_stream_duration_seconds_count"));
+  router_->stop();
+  const std::string text = collector.text();
+  for (const char* part : {R"("traceId":"0af7651916cd43dd8448eb211c80319c")", R"("parentSpanId":"b7ad6b7169203331")",
+                           R"("name":"gateway.request")", R"("name":"gateway.request_orchestration")",
+                           R"({"key":"gen_ai.request.id","value":{"stringValue":"r-1"}})",
+                           R"({"key":"service.name","value":{"stringValue":"my-epp"}})"})
+    EXPECT_THAT(text, HasSubstr(part));
+}
+
+TEST_F(RouterTest, TracingCanBeOff) {
+  Collector collector;
+  const Variable endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+  flags_.tracing = false;
+  start();
+  EXPECT_EQ(router_->tracer(), nullptr);
+  EXPECT_EQ(router_->metrics_guard(), nullptr) << "no cluster, nobody to ask: metrics are open";
+}
+
+TEST_F(RouterTest, ACollectorThatIsNoneIsSaidAtStart) {
+  const Variable endpoint("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense");
+  ASSERT_TRUE(flags_.finish(false).has_value());
+  Router router(flags_);
+  const auto started = router.start();
+  ASSERT_FALSE(started);
+  EXPECT_THAT(started.error().message, HasSubstr("OTEL_EXPORTER_OTLP_ENDPOINT"));
 }
 
 TEST_F(RouterTest, ANewConfigurationIsTakenAWrongOneIsNot) {

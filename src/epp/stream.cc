@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "epp/limits.h"
@@ -134,7 +135,7 @@ void Stream::on_closed() {
 }
 
 bool Stream::unfit(std::string_view what) {
-  log_warn("ext_proc call ended: malformed", "peer={} request_id={} error=\"{}\"", call_.peer(), request_id_text_, what);
+  log_warn("ext_proc call ended: malformed", "peer={} x-request-id={} error=\"{}\"", call_.peer(), request_id_text_, what);
   door_.metrics.malformed();
   code_ = Code::kInvalidArgument;
   state_ = State::kOver, finished_ = true;
@@ -215,7 +216,7 @@ void Stream::on_request_body(const Inbound& in) {
     return decide_unseen();
   }
   if (modes_.request == BodyMode::kBufferedPartial && !in.end_of_stream) {
-    log_debug("the proxy's buffer is smaller than the body: routed by its beginning", "request_id={}", request_id_text_);
+    log_debug("the proxy's buffer is smaller than the body: routed by its beginning", "x-request-id={}", request_id_text_);
     return decide_unseen();
   }
   if (in.end_of_stream || modes_.request == BodyMode::kBuffered) return decide();
@@ -366,8 +367,8 @@ void Stream::refuse(const picker::Refusal& refusal) {
   if (refusal.retry_after_s > 0) headers.push_back({"retry-after", retry});
   const std::string body = cat("inference error: ", error_name(refusal.status), " - ", refusal.message);
   send([&](ProtoWriter& out) { write_immediate(out, refusal.status, body, headers); });
-  log_info("request refused", "request_id={} status={} reason={} message=\"{}\"", request_id_text_, refusal.status,
-           refusal.drop_reason.empty() ? "-" : refusal.drop_reason, refusal.message);
+  log_info("request refused", "x-request-id={} status={} reason={} message={}", request_id_text_, refusal.status,
+           refusal.drop_reason.empty() ? "-" : refusal.drop_reason, json_string(refusal.message));
   if (flight_) flight_->finish(refusal.status);
 }
 

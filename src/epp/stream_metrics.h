@@ -4,8 +4,8 @@
 #include <array>
 #include <cstdint>
 
-#include "base/metrics.h"
 #include "base/result.h"
+#include "picker/metric_table.h"
 
 namespace baton::epp {
 
@@ -19,9 +19,9 @@ class StreamMetrics {
 
  private:
   Metrics& metrics_;
-  Gauge* inflight_ = nullptr;
-  Histogram* duration_ = nullptr;
-  Counter &stalled_, &malformed_;
+  picker::TwinGauge inflight_;
+  picker::TwinHistogram duration_;
+  picker::TwinCounter stalled_, malformed_;
 };
 
 }  // namespace baton::epp

@@ -8,9 +8,15 @@
 #include "base/config.h"
 #include "base/result.h"
 
+namespace baton {
+class Tracer;
+}
+
 namespace baton::gateway {
 
 struct GatewayConfig {
+  Tracer* tracer = nullptr;  // of its own pools' pickers; no flag
+  bool tracing = false;      // likewise: make one by OpenTelemetry's environment
   std::string host = "0.0.0.0";
   int http_port = 8080;  // 0 = any free one
   int metrics_port = 0;  // a second listener with /metrics, /health and /debug alone; 0 = none

@@ -72,6 +72,7 @@ std::shared_ptr<net::BodyListener> listen_to(Shared& shared, std::string_view me
 
 Worker::Worker(Shared& shared, bool probes_only)
     : shared_(shared), probes_only_(probes_only), counts_(shared.metrics.metrics()), posted_(std::make_shared<Posted>()) {
+  if (shared.make_guard) guard_ = shared.make_guard();
   if (probes_only) return;
   net::spawn_here([](std::shared_ptr<Posted> posted) -> net::Task<> {
     while (auto f = co_await posted->pop()) (*f)();
@@ -128,6 +129,8 @@ net::Task<> Worker::serve_get(Exchange& x) {
     response.headers.set("Allow", "GET");
     co_return co_await send(x, std::move(response));
   }
+  if (auto refusal = guard_ && (state || path == "/metrics") ? co_await guard_(x.request) : std::optional<net::Response>())
+    co_return co_await send(x, *std::move(refusal));
   if (path == "/metrics") {
     net::Response response = net::Response::text(200, shared_.metrics.text(shared_.pools));
     response.headers.set("Content-Type", Metrics::kContentType);
@@ -272,7 +275,7 @@ void Worker::write_logs(const Exchange& x, int status, double ms) {
   const int64_t tokens_in = x.flight ? x.flight->prompt_tokens() : 0;
   if (log_enabled(LogLevel::kInfo)) {
     log_info("request",
-             "id={} peer={} path={} model={} status={} decode={} prefill={} attempts={} tokens_in={} bytes_out={} "
+             "x-request-id={} peer={} path={} model={} status={} decode={} prefill={} attempts={} tokens_in={} bytes_out={} "
              "first_byte_ms={:.1f} ms={:.1f}{}{}{}{}",
              x.id, x.request.peer, x.request.path, x.model, status, x.decode.empty() ? "-" : x.decode,
              x.prefill.empty() ? "-" : x.prefill, x.attempts, tokens_in, x.bytes_out, x.first_byte_ms, ms, x.key ? " key=" : "",

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "discovery/access_review.h"
 #include "gateway/access_log.h"
 #include "gateway/config.h"
 #include "gateway/keys.h"
@@ -35,6 +36,7 @@ struct Shared {
   AccessLog access_log;
   std::atomic<int> in_flight{0};
   std::atomic<bool> draining{false};
+  discovery::AccessGuardFactory make_guard;  // of /metrics and /debug
   explicit Shared(GatewayConfig c, Metrics* shared_metrics = nullptr)
       : config(std::move(c)), metrics(shared_metrics != nullptr ? *shared_metrics : own_metrics) {}
 };
@@ -115,6 +117,7 @@ class Worker {
   const bool probes_only_;
   net::Client client_;
   Handles counts_;
+  discovery::AccessGuard guard_;
   using Posted = net::Mailbox<std::move_only_function<void()>>;
   std::shared_ptr<Posted> posted_;  // what pickers run on this thread
 };

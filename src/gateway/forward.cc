@@ -127,7 +127,7 @@ net::Call Worker::make_call(const Exchange& x, std::string_view body) {
 // through (--on-prefill-failure error); a second one is taken as the decode side's own.
 bool Worker::give_up_on(Exchange& x, std::string_view reason) {
   counts_.retried(reason);
-  log_warn("worker failed before the first byte", "id={} endpoint={} reason={} attempt={}", x.id, x.decode, reason, x.attempts);
+  log_warn("worker failed before the first byte", "x-request-id={} endpoint={} reason={} attempt={}", x.id, x.decode, reason, x.attempts);
   return reason == "502" && !x.prefill.empty() && !std::exchange(x.prefill_blamed, true);
 }
 
@@ -207,7 +207,7 @@ net::Task<> Worker::relay(Exchange& x, std::unique_ptr<net::ResponseStream> upst
       co_return;
     }
     counts_.retried("lost_mid_stream");
-    log_warn("worker lost in the middle of an answer", "id={} endpoint={} error=\"{}\"", x.id, x.decode, error);
+    log_warn("worker lost in the middle of an answer", "x-request-id={} endpoint={} error=\"{}\"", x.id, x.decode, error);
     upstream = co_await go_on_elsewhere(x);
     if (!upstream) break;
   }
@@ -284,7 +284,7 @@ net::Task<std::unique_ptr<net::ResponseStream>> Worker::go_on_elsewhere(Exchange
   const auto question = x.resume->ask(x.flight->body());
   if (!question) {
     counts_.resumed("unfit");
-    log_info("stream cannot go on elsewhere", "id={} why=\"{}\"", x.id, question.error().message);
+    log_info("stream cannot go on elsewhere", "x-request-id={} why=\"{}\"", x.id, question.error().message);
     co_return nullptr;
   }
   std::optional<Resume::Next> next;
@@ -309,10 +309,10 @@ net::Task<std::unique_ptr<net::ResponseStream>> Worker::go_on_elsewhere(Exchange
       ++x.legs;
       x.note.clear();
       counts_.resumed("resumed");
-      log_info("stream goes on elsewhere", "id={} endpoint={} prefill={} leg={}", x.id, x.decode, x.prefill, x.legs);
+      log_info("stream goes on elsewhere", "x-request-id={} endpoint={} prefill={} leg={}", x.id, x.decode, x.prefill, x.legs);
       co_return *std::move(opened);
     }
-    log_warn("stream does not go on here", "id={} endpoint={} status={} error=\"{}\"", x.id, x.decode, status,
+    log_warn("stream does not go on here", "x-request-id={} endpoint={} status={} error=\"{}\"", x.id, x.decode, status,
              opened ? "" : opened.error().message);
     if (status >= 400 && status < 500) break;  // it would be the same anywhere
   }

@@ -3,12 +3,14 @@
 #include <sys/resource.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "gateway/exchange.h"
 #include "gateway/limits.h"
+#include "net/otlp.h"
 #include "net/tls.h"
 
 namespace baton::gateway {
@@ -33,9 +35,11 @@ struct Gateway::Parts {
   explicit Parts(GatewayConfig config, Metrics* metrics = nullptr) : shared(std::move(config), metrics) {}
 
   Result<> load_keys();
+  Result<> start_tracing();
   net::Task<> keep_house();
   Result<net::ServerOptions> server_options();
 
+  std::unique_ptr<net::Tracing> tracing;  // outlives the pools
   Shared shared;
   bool adopted = false;
   std::string keys_text;
@@ -67,6 +71,16 @@ Result<> Gateway::Parts::load_keys() {
   auto loaded = shared.keys.load(keys_text);
   if (!loaded) return fail(loaded.error().code, path, ": ", loaded.error().message);
   log_info("API keys loaded", "file={}", path);
+  return {};
+}
+
+// For pickers of its own; an adopted one brings its tracer.
+Result<> Gateway::Parts::start_tracing() {
+  if (adopted || !shared.config.tracing) return {};
+  BATON_TRY(const net::OtlpConfig otlp, net::otlp_config([](const char* name) { return std::getenv(name); }, "llm-d-epp",
+                                                         "parentbased_traceidratio", "0.1"));
+  BATON_TRY(tracing, net::Tracing::make(otlp, shared.clock));
+  shared.config.tracer = tracing->tracer();
   return {};
 }
 
@@ -110,10 +124,13 @@ Result<net::ServerOptions> Gateway::Parts::server_options() {
   return options;
 }
 
+void Gateway::guard_metrics(discovery::AccessGuardFactory make_guard) { parts_->shared.make_guard = std::move(make_guard); }
+
 Result<> Gateway::start() {
   Shared& shared = parts_->shared;
   const GatewayConfig& config = shared.config;
   BATON_OK(config.check());
+  BATON_OK(parts_->start_tracing());
   if (!parts_->adopted) BATON_OK(shared.pools.make(config, shared.metrics.metrics(), shared.clock));
   if (!config.api_key.empty()) shared.keys.add("default", config.api_key);
   BATON_OK(parts_->load_keys());
@@ -173,6 +190,7 @@ void Gateway::stop() {
   if (parts_->metrics_server) parts_->metrics_server->stop(net::Millis(0));
   if (parts_->house) parts_->house->stop();
   parts_->shared.pools.stop();
+  if (parts_->tracing) parts_->tracing->stop();
   parts_->shared.access_log.flush();
   lock.lock();
   parts_->life = Life::kStopped;

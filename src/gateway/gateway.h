@@ -10,6 +10,7 @@
 
 #include "base/metrics.h"
 #include "base/result.h"
+#include "discovery/access_review.h"
 #include "discovery/members.h"
 #include "gateway/config.h"
 #include "picker/picker.h"
@@ -21,6 +22,8 @@ class Gateway {
   explicit Gateway(GatewayConfig config);
   Gateway(GatewayConfig config, picker::Picker& picker, Metrics& metrics);
   ~Gateway();
+  // Before start(): who may read /metrics and /debug here is decided by this; empty = anybody (with keys: their owners /debug).
+  void guard_metrics(discovery::AccessGuardFactory make_guard);
   Result<> start();
   int port() const;
   int metrics_port() const;  // 0 = none

@@ -1,4 +1,7 @@
 // The gateway between real sockets: fake workers behind it, the client of net/ before it.
+#include <algorithm>
+
+#include "base/trace.h"
 #include "gateway/gateway_fixture.h"
 
 namespace baton::gateway {
@@ -23,6 +26,45 @@ TEST_F(GatewayTest, ForwardsVerbatimAndNamesThePrefillWorker) {
   EXPECT_EQ(seen.headers.get("authorization"), "Bearer abc");
   EXPECT_EQ(seen.headers.get("x-request-id"), response.headers.get("x-request-id"));
   EXPECT_EQ(prefill.posts, 0) << "the sidecar talks to the prefill worker, not the gateway";
+}
+
+TEST_F(GatewayTest, ATraceGoesOnToTheWorker) {
+  const SteadyClock clock;
+  Tracer tracer({}, clock);
+  config.tracer = &tracer;
+  FakeWorker worker(always(200, R"({"choices":[]})"));
+  start({worker.member("")});
+  EXPECT_EQ(post(R"({"model":"m","prompt":"hi"})", {{"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+                                                    {"tracestate", "vendor=1"}})
+                .status,
+            200);
+  gateway.reset();
+  const auto seen = worker.seen().at(0);
+  EXPECT_EQ(seen.headers.get("tracestate"), "vendor=1");
+  EXPECT_EQ(seen.headers.get_all("traceparent").size(), 1u);
+  const auto spans = tracer.take(100);
+  const auto request = std::ranges::find(spans, "gateway.request", &SpanRecord::name);
+  ASSERT_NE(request, spans.end());
+  EXPECT_EQ(seen.headers.get("traceparent"), traceparent(request->context));
+  EXPECT_EQ(request->parent, parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")->span_id);
+}
+
+TEST_F(GatewayTest, MetricsAreReadByWhomTheGuardLets) {
+  config.host = "127.0.0.1";
+  config.http_port = 0;
+  gateway = std::make_unique<Gateway>(config);
+  gateway->guard_metrics([]() -> discovery::AccessGuard {
+    return [](const net::Request& request) -> net::Task<std::optional<net::Response>> {
+      if (request.headers.get("authorization") == "Bearer good") co_return std::nullopt;
+      co_return net::Response::text(401, "Unauthorized\n");
+    };
+  });
+  ASSERT_TRUE(gateway->start());
+  for (const char* path : {"/metrics", "/debug/plugins/state"}) {
+    EXPECT_EQ(call(gateway->port(), "GET", path).status, 401) << path;
+    EXPECT_EQ(call(gateway->port(), "GET", path, "", {{"authorization", "Bearer good"}}).status, 200) << path;
+  }
+  EXPECT_NE(call(gateway->port(), "GET", "/health").status, 401);
 }
 
 TEST_F(GatewayTest, HopByHopFieldsStayOnTheirHop) {

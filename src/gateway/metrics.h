@@ -9,6 +9,7 @@
 
 #include "base/metrics.h"
 #include "gateway/pools.h"
+#include "picker/metric_table.h"
 
 namespace baton::gateway {
 
@@ -21,7 +22,7 @@ class GatewayMetrics {
 
  private:
   Metrics& metrics_;
-  Gauge& running_;
+  picker::TwinGauge running_;
 };
 
 class Handles {
@@ -40,13 +41,12 @@ class Handles {
     size_t operator()(std::string_view s) const { return std::hash<std::string_view>()(s); }
   };
   template <class T>
-  using Map = std::unordered_map<std::string, T*, Hash, std::equal_to<>>;
-  template <class Make>
-  Counter& cached(std::string_view a, std::string_view b, std::string_view c, Make make);
+  using Map = std::unordered_map<std::string, T, Hash, std::equal_to<>>;
+  void count(picker::MetricId id, std::initializer_list<std::string_view> values);
 
   Metrics& metrics_;
-  Map<Counter> counters_;
-  Map<Histogram> first_bytes_;
+  Map<picker::TwinCounter> counters_;  // by metric and label values
+  Map<picker::TwinHistogram> first_bytes_;
   std::string key_;
 };
 

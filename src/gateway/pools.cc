@@ -214,6 +214,7 @@ Result<> Pools::add(PoolSpec spec, const GatewayConfig& config, Metrics& metrics
     return fail(Code::kInvalidArgument, "configuration of pool ", pool->spec.name, ": ", errors);
   }
   picker::PickerOptions options;
+  options.tracer = config.tracer;
   options.pool_name = pool->spec.name;
   if (!pool->spec.pool_namespace.empty()) options.pool_namespace = pool->spec.pool_namespace;
   options.scrape_interval_ms = config.refresh_metrics_interval_ms;

@@ -66,7 +66,8 @@ Admission::Room Admission::room() const {
   }
   Room room;
   room.empty = usable == 0;
-  room.saturation = route::saturation({view->endpoints, loads}, detector);
+  room.stages = route::saturation_by_stage({view->endpoints, loads}, detector);
+  room.saturation = room.stages.effective;
   const bool by_queue = detector.kind == route::DetectorParams::Kind::kUtilization;
   const double capacity =
       by_queue ? std::max(detector.queue_depth, 1e-9) : static_cast<double>(std::max<int64_t>(1, detector.concurrency_max));
@@ -83,13 +84,12 @@ double Admission::saturation() const {
 void Admission::count(Outcome outcome, const Waiter& waiter, int64_t now_us) {
   waiter.series->waited(outcome_name(outcome), static_cast<double>(now_us - waiter.entered_us) * 1e-6);
   const std::string key = cat(outcome_name(outcome), " ", waiter.priority);
-  Counter*& counter = outcomes_[key];
-  if (counter == nullptr)
-    counter = &metrics_.metrics().counter("llm_d_epp_flow_control_requests", "requests by how their wait ended",
-                                          {{"outcome", std::string(outcome_name(outcome))},
-                                           {"priority", std::to_string(waiter.priority)},
-                                           {"inference_pool", metrics_.pool()}});
-  counter->inc();
+  TwinCounter& counter = outcomes_[key];
+  if (counter.now == nullptr) {
+    counter = counter_of(metrics_.metrics(), MetricId::kFlowRequests,
+                         {outcome_name(outcome), std::to_string(waiter.priority), metrics_.pool()});
+  }
+  counter.inc();
 }
 
 void Admission::dispatch_locked(std::vector<Wake>& wake, int64_t now_us) {
@@ -121,9 +121,32 @@ void Admission::evict_locked(std::vector<std::shared_ptr<Waiter>>& out, int64_t 
   if (!plan_->flow_control.eviction) return;
   const auto head = queue_.head_priority();
   if (!head) return;
+  const Room now = room();
+  const double full = now.saturation + static_cast<double>(pending_) * now.per_request;
+  Metrics& m = metrics_.metrics();
+  const std::string& pool = metrics_.pool();
+  gauge_of(m, MetricId::kReclaimTarget, {pool}).set(std::max(0.0, full - queue_.ceiling(*head)));
+  end_revocations(now_us);
   for (uint64_t id : queue_.evict(*head, now_us)) {
-    if (const auto at = waiters_.find(id); at != waiters_.end()) out.push_back(at->second);
+    const auto at = waiters_.find(id);
+    if (at == waiters_.end()) continue;
+    at->second->revoked_us = now_us;
+    revoked_.push_back(at->second);
+    counter_of(m, MetricId::kRevocationsIssued, {std::to_string(at->second->priority), pool}).inc();
+    out.push_back(at->second);
   }
+  gauge_of(m, MetricId::kPendingReclaim, {pool}).set(static_cast<double>(revoked_.size()) * now.per_request);
+}
+
+// Those that were given up on: they did not end in time.
+void Admission::end_revocations(int64_t now_us) {
+  std::erase_if(revoked_, [&](const std::shared_ptr<Waiter>& waiter) {
+    if (waiter->revoked_us == 0) return true;
+    if (now_us - waiter->revoked_us < route::FlowQueue::kRevocationWaitUs) return false;
+    waiter->revoked_us = 0;
+    counter_of(metrics_.metrics(), MetricId::kRevocations, {"timed_out", metrics_.pool()}).inc();
+    return true;
+  });
 }
 
 void Admission::arm_locked(bool empty) {
@@ -163,7 +186,7 @@ void Admission::round(const Waiter* inline_one, std::optional<Outcome>& inline_o
     evict_locked(evicted, begin);
     waiting_ = queue_.requests();
   }
-  metrics_.observe(PerPicker::kDispatchCycle, static_cast<double>(clock_.now_us() - begin) * 1e-6);
+  metrics_.observe(MetricId::kDispatchCycle, static_cast<double>(clock_.now_us() - begin) * 1e-6);
   wake_all(wake, inline_one, inline_outcome);
   for (const auto& waiter : evicted) {
     waiter->post([w = std::weak_ptr<Waiter>(waiter)] {
@@ -174,9 +197,13 @@ void Admission::round(const Waiter* inline_one, std::optional<Outcome>& inline_o
 
 std::optional<Outcome> Admission::enter(const std::shared_ptr<Waiter>& waiter, const route::FlowRequest& request) {
   std::optional<Outcome> at_once;
+  const int64_t begin_ns = clock_.now_ns();
+  const auto stood = [&](std::string_view outcome) {
+    waiter->series->enqueued(outcome, static_cast<double>(clock_.now_ns() - begin_ns) * 1e-9);
+  };
   {
     std::lock_guard lock(mutex_);
-    const int64_t now_us = clock_.now_us();
+    const int64_t now_us = begin_ns / 1'000;
     waiter->entered_us = now_us;
     waiter->priority = request.priority;
     waiter->bytes = request.bytes;
@@ -184,6 +211,7 @@ std::optional<Outcome> Admission::enter(const std::shared_ptr<Waiter>& waiter, c
     if (stopped_) return Outcome::kShutdown;
     const auto ticket = queue_.enqueue(request, now_us);
     if (!ticket) {
+      stood(outcome_name(Outcome::kRejectedCapacity));
       count(Outcome::kRejectedCapacity, *waiter, now_us);
       return Outcome::kRejectedCapacity;
     }
@@ -191,6 +219,7 @@ std::optional<Outcome> Admission::enter(const std::shared_ptr<Waiter>& waiter, c
     waiters_.emplace(*ticket, waiter);
     waiting_ = queue_.requests();
   }
+  stood("NotYetFinalized");  // llm-d's word for "it waits"
   waiter->series->queued(1, waiter->bytes);
   round(waiter.get(), at_once);
   return at_once;
@@ -209,6 +238,11 @@ void Admission::leave(Waiter& waiter) {
     if (std::exchange(waiter.pending, false)) --pending_;
     cancelled = queue_.cancel(waiter.ticket);
     if (waiter.running) queue_.ended(waiter.ticket);
+    if (const int64_t revoked_us = std::exchange(waiter.revoked_us, 0); revoked_us != 0) {
+      counter_of(metrics_.metrics(), MetricId::kRevocations, {"confirmed", metrics_.pool()}).inc();
+      histogram_of(metrics_.metrics(), MetricId::kRevocationConfirmed, {metrics_.pool()})
+          .observe(static_cast<double>(clock_.now_us() - revoked_us) * 1e-6);
+    }
     waiters_.erase(waiter.ticket);
     waiter.ticket = 0;
     if (cancelled) count(Outcome::kEvictedCancelled, waiter, clock_.now_us());
@@ -281,29 +315,55 @@ std::vector<route::FlowQueue::BandView> Admission::bands() const {
 void Admission::refresh_gauges() {
   Metrics& m = metrics_.metrics();
   const std::string& pool = metrics_.pool();
-  const double full = saturation();
-  for (const char* name : {"llm_d_epp_flow_control_pool_saturation", "inference_extension_flow_control_pool_saturation"})
-    m.gauge(name, "1 = no room", {{"inference_pool", pool}, {"stage", "all"}}).set(full);
   std::lock_guard lock(mutex_);
+  const Room now = room();
+  const auto stage = [&](std::string_view name, double value) { gauge_of(m, MetricId::kSaturation, {pool, name}).set(value); };
+  stage("prefill", now.stages.prefill);
+  stage("decode", now.stages.decode);
+  stage("effective", now.saturation + static_cast<double>(pending_) * now.per_request);
   const bool by_queue = plan_->detector.kind == route::DetectorParams::Kind::kUtilization;
-  m.gauge("llm_d_epp_flow_control_stale_endpoints", "endpoints whose numbers are too old for the detector",
-          {{"detector", by_queue ? "utilization-detector" : "concurrency-detector"}})
+  gauge_of(m, MetricId::kStaleEndpoints, {by_queue ? "utilization-detector" : "concurrency-detector"})
       .set(static_cast<double>(stale_.load()));
   const auto share = [](int64_t used, int64_t max) {
     return max > 0 ? static_cast<double>(used) / static_cast<double>(max) : 0.0;
   };
   for (const auto& band : queue_.bands()) {
-    const Labels labels = {{"priority", std::to_string(band.priority)}, {"inference_pool", pool}};
-    m.gauge("llm_d_epp_flow_control_capacity_utilization_requests", "of a priority band", labels)
-        .set(share(band.requests, band.requests_max));
-    m.gauge("llm_d_epp_flow_control_capacity_utilization_bytes", "of a priority band", labels)
-        .set(share(band.bytes, band.bytes_max));
+    const std::string priority = std::to_string(band.priority);
+    gauge_of(m, MetricId::kBandRequests, {priority, pool}).set(share(band.requests, band.requests_max));
+    gauge_of(m, MetricId::kBandBytes, {priority, pool}).set(share(band.bytes, band.bytes_max));
   }
-  const Labels labels = {{"inference_pool", pool}};
-  m.gauge("llm_d_epp_flow_control_global_capacity_utilization_requests", "of all bands", labels)
-      .set(share(queue_.requests(), plan_->flow_control.requests_max));
-  m.gauge("llm_d_epp_flow_control_global_capacity_utilization_bytes", "of all bands", labels)
-      .set(share(queue_.bytes(), plan_->flow_control.bytes_max));
+  const route::FlowControlParams& limits = plan_->flow_control;
+  if (limits.requests_max > 0) gauge_of(m, MetricId::kGlobalRequests, {pool}).set(share(queue_.requests(), limits.requests_max));
+  if (limits.bytes_max > 0) gauge_of(m, MetricId::kGlobalBytes, {pool}).set(share(queue_.bytes(), limits.bytes_max));
+  end_revocations(clock_.now_us());
+  if (limits.eviction) gauge_of(m, MetricId::kPendingReclaim, {pool}).set(static_cast<double>(revoked_.size()) * now.per_request);
+  program_gauges(clock_.now_us());
+}
+
+// program-aware-fairness: what its programs (flows) had so far. A flow that is forgotten takes its series with it.
+void Admission::program_gauges(int64_t now_us) {
+  Metrics& m = metrics_.metrics();
+  std::set<std::string> seen;
+  bool any = false;
+  for (const auto& band : queue_.bands()) {
+    if (!band.program_aware) continue;
+    any = true;
+    for (const auto& flow : queue_.flows(band.priority, now_us)) {
+      const std::string id(metrics_.safe(PickerMetrics::kTenant, flow.name));
+      if (!seen.insert(id).second) continue;  // "other" is nobody in particular: the first stands for it
+      gauge_of(m, MetricId::kProgramWait, {id}).set(flow.mean_wait_ms);
+      gauge_of(m, MetricId::kProgramService, {id}).set(flow.service);
+    }
+    gauge_of(m, MetricId::kJainIndex).set(queue_.fairness_index(band.priority, now_us));
+  }
+  if (!any && programs_.empty()) return;
+  for (const std::string& id : programs_) {
+    if (seen.contains(id)) continue;
+    const std::string_view value = id;
+    drop_series(m, MetricId::kProgramWait, {&value, 1});
+    drop_series(m, MetricId::kProgramService, {&value, 1});
+  }
+  programs_ = std::move(seen);
 }
 
 }  // namespace baton::picker

@@ -8,12 +8,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
 #include "picker/picker_metrics.h"
 #include "picker/pool.h"
+#include "route/decide.h"
 #include "route/flow_queue.h"
 #include "route/plan.h"
 
@@ -41,6 +43,7 @@ struct Waiter {
   route::FlowQueue::Ticket ticket = 0;
   bool pending = false;  // dispatched, and not yet in any endpoint's in-flight count
   bool running = false;
+  int64_t revoked_us = 0;  // told to end; 0 = not, or that was counted
   std::string flow;
 };
 
@@ -78,10 +81,13 @@ class Admission {
     double saturation = 1;
     double per_request = 0;  // what one more pending request adds
     bool empty = true;
+    route::StageSaturation stages{};
   };
   Room room() const;
   void dispatch_locked(std::vector<Wake>& wake, int64_t now_us);
   void evict_locked(std::vector<std::shared_ptr<Waiter>>& out, int64_t now_us);
+  void end_revocations(int64_t now_us);
+  void program_gauges(int64_t now_us);
   void arm_locked(bool empty);
   void wake_all(std::vector<Wake>& wake, const Waiter* inline_one, std::optional<Outcome>& inline_outcome);
   void round(const Waiter* inline_one, std::optional<Outcome>& inline_outcome);
@@ -95,7 +101,9 @@ class Admission {
   route::FlowQueue queue_;
   std::unordered_map<route::FlowQueue::Ticket, std::shared_ptr<Waiter>>
       waiters_;  // waiting, and running ones that may be evicted
-  std::unordered_map<std::string, Counter*> outcomes_;
+  std::unordered_map<std::string, TwinCounter> outcomes_;
+  std::vector<std::shared_ptr<Waiter>> revoked_;  // and neither ended nor given up on
+  std::set<std::string> programs_;                // with gauges of their own
   int64_t pending_ = 0, armed_us_ = INT64_MAX;
   bool stopped_ = false;
   std::atomic<int64_t> waiting_{0};

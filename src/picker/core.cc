@@ -26,17 +26,23 @@ Core::Core(PickerOptions given, std::shared_ptr<const route::Plan> plan, Metrics
       admission(c, metrics, {.view = [this] { return pool.view(); }, .arm = [this](int64_t at_us) { arm(at_us); }}),
       prober(pool, c,
              {.fresh = [this](const EndpointState& state) { fresh_numbers(state); },
-              .failed = [this](const EndpointState&, ScrapeFault fault) { faults_[static_cast<size_t>(fault)]->inc(); },
+              .failed = [this](const EndpointState&, ScrapeFault fault) { scrape_failed(fault); },
               .changed = [this](EndpointState&) { admission.poke(); }}) {
   for (size_t i = 0; i < faults_.size(); ++i) {
-    faults_[i] = &m.counter("llm_d_epp_datalayer_scrape_faults", "endpoints' numbers that could not be read, by whose fault",
-                            {{"reason", std::string(scrape_fault_name(static_cast<ScrapeFault>(i)))}});
+    faults_[i] = counter_of(m, MetricId::kScrapeFaults, {scrape_fault_name(static_cast<ScrapeFault>(i))});
   }
+  poll_errors_ = counter_of(m, MetricId::kPollErrors, {"metrics-data-source"});
+  extract_errors_ = counter_of(m, MetricId::kExtractErrors, {"metrics-data-source", "core-metrics-extractor"});
   set_plan(std::move(plan));
   if (options.replicas) replica = std::make_unique<Replica>(*options.replicas, replica_hooks(), clock);
 }
 
 Core::~Core() { stop(); }
+
+void Core::scrape_failed(ScrapeFault fault) {
+  faults_[static_cast<size_t>(fault)].inc();
+  (fault == ScrapeFault::kNoNumbers ? extract_errors_ : poll_errors_).inc();
+}
 
 Result<> Core::start() {
   std::lock_guard writer(writer_mutex_);
@@ -133,10 +139,12 @@ void Core::set_plan(std::shared_ptr<const route::Plan> plan) {
   if (!next->cluster) next->cluster = std::make_shared<const discovery::ClusterState>();
   next->plan = std::move(plan);
   predictor.set_prior(next->plan->cost.worker);
+  next->times = metrics.plugins.of(*next->plan);
   if (!next->plan->needs.kv_events) {
     next->kv = nullptr;
   } else if (!next->kv || next->kv->params != next->plan->kv_events) {
     next->kv = std::make_shared<KvFeed>(next->plan->kv_events, clock);
+    if (next->kv->params.metrics) next->kv->lookup = histogram_of(metrics.metrics(), MetricId::kKvLookupLatency);
     next->kv->follow(*pool.view());
     if (started_) start_feed(*next->kv);
   }
@@ -271,7 +279,7 @@ void Core::set_capacity(const EndpointState& state, const route::PrefixParams& p
 
 std::unique_ptr<Scratch> Core::borrow() {
   std::lock_guard lock(scratch_mutex_);
-  if (scratch_.empty()) return std::make_unique<Scratch>();
+  if (scratch_.empty()) return std::make_unique<Scratch>(clock);
   auto scratch = std::move(scratch_.back());
   scratch_.pop_back();
   return scratch;

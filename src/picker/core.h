@@ -36,6 +36,7 @@ struct KvFeed {
   const route::KvEventsParams params;
   route::KvEventIndex index;
   KvEventSource source;
+  TwinHistogram lookup;  // enableMetrics
 };
 
 struct Live {
@@ -49,9 +50,11 @@ struct Live {
   RewriteTable rewrites;
   std::shared_ptr<KvFeed> kv;
   std::shared_ptr<TokenSource> tokens;  // of text prompts, for kv; nullptr: only prompts given as token ids are known there
+  std::shared_ptr<const PlanTimes> times;  // never nullptr
 };
 
 struct Scratch {
+  explicit Scratch(const Clock& clock) : steps(clock) {}
   std::vector<route::Load> loads;
   std::vector<cost::WorkerCost> costs;
   std::vector<std::shared_ptr<const ScannedLora>> loras;
@@ -60,6 +63,7 @@ struct Scratch {
   std::vector<int64_t> media;
   std::unique_ptr<route::PrefixMatch> match = std::make_unique<route::PrefixMatch>();
   std::unique_ptr<route::KvMatch> kv;
+  route::StepLog steps;
 };
 
 class Core {
@@ -105,11 +109,12 @@ class Core {
   void set_capacity(const EndpointState& state, const route::PrefixParams& params);
   void arm(int64_t at_us);
   void pool_gauges(const View& view);
+  void kv_counters();
   void endpoint_gauges(const View& view);
   void forget_gauges(const std::string& address);
-  void set_gauge(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value);
-  void raise_counter(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value);
-  void own(const std::string& address, std::string_view name, Labels labels, bool counter);
+  void set_gauge(const std::string& address, MetricId id, std::vector<std::string> values, double value);
+  void raise_counter(const std::string& address, MetricId id, std::vector<std::string> values, double value);
+  void own(const std::string& address, MetricId id, std::vector<std::string> values);
 
   const uint64_t seed_;
   std::atomic<uint64_t> draws_{0};
@@ -119,11 +124,12 @@ class Core {
   std::mutex scratch_mutex_;
   std::vector<std::unique_ptr<Scratch>> scratch_;
   std::atomic<int32_t> tuned_block_tokens_{0};
-  std::array<Counter*, kScrapeFaults> faults_{};
+  void scrape_failed(ScrapeFault fault);
+  std::array<TwinCounter, kScrapeFaults> faults_{};
+  TwinCounter poll_errors_, extract_errors_;
   struct OwnedSeries {
-    std::string name;
-    Labels labels;
-    bool counter = false;
+    MetricId id;
+    std::vector<std::string> values;
   };
   std::mutex gauges_mutex_;
   std::unordered_map<std::string, std::vector<OwnedSeries>> owned_series_;  // by endpoint address: they vanish with it

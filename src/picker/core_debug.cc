@@ -44,35 +44,30 @@ void DecisionLog::write(JsonWriter& w, int64_t now_ms) const {
 }
 
 // Under gauges_mutex_, with a view of which the endpoint is part: it is forgotten under the same lock after it left the view.
-void Core::own(const std::string& address, std::string_view name, Labels labels, bool counter) {
+void Core::own(const std::string& address, MetricId id, std::vector<std::string> values) {
   auto& owned = owned_series_[address];
   for (const OwnedSeries& series : owned) {
-    if (series.name == name && series.labels == labels) return;
+    if (series.id == id && series.values == values) return;
   }
-  owned.push_back({std::string(name), std::move(labels), counter});
+  owned.push_back({id, std::move(values)});
 }
 
-void Core::set_gauge(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value) {
-  metrics.metrics().gauge(name, help, labels).set(value);
-  own(address, name, std::move(labels), false);
+void Core::set_gauge(const std::string& address, MetricId id, std::vector<std::string> values, double value) {
+  gauge_of(metrics.metrics(), id, std::vector<std::string_view>(values.begin(), values.end())).set(value);
+  own(address, id, std::move(values));
 }
 
-void Core::raise_counter(const std::string& address, std::string_view name, std::string_view help, Labels labels, double value) {
-  Counter& counter = metrics.metrics().counter(name, help, labels);
-  if (value > counter.value()) counter.inc(value - counter.value());
-  own(address, name, std::move(labels), true);
+void Core::raise_counter(const std::string& address, MetricId id, std::vector<std::string> values, double value) {
+  counter_of(metrics.metrics(), id, std::vector<std::string_view>(values.begin(), values.end())).raise(value);
+  own(address, id, std::move(values));
 }
 
 void Core::forget_gauges(const std::string& address) {
   std::lock_guard lock(gauges_mutex_);
   const auto at = owned_series_.find(address);
   if (at == owned_series_.end()) return;
-  for (const OwnedSeries& series : at->second) {
-    if (series.counter)
-      metrics.metrics().remove_counter(series.name, series.labels);
-    else
-      metrics.metrics().remove_gauge(series.name, series.labels);
-  }
+  for (const OwnedSeries& series : at->second)
+    drop_series(metrics.metrics(), series.id, std::vector<std::string_view>(series.values.begin(), series.values.end()));
   owned_series_.erase(at);
 }
 
@@ -87,33 +82,51 @@ void Core::pool_gauges(const View& view) {
     queue.add(load.waiting), running.add(load.running), kv.add(static_cast<double>(load.kv_usage));
   }
   Metrics& m = metrics.metrics();
-  const Labels labels = {{"name", options.pool_name}};
-  const auto mean = [&](std::string_view what, std::string_view help, const Spread& spread) {
-    m.gauge(cat("llm_d_epp_average_", what), help, labels).set(spread.mean());
-    m.gauge(cat("inference_pool_average_", what), help, labels).set(spread.mean());
-    m.gauge(cat("llm_d_epp_std_dev_", what), help, labels).set(spread.deviation());
-  };
-  mean("kv_cache_utilization", "KV cache usage of the endpoints, 0 to 1", kv);
-  mean("queue_size", "requests waiting at the endpoints", queue);
-  mean("running_requests", "requests running at the endpoints", running);
-  m.gauge("llm_d_epp_ready_endpoints", "endpoints that can take requests", labels).set(ready);
-  m.gauge("inference_pool_ready_pods", "endpoints that can take requests", labels).set(ready);
-  const Labels plugin = {{"plugin_name", "approx-prefix-cache-producer"}, {"plugin_type", "approx-prefix-cache-producer"}};
-  m.gauge("llm_d_epp_prefix_indexer_size", "blocks the prefix index remembers", plugin).set(static_cast<double>(prefix.size()));
-  m.gauge("inference_extension_prefix_indexer_size", "blocks the prefix index remembers").set(static_cast<double>(prefix.size()));
+  const auto set = [&](MetricId id, double value) { gauge_of(m, id, {options.pool_name}).set(value); };
+  set(MetricId::kAverageKv, kv.mean()), set(MetricId::kStdDevKv, kv.deviation());
+  set(MetricId::kAverageQueue, queue.mean()), set(MetricId::kStdDevQueue, queue.deviation());
+  set(MetricId::kAverageRunning, running.mean()), set(MetricId::kStdDevRunning, running.deviation());
+  set(MetricId::kReadyEndpoints, ready);
+  constexpr std::string_view kPrefixProducer = "approx-prefix-cache-producer";
+  gauge_of(m, MetricId::kPrefixSize, {kPrefixProducer, kPrefixProducer}).set(static_cast<double>(prefix.size()));
+}
+
+// What the engines' events came to; only with enableMetrics, as in llm-d.
+void Core::kv_counters() {
+  const auto feed = live()->kv;
+  if (!feed || !feed->params.metrics) return;
+  Metrics& m = metrics.metrics();
+  const auto raise = [&](MetricId id, uint64_t value) { counter_of(m, id).raise(static_cast<double>(value)); };
+  const route::KvIndexCounts index = feed->index.counts();
+  raise(MetricId::kKvAdmissions, index.stored);
+  raise(MetricId::kKvEvictions, index.removed);
+  raise(MetricId::kKvLookups, index.lookups);
+  raise(MetricId::kKvLookupHits, index.hit_blocks);
+  raise(MetricId::kKvMaxPodHits, index.hit_blocks);
+  raise(MetricId::kKvRemovedSuppressed, index.removals_kept);
+  raise(MetricId::kKvRemovedForwarded, index.removed - index.removals_kept);
+  const KvSourceCounts source = feed->source.counts();
+  gauge_of(m, MetricId::kKvSubscribers).set(static_cast<double>(source.subscribers));
+  gauge_of(m, MetricId::kKvQueueDepth).set(static_cast<double>(source.waiting));
+  gauge_of(m, MetricId::kKvQueueCapacity).set(static_cast<double>(source.waiting_max));
+  raise(MetricId::kKvLost, source.lost + source.dropped);
+  uint64_t connects = 0;
+  for (const auto& [address, n] : source.connect_errors_of) {
+    connects += n;
+    counter_of(m, MetricId::kKvSocketErrors, {address, "connect"}).raise(static_cast<double>(n));
+  }
+  counter_of(m, MetricId::kKvSocketErrors, {"", "poll"})
+      .raise(static_cast<double>(source.socket_errors - std::min(source.socket_errors, connects)));
+  for (const auto& [address, n] : source.messages_of)
+    raise_counter(address, MetricId::kKvMessages, {address}, static_cast<double>(n));
 }
 
 void Core::endpoint_gauges(const View& view) {
   for (size_t i = 0; i < view.states.size(); ++i) {
     const EndpointState& state = *view.states[i];
     const std::string& name = state.name.empty() ? state.address : state.name;
-    const double queue = state.waiting.load();
-    set_gauge(state.address, "llm_d_epp_per_endpoint_queue_size", "requests waiting at an endpoint",
-              {{"name", options.pool_name}, {"model_server_endpoint", name}}, queue);
-    set_gauge(state.address, "inference_pool_per_pod_queue_size", "requests waiting at an endpoint",
-              {{"name", options.pool_name}, {"model_server_pod", name}}, queue);
-    set_gauge(state.address, "llm_d_epp_endpoint_up", "1 if the endpoint can take requests", {{"endpoint_name", name}},
-              state.healthy ? 1 : 0);
+    set_gauge(state.address, MetricId::kEndpointQueue, {options.pool_name, name}, state.waiting.load());
+    set_gauge(state.address, MetricId::kEndpointUp, {name}, state.healthy ? 1 : 0);
     std::map<std::pair<std::string, std::string>, std::pair<int64_t, int64_t>> by_tenant;
     std::map<std::string, uint64_t> by_target;
     state.each_cell([&](const InFlightCell& cell) {
@@ -124,29 +137,13 @@ void Core::endpoint_gauges(const View& view) {
     });
     const std::string& ns = options.pool_namespace;
     for (const auto& [who, counts] : by_tenant) {
-      const Labels labels = {{"endpoint_name", name},
-                             {"namespace", ns},
-                             {"producer_name", "inflight-load-producer"},
-                             {"fairness_id", who.first},
-                             {"priority", who.second}};
-      set_gauge(state.address, "llm_d_epp_inflight_requests", "requests of ours on an endpoint", labels,
-                static_cast<double>(counts.first));
-      set_gauge(state.address, "llm_d_epp_inflight_tokens", "prompt tokens of ours an endpoint has still to compute", labels,
-                static_cast<double>(counts.second));
+      const std::vector<std::string> values = {name, ns, "inflight-load-producer", who.first, who.second};
+      set_gauge(state.address, MetricId::kInflightRequests, values, static_cast<double>(counts.first));
+      set_gauge(state.address, MetricId::kInflightTokens, values, static_cast<double>(counts.second));
     }
     for (const auto& [target, attempts] : by_target) {
-      const std::string& name_of = target;
-      const auto raise = [&, sent = attempts](std::string_view metric, const char* label) {
-        raise_counter(state.address, metric, "decisions by result",
-                      {{"status", "success"},
-                       {"target_model_name", name_of},
-                       {label, name},
-                       {"namespace", ns},
-                       {"port", std::to_string(state.port)}},
-                      static_cast<double>(sent));
-      };
-      raise("llm_d_epp_scheduler_attempts", "endpoint_name");
-      raise("inference_extension_scheduler_attempts", "pod_name");
+      raise_counter(state.address, MetricId::kAttempts, {"success", target, name, ns, std::to_string(state.port)},
+                    static_cast<double>(attempts));
     }
   }
 }
@@ -160,14 +157,12 @@ void Core::propose_flip(const View& view) {
     costs.push_back(state->cost());
   }
   const auto flip = route::propose_role_flip({view.endpoints, loads, costs}, *live()->plan);
-  Metrics& m = metrics.metrics();
-  const Labels pool_labels = {{"inference_pool", options.pool_name}};
-  m.gauge("llm_d_epp_prefill_pressure", "mean seconds of queued prompt work", pool_labels).set(flip.prefill_pressure);
-  m.gauge("llm_d_epp_decode_pressure", "mean share of KV and streams in use", pool_labels).set(flip.decode_pressure);
+  const auto set = [&](MetricId id, double value) { gauge_of(metrics.metrics(), id, {options.pool_name}).set(value); };
+  set(MetricId::kPrefillPressure, flip.prefill_pressure);
+  set(MetricId::kDecodePressure, flip.decode_pressure);
   const std::string address = flip.endpoint < 0 ? std::string() : view.endpoints[static_cast<size_t>(flip.endpoint)].address;
   const std::string now = flip.endpoint < 0 ? std::string() : cat(address, " to ", route::role_name(flip.to));
-  m.gauge("llm_d_epp_role_flip_proposed", "1 if another role for one worker would even out the stages", pool_labels)
-      .set(flip.endpoint < 0 ? 0 : 1);
+  set(MetricId::kRoleFlip, flip.endpoint < 0 ? 0 : 1);
   if (now != last_flip_ && flip.endpoint >= 0) {
     log_info("another role would even out the stages", "endpoint={} to={} prefill_pressure={:.2f} decode_pressure={:.2f}",
              address, route::role_name(flip.to), flip.prefill_pressure, flip.decode_pressure);
@@ -181,9 +176,12 @@ void Core::refresh_metrics() {
     const auto view = pool.view();
     pool_gauges(*view);
     endpoint_gauges(*view);
+    kv_counters();
     if (options.propose_role_flips) propose_flip(*view);
   }
   admission.refresh_gauges();
+  metrics.plugins.flush();
+  if (options.on_refresh) options.on_refresh();
 }
 
 std::string Core::debug_json() const {

@@ -47,6 +47,7 @@ FlightImpl::FlightImpl(Core& core, const Head& head)
       block_tokens_(core.prefix_block_tokens(plan_)),
       chain_block_tokens_(block_tokens_),
       reader_(body_options(core, plan_, shape_, block_tokens_)) {
+  trace_.begin(core_.options.tracer, head, start_ns_);
   fairness_id_ = head_.fairness_id.empty() ? kDefaultFlow : head_.fairness_id;
   session_id_ = head_.session_id;
   ttft_slo_ms_ = head_.ttft_slo_ms;
@@ -99,6 +100,7 @@ std::shared_ptr<BodyReader> begin_body_reader(const Core& core, std::string_view
 
 Refusal FlightImpl::refuse(Refusal refusal) {
   if (series_ == nullptr) series_ = &core_.metrics.series(model(), target_, fairness_id_, priority_);
+  trace_.placed(refusal.message);
   finish(refusal.status);
   return refusal;
 }
@@ -134,7 +136,7 @@ void FlightImpl::apply_rewrite() {
   rewritten_ = reader_.facts().has_model && target_ != reader_.facts().model;
   const std::optional<std::string_view> model = rewritten_ ? std::optional<std::string_view>(target_) : std::nullopt;
   if (!reader_.wants_edit(model)) return;
-  if (!reader_.facts().cuts.empty()) log_warn("kv_transfer_params of a client cut out", "id={}", request_id_);
+  if (!reader_.facts().cuts.empty()) log_warn("kv_transfer_params of a client cut out", "x-request-id={}", request_id_);
   body_ = reader_.edited(body_, model);
   body_changed_ = true;
 }
@@ -145,6 +147,7 @@ void FlightImpl::decide(Subset subset, Done done) {
   if (!core_.options.subset_filter) subset_ = {};
   if (auto bad = read_body()) return done(std::unexpected(refuse(*std::move(bad))));
   apply_rewrite();
+  trace_.orchestrate(model(), target_, priority_, decided_ns_);
   series_ = &core_.metrics.series(model(), target_, fairness_id_, priority_);
   const bool text = !partial_ && reader_.facts().token_ids.empty() && reader_.facts().prompt != PromptKind::kNone;
   if (live_->kv != nullptr && live_->tokens != nullptr && text && post_ && TokenSource::can(shape_))
@@ -258,8 +261,9 @@ void FlightImpl::wait_for_room(Done done) {
 void FlightImpl::place(Done done) {
   auto picked = choose(false);
   if (waiter_) core_.admission.placed(*waiter_);
-  core_.metrics.observe(PerPicker::kRequestProcessing, static_cast<double>(core_.clock.now_ns() - decided_ns_) * 1e-9);
+  core_.metrics.observe(MetricId::kRequestProcessing, static_cast<double>(core_.clock.now_ns() - decided_ns_) * 1e-9);
   if (!picked) return done(std::unexpected(refuse(picked.error())));
+  trace_.placed();
   done(picked);
 }
 

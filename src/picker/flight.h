@@ -10,6 +10,7 @@
 #include "picker/answer_reader.h"
 #include "picker/body_reader.h"
 #include "picker/core.h"
+#include "picker/flight_trace.h"
 #include "picker/picker.h"
 #include "picker/request_head.h"
 
@@ -55,6 +56,7 @@ class FlightImpl final : public Flight {
   void fill_loads(Scratch& scratch) const;
   void fill_predictions(Scratch& scratch) const;
   void match_prefix(Scratch& scratch) const;
+  void gather(Scratch& scratch, route::StepLog& steps) const;
   route::Inquiry inquire(Scratch& scratch) const;
   int session_slot() const;
   void settle(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns);
@@ -62,6 +64,7 @@ class FlightImpl final : public Flight {
   void count_in_flight(const route::Verdict& verdict);
   void remember(const route::Verdict& verdict);
   void remember_media(const route::Verdict& verdict);
+  void note_prediction(const Scratch& scratch);
   void log_decision(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns);
   const route::Endpoint& endpoint(size_t index) const { return view_->endpoints[index]; }
   // flight_answer.cc: the answer
@@ -104,6 +107,7 @@ class FlightImpl final : public Flight {
   int session_slot_ = -1;
 
   Series* series_ = nullptr;
+  FlightTrace trace_;
   std::shared_ptr<Waiter> waiter_;
   std::move_only_function<void()> evict_;  // until there is a waiter
   int64_t decided_ns_ = 0, waited_ns_ = 0;
@@ -118,6 +122,7 @@ class FlightImpl final : public Flight {
   int64_t first_ns_ = 0, last_ns_ = 0, response_bytes_ = 0;  // the first two of the worker that answers now
   int64_t tokens_before_ = 0;                                // of the workers before it
   bool ttft_told_ = false;
+  int64_t head_ns_ = 0, answering_ns_ = 0;  // when the answer began; our work on a stream's chunks
   AnswerReader answer_;
   std::string served_;
   std::vector<std::pair<std::string, std::string>> answer_headers_;

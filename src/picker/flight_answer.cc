@@ -37,6 +37,7 @@ std::string_view error_code(int status) {
 bool FlightImpl::wants_answer() const { return plan_.needs.answer_usage || rewritten_; }
 
 void FlightImpl::answer_head(int status, std::string_view content_type) {
+  head_ns_ = core_.clock.now_ns();
   status_ = status;
   streaming_ = content_type.starts_with("text/event-stream");
   answered_ = true;
@@ -44,7 +45,7 @@ void FlightImpl::answer_head(int status, std::string_view content_type) {
                           .usage = plan_.needs.answer_usage,
                           .served = rewritten_ ? target_ : std::string(),
                           .asked = rewritten_ ? reader_.facts().model : std::string()});
-  if (!wants_answer()) first_byte(core_.clock.now_ns());
+  if (!wants_answer()) first_byte(head_ns_);
 }
 
 // The prompt is computed: its tokens are nobody's work any more, and the prefill worker is done with it.
@@ -59,8 +60,10 @@ void FlightImpl::first_byte(int64_t now_ns) {
   on_prefill_.release();
   on_primary_.release_tokens();
   core_.admission.poke();
-  if (status_ == 200 && series_ != nullptr && !std::exchange(ttft_told_, true))
-    series_->observe(streaming_ ? PerRequest::kTtftStreaming : PerRequest::kTtft, static_cast<double>(now_ns - start_ns_) * 1e-9);
+  if (status_ != 200 || series_ == nullptr || std::exchange(ttft_told_, true)) return;
+  const double seconds = static_cast<double>(now_ns - start_ns_) * 1e-9;
+  series_->first_byte(streaming_, seconds);
+  if (plan_.needs.predictions) series_->measured(live_->times->latency, "ttft", seconds, ttft_slo_ms_ * 1e-3);
 }
 
 std::string_view FlightImpl::answer_bytes(std::string_view bytes, bool last) {
@@ -71,9 +74,10 @@ std::string_view FlightImpl::answer_bytes(std::string_view bytes, bool last) {
     // Not streamed: the first byte says nothing about when the prompt was computed, but it is the end of that in any case.
     if (!bytes.empty() || last) first_byte(now);
   } else if (streaming_ && answer_.events() > 0) {
-    series_->observe(PerRequest::kItl, static_cast<double>(now - last_ns_) * 1e-9);
+    series_->observe(MetricId::kItl, static_cast<double>(now - last_ns_) * 1e-9);
     last_ns_ = now;
   }
+  if (streaming_) answering_ns_ += core_.clock.now_ns() - now;
   return out;
 }
 
@@ -87,7 +91,8 @@ void FlightImpl::learn() {
   const int64_t tokens = output_tokens() - tokens_before_;
   if (tokens < 2 || last_ns_ <= first_ns_) return;
   const double tpot_us = static_cast<double>(last_ns_ - first_ns_) * 1e-3 / static_cast<double>(tokens - 1);
-  series_->observe(PerRequest::kTpot, tpot_us * 1e-6);
+  series_->observe(MetricId::kTpot, tpot_us * 1e-6);
+  if (plan_.needs.predictions) series_->measured(live_->times->latency, "tpot", tpot_us * 1e-6, tpot_slo_ms_ * 1e-3);
   if (on_primary_.state() != nullptr) {
     const int running = std::max(1, (running_then_ + on_primary_.state()->inflight_requests.load(std::memory_order_relaxed)) / 2);
     const double context = static_cast<double>(prompt_tokens_) + static_cast<double>(tokens) / 2;
@@ -103,19 +108,29 @@ void FlightImpl::finish(int status) {
   series_->count_request();
   if (counted_running_) series_->running(-1);
   if (status >= 400) series_->count_error(answered_ && status != 499 ? "ModelServerError" : error_code(status));
-  series_->observe(PerRequest::kDuration, seconds);
-  series_->observe(PerRequest::kRequestBytes, static_cast<double>(request_bytes_));
-  if (answered_) series_->observe(PerRequest::kResponseBytes, static_cast<double>(response_bytes_));
+  series_->observe(MetricId::kDuration, seconds);
+  series_->observe(MetricId::kRequestBytes, static_cast<double>(request_bytes_));
+  if (answered_) {
+    series_->observe(MetricId::kResponseBytes, static_cast<double>(response_bytes_));
+    core_.metrics.observe(MetricId::kResponseProcessing,
+                          static_cast<double>(streaming_ ? answering_ns_ : now - head_ns_) * 1e-9);
+  }
   const Usage& usage = answer_.usage();
   const int64_t input = usage.prompt > 0 ? usage.prompt : prompt_tokens_;
   const int64_t output = usage.completion > 0 ? usage.completion : answer_.events_total();  // of all workers that answered
-  series_->observe(PerRequest::kInputTokens, static_cast<double>(input));
+  series_->observe(MetricId::kInputTokens, static_cast<double>(input));
   if (output > 0) {
-    series_->observe(PerRequest::kOutputTokens, static_cast<double>(output));
-    series_->observe(PerRequest::kNtpot, seconds / static_cast<double>(output));
+    series_->observe(MetricId::kOutputTokens, static_cast<double>(output));
+    series_->observe(MetricId::kNtpot, seconds / static_cast<double>(output));
   }
-  if (usage.cached_seen) series_->observe(PerRequest::kCachedTokens, static_cast<double>(usage.cached));
+  if (usage.cached_seen) series_->observe(MetricId::kCachedTokens, static_cast<double>(usage.cached));
   learn();
+  trace_.finish({.status = status,
+                 .input_tokens = input,
+                 .output_tokens = output > 0 ? output : -1,
+                 .cached_tokens = usage.cached_seen ? usage.cached : -1,
+                 .ttft_s = first_ns_ > 0 ? static_cast<double>(first_ns_ - start_ns_) * 1e-9 : -1,
+                 .destination = choice_.destination});
   if (waiter_ && answered_) core_.admission.served(*waiter_, input, output);
 }
 

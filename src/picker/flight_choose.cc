@@ -111,6 +111,26 @@ void FlightImpl::match_prefix(Scratch& scratch) const {
   }
 }
 
+// What decide() is told, one producer after the other.
+void FlightImpl::gather(Scratch& scratch, route::StepLog& steps) const {
+  const PlanTimes& times = *live_->times;
+  steps.start();
+  match_prefix(scratch);
+  if (precise_ || plan_.needs.prefix) {
+    steps.done(route::Point::kDataProducer, precise_ ? times.precise : times.approx);
+    if (precise_ && plan_.kv_events.metrics) {
+      const auto& step = steps[steps.size() - 1];
+      live_->kv->lookup.observe(static_cast<double>(step.end_ns - step.begin_ns) * 1e-9);
+    }
+  }
+  fill_loads(scratch);
+  steps.done(route::Point::kDataProducer, times.inflight);
+  scratch.costs.clear();
+  if (!plan_.needs.predictions) return;
+  fill_predictions(scratch);
+  steps.done(route::Point::kDataProducer, times.predictor);
+}
+
 FlightImpl::Picked FlightImpl::choose(bool again) {
   struct Borrowed {  // given back however this ends
     Core& core;
@@ -120,22 +140,21 @@ FlightImpl::Picked FlightImpl::choose(bool again) {
   Scratch& scratch = *borrowed.scratch;
   const int64_t begin = core_.clock.now_ns();
   if (!view_ || !again) view_ = core_.pool.view();  // a repick's exclusions are places in the view of the first pick
-  match_prefix(scratch);
-  fill_loads(scratch);
-  if (plan_.needs.predictions)
-    fill_predictions(scratch);
-  else
-    scratch.costs.clear();
+  route::StepLog& steps = scratch.steps;
+  gather(scratch, steps);
   std::array<StringViews, 64> headers;
   const size_t n = std::min(headers.size(), headers_.size());
   for (size_t i = 0; i < n; ++i) headers[i] = {headers_[i].name, headers_[i].value};
   route::Inquiry inquiry = inquire(scratch);
   inquiry.headers = std::span(headers).first(n);
   scratch.scores.assign(view_->endpoints.size(), -1.0f);
-  const auto verdict = route::decide({view_->endpoints, scratch.loads, scratch.costs}, inquiry, plan_, prng_, scratch.scores);
-  core_.metrics.observe(PerPicker::kScheduling, static_cast<double>(core_.clock.now_ns() - begin) * 1e-9);
+  const auto verdict =
+      route::decide({view_->endpoints, scratch.loads, scratch.costs}, inquiry, plan_, prng_, scratch.scores, &steps);
+  core_.metrics.observe(MetricId::kScheduling, static_cast<double>(core_.clock.now_ns() - begin) * 1e-9);
+  live_->times->add(steps);
   if (!verdict) {
-    core_.metrics.attempt_failed();
+    trace_.decided({.steps = steps, .plan = plan_, .view = *view_});
+    series_->attempt_failed();
     return std::unexpected(refusal_of(verdict.error()));
   }
   if (head_.if_available && !again && verdict->primary.cached_tokens == 0) {
@@ -152,6 +171,13 @@ void FlightImpl::settle(const route::Verdict& verdict, const Scratch& scratch, b
   build_choice(verdict, scratch);
   count_in_flight(verdict);
   remember(verdict);
+  trace_.decided({.steps = scratch.steps,
+                  .plan = plan_,
+                  .view = *view_,
+                  .verdict = &verdict,
+                  .scores = scratch.scores,
+                  .prefill = choice_.prefill,
+                  .reason = choice_.why});
   log_decision(verdict, scratch, again, begin_ns);
 }
 
@@ -204,6 +230,7 @@ void FlightImpl::build_choice(const route::Verdict& verdict, const Scratch& scra
     if (best != computes && held(best) - held(computes) >= plan_.kv_source_delta_min)
       set(wire::kKvCacheSourceHostPort, endpoint(best).address);
   }
+  if (std::string context = trace_.downstream(); !context.empty()) set(kTraceparent, std::move(context));
   // A client must not choose our workers; what we set ourselves replaces its own.
   for (const std::string_view name : wire::kRoutingHeaders) {
     const bool ours = name == wire::kGatewayDestination ||
@@ -258,8 +285,8 @@ void FlightImpl::remember(const route::Verdict& verdict) {
   }
   if (const size_t blocks = precise_ ? kv_blocks_ : chain_.size(); blocks > 0) {
     const double total = static_cast<double>(blocks) * block_tokens_;
-    core_.metrics.observe(PerPicker::kHitRatio, std::min(1.0, static_cast<double>(verdict.primary.cached_tokens) / total));
-    core_.metrics.observe(PerPicker::kHitBytes, static_cast<double>(verdict.primary.cached_tokens * 4));
+    core_.metrics.observe(MetricId::kPrefixHitRatio, std::min(1.0, static_cast<double>(verdict.primary.cached_tokens) / total));
+    core_.metrics.observe(MetricId::kPrefixHitBytes, static_cast<double>(verdict.primary.cached_tokens * 4));
   }
   remember_media(verdict);
   if (verdict.cold && plan_.needs.cold_order) {
@@ -278,15 +305,36 @@ void FlightImpl::remember_media(const route::Verdict& verdict) {
   const std::vector<Asset>& assets = reader_.facts().assets;
   if (!plan_.needs.multimodal || assets.empty()) return;
   const int encode = verdict.encode.ranked.count > 0 ? verdict.encode.ranked.index[0] : prefill_ >= 0 ? prefill_ : primary_;
-  const int slot = view_->states[static_cast<size_t>(encode)]->slot;
-  for (const Asset& asset : assets) core_.metrics.count_media(media_kind(asset.kind), core_.media.matched({&asset, 1}, slot) > 0);
-  core_.media.record(assets, slot);
+  const EndpointState& state = *view_->states[static_cast<size_t>(encode)];
+  size_t held = 0;
+  for (const Asset& asset : assets) {
+    const bool known = core_.media.matched({&asset, 1}, state.slot) > 0;
+    core_.metrics.count_media(media_kind(asset.kind), known, state.name.empty() ? state.address : state.name);
+    held += known;
+  }
+  core_.metrics.observe(MetricId::kEncoderHitRatio, static_cast<double>(held) / static_cast<double>(assets.size()));
+  core_.media.record(assets, state.slot);
+}
+
+// What the cost model expects where the request will be computed, and decoded.
+void FlightImpl::note_prediction(const Scratch& scratch) {
+  int64_t took = 0;
+  for (size_t i = 0; i < scratch.steps.size(); ++i) {
+    const route::StepLog::Step& step = scratch.steps[i];
+    if (step.plugin == live_->times->predictor) took = step.end_ns - step.begin_ns;
+  }
+  const route::Load& computes = scratch.loads[static_cast<size_t>(prefill_ >= 0 ? prefill_ : primary_)];
+  const route::Load& decodes = scratch.loads[static_cast<size_t>(primary_)];
+  series_->predicted(live_->times->latency, static_cast<double>(computes.ttft_ms) * 1e-3,
+                     static_cast<double>(decodes.tpot_ms) * 1e-3, static_cast<double>(took) * 1e-9);
 }
 
 void FlightImpl::log_decision(const route::Verdict& verdict, const Scratch& scratch, bool again, int64_t begin_ns) {
   const bool encode = verdict.encode.ranked.count > 0;
   series_->count_decision(encode ? (prefill_ >= 0 ? "encode-prefill-decode" : "encode-decode")
-                                 : (prefill_ >= 0 ? "prefill-decode" : "decode-only"));
+                                 : (prefill_ >= 0 ? "prefill-decode" : "decode-only"),
+                          live_->times->handler);
+  if (plan_.needs.predictions) note_prediction(scratch);
   core_.decisions.add([&](DecisionRecord& r) {
     r.at_ms = begin_ns / 1'000'000;
     r.request_id = request_id_;

@@ -51,6 +51,7 @@ struct Stream {
   std::optional<uint64_t> next;   // sequence expected
   std::optional<uint64_t> heard;  // last sequence on the events socket, where they only grow
   bool replaying = false;
+  uint64_t messages = 0;
   int64_t replay_until_ms = 0;
   std::deque<Waiting> waiting;
 };
@@ -114,6 +115,10 @@ struct KvEventSource::Impl {
         if (options.shared_endpoint.empty()) connect(*stream);
       } catch (const zmq::error_t& e) {
         ++socket_errors;
+        {
+          const std::lock_guard lock(mutex);
+          ++connect_errors_of[stream->endpoint.address];
+        }
         log_warn("KV events of an endpoint cannot be had", "endpoint={} error={}", stream->endpoint.host, e.what());
         stream->events.reset();
       }
@@ -164,6 +169,7 @@ struct KvEventSource::Impl {
 
   void live(Stream& stream, std::string_view model, uint64_t seq, std::string_view payload) {
     ++messages;
+    ++stream.messages;
     const bool grew = !stream.heard || seq > *stream.heard;
     stream.heard = seq;
     if (stream.replaying && grew) return wait(stream, model, seq, payload);
@@ -230,6 +236,19 @@ struct KvEventSource::Impl {
     }
   }
 
+  // What counts() tells by endpoint, at most ten times a second.
+  void tally() {
+    if (clock.now_ms() - tallied_ms < kExpireEveryMs) return;
+    tallied_ms = clock.now_ms();
+    const std::lock_guard lock(mutex);
+    messages_of.clear();
+    waiting_now = 0;
+    for (const auto& stream : streams) {
+      messages_of[stream->endpoint.address] += stream->messages;
+      waiting_now += stream->waiting.size();
+    }
+  }
+
   void turn() {
     std::vector<zmq::pollitem_t> items = {{control_in->handle(), 0, ZMQ_POLLIN, 0}};
     if (shared) items.push_back({shared->handle(), 0, ZMQ_POLLIN, 0});
@@ -239,6 +258,7 @@ struct KvEventSource::Impl {
       if (stream->events) items.push_back({stream->events->handle(), 0, ZMQ_POLLIN, 0}), who.emplace_back(stream.get(), false);
       if (stream->replay) items.push_back({stream->replay->handle(), 0, ZMQ_POLLIN, 0}), who.emplace_back(stream.get(), true);
     }
+    tally();
     zmq::poll(items, std::chrono::milliseconds(kExpireEveryMs));
     index.expire(clock.now_ms());
     // Replays first: a live message that came behind them must find them done.
@@ -300,7 +320,10 @@ struct KvEventSource::Impl {
   zmq::context_t context;
   std::optional<zmq::socket_t> control_in, control_out, shared;
   std::vector<std::unique_ptr<Stream>> streams;  // the thread's
-  std::mutex mutex;                              // guards control_out, next_endpoints
+  int64_t tallied_ms = INT64_MIN / 2;
+  mutable std::mutex mutex;  // guards control_out, next_endpoints and the three below
+  std::map<std::string, uint64_t> messages_of, connect_errors_of;
+  size_t waiting_now = 0;
   std::optional<std::vector<KvEndpoint>> next_endpoints;
   std::atomic<bool> stopping{false};
   std::thread thread;
@@ -354,9 +377,12 @@ void KvEventSource::set_endpoints(std::vector<KvEndpoint> endpoints) {
 
 KvSourceCounts KvEventSource::counts() const {
   const Impl& s = *impl_;
+  const std::lock_guard lock(s.mutex);
   return {.messages = s.messages, .applied = s.applied, .decode_errors = s.decode_errors, .socket_errors = s.socket_errors,
           .unknown_pods = s.unknown_pods, .gaps = s.gaps, .replays = s.replays, .replay_failures = s.replay_failures, .lost = s.lost,
-          .restarts = s.restarts, .dropped = s.dropped, .subscribers = s.subscribers};
+          .restarts = s.restarts, .dropped = s.dropped, .subscribers = s.subscribers,
+          .waiting = s.waiting_now, .waiting_max = s.options.waiting_messages_max * std::max<size_t>(1, s.subscribers),
+          .messages_of = s.messages_of, .connect_errors_of = s.connect_errors_of};
 }
 
 }  // namespace baton::picker

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ struct KvSourceCounts {
   uint64_t messages = 0, applied = 0, decode_errors = 0, socket_errors = 0, unknown_pods = 0;
   uint64_t gaps = 0, replays = 0, replay_failures = 0, lost = 0, restarts = 0, dropped = 0;
   size_t subscribers = 0;
+  size_t waiting = 0, waiting_max = 0;  // messages, now and at most
+  // By endpoint, "host:port" of its HTTP server; only those listened to now.
+  std::map<std::string, uint64_t> messages_of, connect_errors_of;
 };
 
 class KvEventSource {

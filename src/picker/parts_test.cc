@@ -209,10 +209,10 @@ TEST(PickerMetrics, SpeakUnderBothNames) {
   PickerMetrics picker(metrics, "pool");
   Series& series = picker.series("asked", "target", "tenant", -1);
   series.count_request();
-  series.observe(PerRequest::kDuration, 0.3);
-  series.observe(PerRequest::kTtftStreaming, 0.1);
+  series.observe(MetricId::kDuration, 0.3);
+  series.first_byte(true, 0.1);
   series.count_error("429");
-  series.count_decision("prefill-decode");
+  series.count_decision("prefill-decode", {"pd-profile-handler", "pd"});
   const std::string text = metrics.text();
   for (
       const char* line : {
@@ -222,6 +222,7 @@ TEST(PickerMetrics, SpeakUnderBothNames) {
           R"(inference_objective_request_duration_seconds_count{model_name="asked",target_model_name="target"} 1.0)",
           R"(llm_d_epp_request_ttft_seconds_count{fairness_id="tenant",model_name="asked",priority="-1",streaming="true",target_model_name="target"} 1.0)",
           R"(llm_d_epp_request_error_total{error_code="429",fairness_id="tenant")",
+          R"(llm_d_epp_disagg_decision_total{decision_type="prefill-decode",model_name="asked",plugin_name="pd",plugin_type="pd-profile-handler"} 1.0)",
           R"(llm_d_inference_scheduler_pd_decision_total{decision_type="prefill-decode",model_name="asked"} 1.0)",
       }) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;

@@ -27,6 +27,10 @@
 #include "picker/replica.h"
 #include "route/plan.h"
 
+namespace baton {
+class Tracer;
+}
+
 namespace baton::picker {
 
 struct HeaderField {
@@ -119,6 +123,8 @@ struct PickerOptions {
   uint64_t seed = 0;                         // 0 = random
   std::optional<ReplicaOptions> replicas{};  // active-active: in-flight counts and prefixes are exchanged with these
   bool propose_role_flips = false;           // a gauge and a log line, at every refresh_metrics()
+  Tracer* tracer = nullptr;                  // nullptr: no spans; outlives the picker
+  std::function<void()> on_refresh{};        // part of refresh_metrics(): numbers of the picker's surroundings
 };
 
 class Picker {

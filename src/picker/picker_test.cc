@@ -119,8 +119,10 @@ schedulingProfiles:
   for (int i = 0; i < 20; ++i) {
     for (const auto& [image, where] : first) EXPECT_EQ(ask(image), where) << image;
   }
-  EXPECT_THAT(pool.text(), HasSubstr("llm_d_epp_encoder_cache_hits_total{modality=\"image\",plugin_name=\"mm-embeddings-cache-producer\","
-                                     "plugin_type=\"mm-embeddings-cache-producer\"} 100.0"));
+  EXPECT_THAT(pool.text(), HasSubstr("llm_d_epp_encoder_cache_queries_total{modality=\"image\",plugin_name=\"mm-embeddings-cache-"
+                                     "producer\",plugin_type=\"mm-embeddings-cache-producer\"} 105.0"));
+  EXPECT_THAT(pool.text(), HasSubstr("llm_d_epp_encoder_cache_hits_total{modality=\"image\",plugin_name=\"mm-embeddings-cache-"
+                                     "producer\",plugin_type=\"mm-embeddings-cache-producer\",pod="));
   pool.members({{"a", ""}, {"b", ""}});
   EXPECT_THAT(ask("1"), testing::AnyOf("a:80", "b:80"));
 }

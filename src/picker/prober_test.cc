@@ -73,10 +73,14 @@ TEST_F(Probed, MalformedAndFailingMetricsOnlyAge) {
   eventually([&] { return state(0).waiting == 5; }, "numbers are not read");
   engine.metrics = FakeEngine::Metrics::kMalformed;
   eventually([&] { return fault("no_numbers") != "0.0"; }, "nobody is blamed");
+  EXPECT_EQ(metrics.text().find("datalayer_extract_errors_total{extractor_type=\"core-metrics-extractor\",source_type="
+                                "\"metrics-data-source\"} 0.0"),
+            std::string::npos);
   EXPECT_TRUE(state(0).healthy);
   EXPECT_EQ(state(0).waiting, 5) << "the last known number stays";
   engine.metrics = FakeEngine::Metrics::kError;
   eventually([&] { return fault("status") != "0.0"; }, "nobody is blamed");
+  EXPECT_EQ(metrics.text().find("datalayer_poll_errors_total{source_type=\"metrics-data-source\"} 0.0"), std::string::npos);
   EXPECT_TRUE(state(0).healthy);
   engine.metrics = FakeEngine::Metrics::kGood;
   engine.waiting = 6;

@@ -305,10 +305,12 @@ class Compiler {
       const PluginSpec& p = policy_->plugins[static_cast<size_t>(ref.plugin)];
       const auto* by_label = std::get_if<ByLabelParams>(&p.params);
       const bool role = p.row->role_filter || (by_label != nullptr && by_label->label == kRoleLabel);
-      if (p.row->filter != nullptr) profile.filters.push_back({p.row->filter, &p.params, role});
-      if (p.row->score != nullptr && ref.weight > 0) profile.scorers.push_back({p.row->score, &p.params, ref.weight});
+      if (p.row->filter != nullptr) profile.filters.push_back({p.row->filter, &p.params, role, ref.plugin});
+      if (p.row->score != nullptr && ref.weight > 0)
+        profile.scorers.push_back({p.row->score, &p.params, ref.weight, ref.plugin});
       if ((p.row->kinds & kPicker) != 0) {
         profile.picker = p.row->picker;
+        profile.picker_plugin = ref.plugin;
         profile.listed = static_cast<int>(std::get<PickerParams>(p.params).endpoints_max);
       }
     }

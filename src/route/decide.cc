@@ -66,6 +66,13 @@ void remote_prefill(const Scene& s, const Plan::Policy& policy, int decode, Verd
   if (v.why != Why::kSplit) v.why = Why::kRemotePrefill;
 }
 
+bool wants_stage(const Scene& s, const Plan::Policy& policy, int plugin, int decode, Verdict& v) {
+  const PluginSpec& decider = policy.plugins[static_cast<size_t>(plugin)];
+  const bool yes = decider.row->decider(s, decider.params, decode, v);
+  if (s.steps != nullptr) s.steps->done(Point::kDecider, plugin);
+  return yes;
+}
+
 // The decode stage; where its role is missing, anybody who can serve does, unless the plan says 429.
 bool decode_stage(Scene& s, const ProfileSpec& profile, Missing missing, int without, std::span<float> scores, Verdict& v) {
   Candidates c = usable_without(s, without);
@@ -85,10 +92,9 @@ std::unexpected<Error> no_decode() { return fail(Code::kResourceExhausted, "fail
 
 void encode_stage(Scene& s, const Plan::Policy& policy, Verdict& v) {
   if (policy.encode_decider < 0 || policy.encode < 0) return;
-  const PluginSpec& decider = policy.plugins[static_cast<size_t>(policy.encode_decider)];
   const int decode = v.primary.ranked.index[0];
   Verdict scratch;  // what the encode decider thinks of prefill is nobody's business
-  if (!decider.row->decider(s, decider.params, decode, scratch)) return;
+  if (!wants_stage(s, policy, policy.encode_decider, decode, scratch)) return;
   const ProfileSpec& profile = policy.profiles[static_cast<size_t>(policy.encode)];
   Candidates c = usable_without(s, -1);
   apply_filters(s, profile, false, c);
@@ -105,9 +111,8 @@ Result<> decode_first(Scene& s, const Plan::Policy& policy, const DisaggParams& 
   encode_stage(s, policy, v);
   if (policy.prefill_decider < 0 || policy.prefill < 0) return v.why = Why::kDeciderNever, Result<>();
   if (!s.inquiry.remote_prefill_allowed) return v.why = Why::kNotAllowed, Result<>();
-  const PluginSpec& decider = policy.plugins[static_cast<size_t>(policy.prefill_decider)];
   v.why = Why::kDeciderNever;
-  if (!decider.row->decider(s, decider.params, decode, v)) return {};
+  if (!wants_stage(s, policy, policy.prefill_decider, decode, v)) return {};
   v.why = v.decode_tail_tokens > 0 ? Why::kSplit : Why::kRemotePrefill;
   remote_prefill(s, policy, decode, v);
   return {};
@@ -199,6 +204,7 @@ bool apply_filters(const Scene& s, const ProfileSpec& profile, bool skip_roles, 
     if (c.count == 0) break;
     if (step.role && skip_roles) continue;
     step.filter(s, *step.params, c);
+    if (s.steps != nullptr) s.steps->done(Point::kFilter, step.plugin, s.place_of(profile), c.count);
     role_missing |= step.role && c.count == 0;
   }
   return role_missing;
@@ -221,6 +227,7 @@ void add_scores(const Scene& s, const ProfileSpec& profile, std::span<const uint
   std::fill_n(total.begin(), n, 0.0f);
   for (const ProfileSpec::ScorePart& row : profile.scorers) {
     row.score(s, *row.params, candidates, std::span(part).first(n));
+    if (s.steps != nullptr) s.steps->done(Point::kScorer, row.plugin, s.place_of(profile), n);
     for (size_t k = 0; k < n; ++k) {
       const float x = part[k];
       total[k] += row.weight * (x > 0 ? std::min(x, 1.0f) : 0.0f);  // NaN counts as 0
@@ -263,24 +270,30 @@ StageResult rank(const Scene& s, const ProfileSpec& profile, const Candidates& c
     out.score = total[best[0].k];
     out.cached_tokens = s.cached_tokens(out.ranked.index[0]);
   }
+  if (s.steps != nullptr) s.steps->done(Point::kPicker, profile.picker_plugin, s.place_of(profile), c.count);
   return out;
 }
 
-Result<Verdict> decide(const Snapshot& snapshot, const Inquiry& inquiry, const Plan& plan, Prng& prng, std::span<float> scores) {
+Result<Verdict> decide(const Snapshot& snapshot, const Inquiry& inquiry, const Plan& plan, Prng& prng, std::span<float> scores,
+                       StepLog* steps) {
   BATON_CHECK(snapshot.endpoints.size() == snapshot.loads.size() && plan.policy != nullptr);
   BATON_CHECK(scores.empty() || scores.size() >= snapshot.endpoints.size());
   const Plan::Policy& policy = *plan.policy;
   Candidates usable;
   usable_endpoints(snapshot, inquiry, usable);
   if (usable.count == 0) return nothing_usable(snapshot, inquiry);
-  Scene scene{.snapshot = snapshot, .inquiry = inquiry, .plan = plan, .prng = prng, .usable = usable.all()};
+  Scene scene{.snapshot = snapshot, .inquiry = inquiry, .plan = plan, .prng = prng, .usable = usable.all(), .steps = steps};
   for (int i : policy.admitters) {
     const PluginSpec& admitter = policy.plugins[static_cast<size_t>(i)];
-    BATON_OK(admitter.row->admit(scene, admitter.params));
+    const auto admitted = admitter.row->admit(scene, admitter.params);
+    if (steps != nullptr) steps->done(Point::kAdmission, i);
+    BATON_OK(admitted);
   }
   std::ranges::fill(scores, -1.0f);
   Verdict verdict;
-  BATON_OK(run_handler(scene, policy, scores, verdict));
+  const auto handled = run_handler(scene, policy, scores, verdict);
+  if (steps != nullptr) steps->done(Point::kProfileHandler, policy.handler);
+  BATON_OK(handled);
   if (plan.needs.cold_order) {
     verdict.cold = std::ranges::none_of(usable.all(), [&](uint16_t i) { return scene.matched(i) > 0; });
   }

@@ -18,6 +18,7 @@
 #include "route/endpoint.h"
 #include "route/plan.h"
 #include "route/prefix_index.h"
+#include "route/step_log.h"
 #include "route/verdict.h"
 
 namespace baton::route {
@@ -62,12 +63,18 @@ struct Verdict {
 };
 
 // scores: if not empty, scores[i] gets the primary profile's total of endpoint i, or -1 where it was no candidate.
+// steps: if given and started, gets a step for each plugin that ran.
 // Errors: kNotFound no endpoint serves the model; kUnavailable no candidates (503); kResourceExhausted the filters left none
 // (429); kFailedPrecondition, kPermissionDenied, ... from admitters.
 Result<Verdict> decide(const Snapshot& snapshot, const Inquiry& inquiry, const Plan& plan, Prng& prng,
-                       std::span<float> scores = {});
+                       std::span<float> scores = {}, StepLog* steps = nullptr);
 
 // Saturation of the pool for flow control: 1 = full; values over 1 are legal; with P/D roles the larger of the two stages'.
 double saturation(const Snapshot& snapshot, const DetectorParams& detector);
+struct StageSaturation {
+  double prefill = 0, decode = 0;  // 0 where the stage has no workers of its own
+  double effective = 1;            // what saturation() says
+};
+StageSaturation saturation_by_stage(const Snapshot& snapshot, const DetectorParams& detector);
 
 }  // namespace baton::route

@@ -46,7 +46,7 @@ double concurrency(const Snapshot& snapshot, const DetectorParams& d, bool& any,
 
 }  // namespace
 
-double saturation(const Snapshot& snapshot, const DetectorParams& d) {
+StageSaturation saturation_by_stage(const Snapshot& snapshot, const DetectorParams& d) {
   auto of = [&](bool& any, auto includes) {
     return d.kind == DetectorParams::Kind::kUtilization ? mean_utilization(snapshot, d, any, includes)
                                                         : concurrency(snapshot, d, any, includes);
@@ -54,9 +54,13 @@ double saturation(const Snapshot& snapshot, const DetectorParams& d) {
   bool any_prefill = false, any_decode = false;
   const double prefill = of(any_prefill, [](Role role) { return prefills(role); });
   const double decode = of(any_decode, [](Role role) { return decodes(role); });
-  if (!any_prefill) return decode;  // an aggregated pool, or one whose prefill workers are gone: decode workers serve
-  return any_decode ? std::max(prefill, decode) : prefill;
+  StageSaturation out{.prefill = any_prefill ? prefill : 0, .decode = any_decode ? decode : 0, .effective = decode};
+  // Without prefill workers: an aggregated pool, or one whose prefill workers are gone: decode workers serve.
+  if (any_prefill) out.effective = any_decode ? std::max(prefill, decode) : prefill;
+  return out;
 }
+
+double saturation(const Snapshot& snapshot, const DetectorParams& d) { return saturation_by_stage(snapshot, d).effective; }
 
 bool decide_always(const Scene&, const Params&, int, Verdict&) { return true; }
 

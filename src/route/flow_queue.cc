@@ -13,7 +13,6 @@ namespace {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr int64_t kFlowIdleUs = 300'000'000;       // llm-d forgets idle flows after 5 minutes
-constexpr int64_t kRevocationWaitUs = 10'000'000;  // its confirmation timeout
 constexpr size_t kRevocationsMax = 2;              // and its revocations per decision
 
 int64_t after(int64_t now_us, int64_t ms) { return ms <= 0 || ms > (kNever - now_us) / 1000 ? kNever : now_us + ms * 1000; }
@@ -245,6 +244,7 @@ std::optional<FlowQueue::Dispatched> FlowQueue::dispatch(int64_t now_us, double 
       flow.service += static_cast<double>(item.input_tokens) / flow.weight;
     }
     if (band.params.fairness == Fairness::kRoundRobin) flow.turn = ++band.turn;
+    flow.waited_us += now_us - item.enqueued_us, ++flow.dispatched;
     remove(ticket, item, now_us);
     return Dispatched{ticket, priority, now_us - item.enqueued_us};
   }
@@ -376,7 +376,18 @@ std::vector<FlowQueue::BandView> FlowQueue::bands() const {
   std::vector<BandView> out;
   for (const auto& [priority, band] : bands_) {
     out.push_back({priority, band.requests, band.bytes, band.params.requests_max, band.params.bytes_max, band.flows.size(),
-                   ceiling(priority)});
+                   ceiling(priority), band.params.fairness == Fairness::kProgramAware});
+  }
+  return out;
+}
+
+std::vector<FlowQueue::FlowView> FlowQueue::flows(int64_t priority, int64_t now_us) const {
+  std::vector<FlowView> out;
+  const auto at = bands_.find(priority);
+  if (at == bands_.end()) return out;
+  for (const auto& [name, flow] : at->second.flows) {
+    const double waits = static_cast<double>(std::max<int64_t>(1, flow.dispatched));
+    out.push_back({.name = name, .service = decayed(flow, now_us), .mean_wait_ms = static_cast<double>(flow.waited_us) * 1e-3 / waits});
   }
   return out;
 }

@@ -44,7 +44,13 @@ class FlowQueue {
     int64_t priority = 0, requests = 0, bytes = 0, requests_max = 0, bytes_max = 0;
     size_t flows = 0;
     double ceiling = 1;
+    bool program_aware = false;
   };
+  struct FlowView {
+    std::string_view name;  // until the next call
+    double service = 0, mean_wait_ms = 0;
+  };
+  static constexpr int64_t kRevocationWaitUs = 10'000'000;  // for a request that was told to end; as llm-d
 
   explicit FlowQueue(FlowControlParams params);
   void set_params(FlowControlParams params);  // hot reload: what waits keeps its place and its deadline
@@ -74,6 +80,7 @@ class FlowQueue {
   std::optional<int64_t> head_priority() const;  // of the first band in which someone waits
   double ceiling(int64_t priority) const;
   std::vector<BandView> bands() const;  // highest priority first
+  std::vector<FlowView> flows(int64_t priority, int64_t now_us) const;  // of one band
   // Jain's index over the attained service of the band's known flows: 1 = all equal.
   double fairness_index(int64_t priority, int64_t now_us) const;
 
@@ -90,6 +97,7 @@ class FlowQueue {
     double service = 0;  // attained tokens: decayed (program-aware) or since ever, by weight (token-weighted)
     int64_t service_at_us = 0;
     uint64_t turn = 0;  // round-robin: when it was last served
+    int64_t waited_us = 0, dispatched = 0;
     double weight = 1;
     int64_t idle_since_us = 0;
     std::list<Flow*>::iterator idle;  // in Band::idle while nothing waits

@@ -243,6 +243,7 @@ struct KvEventIndex::Impl {
       --block.refs[tier];
       ++counts.removed;
       each_key(block, [&](uint64_t key) { release(key, slot, tier); });
+      if (block.refs[tier] > 0) ++counts.removals_kept;
       if (std::ranges::all_of(block.refs, [](uint8_t n) { return n == 0; })) engine.blocks.erase(at);
     }
   }
@@ -301,7 +302,7 @@ struct KvEventIndex::Impl {
   std::array<float, kTiers> weights{};
   std::deque<Speculation> speculations;
   KvIndexCounts counts;
-  mutable std::atomic<uint64_t> lookups{0}, hits{0};
+  mutable std::atomic<uint64_t> lookups{0}, hits{0}, hit_blocks{0};
 };
 
 namespace {
@@ -362,6 +363,7 @@ size_t KvEventIndex::match(const KvPrompt& prompt, KvMatch& out) const {
   }
   impl_->lookups.fetch_add(1, std::memory_order_relaxed);
   if (longest > 0) impl_->hits.fetch_add(1, std::memory_order_relaxed);
+  impl_->hit_blocks.fetch_add(longest, std::memory_order_relaxed);
   return longest;
 }
 
@@ -392,6 +394,7 @@ KvIndexCounts KvEventIndex::counts() const {
   KvIndexCounts counts = impl_->counts;
   counts.lookups = impl_->lookups.load();
   counts.hits = impl_->hits.load();
+  counts.hit_blocks = impl_->hit_blocks.load();
   counts.blocks = impl_->table.size();
   counts.speculative = impl_->speculations.size();
   for (const auto& engine : impl_->engines) counts.orphans += engine == nullptr ? 0 : engine->waiting;

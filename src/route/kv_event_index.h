@@ -37,7 +37,8 @@ struct KvMatch {
 struct KvIndexCounts {
   uint64_t batches = 0, stored = 0, removed = 0, cleared = 0;   // blocks, of what was applied
   uint64_t orphans_adopted = 0, orphans_dropped = 0, blocks_dropped = 0, unknown_removed = 0;
-  uint64_t lookups = 0, hits = 0;
+  uint64_t lookups = 0, hits = 0, hit_blocks = 0;               // hit_blocks: of the best endpoint of each look-up
+  uint64_t removals_kept = 0;  // of `removed`: the engine had stored the block more than once, and still holds it
   size_t blocks = 0, orphans = 0, speculative = 0;              // now
 };
 

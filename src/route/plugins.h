@@ -80,6 +80,8 @@ struct Candidates {
   }
 };
 
+struct ProfileSpec;
+
 struct Scene {  // one decide() under way
   const Snapshot& snapshot;
   const Inquiry& inquiry;
@@ -87,8 +89,10 @@ struct Scene {  // one decide() under way
   Prng& prng;
   std::span<const uint16_t> usable{};  // healthy, serving the model, in the subset, not excluded
   int peer = -1;                       // the worker already chosen for the other stage
+  StepLog* steps = nullptr;            // whoever wants to know what took how long
   const Load& load(size_t i) const { return snapshot.loads[i]; }
   const Endpoint& endpoint(size_t i) const { return snapshot.endpoints[i]; }
+  int place_of(const ProfileSpec& profile) const;  // in the policy's profiles
   int64_t matched(size_t i) const {
     return inquiry.match == nullptr ? 0 : (*inquiry.match)[static_cast<size_t>(endpoint(i).slot)];
   }
@@ -162,18 +166,20 @@ struct ProfileSpec {
     FilterFn filter = nullptr;
     const Params* params = nullptr;
     bool role = false;
+    int plugin = 0;  // index into Policy::plugins
   };
   struct ScorePart {
     ScoreFn score = nullptr;
     const Params* params = nullptr;
     float weight = 1;
+    int plugin = 0;
   };
   std::string name;
   std::vector<Ref> refs;            // as configured
   std::vector<FilterStep> filters;  // the rest is compiled from refs
   std::vector<ScorePart> scorers;
   PickerKind picker = PickerKind::kMaxScore;
-  int listed = 1;
+  int listed = 1, picker_plugin = -1;
   bool operator==(const ProfileSpec& other) const { return name == other.name && refs == other.refs; }
 };
 

@@ -18,6 +18,8 @@ bool same(const Endpoint& a, const Endpoint& b, std::string_view key) {
 
 }  // namespace
 
+int Scene::place_of(const ProfileSpec& profile) const { return static_cast<int>(&profile - plan.policy->profiles.data()); }
+
 int64_t Scene::cached_tokens(size_t i) const {
   return std::min<int64_t>(inquiry.prompt_tokens, matched(i) * inquiry.block_tokens);
 }

@@ -296,9 +296,10 @@ Options sidecar_options(SidecarConfig& c) {
   o.group("Log")
       .add("log-level", &c.log_level, "least severe line written", {"debug", "info", "warn", "error", "off"})
       .add("zap-encoder", &c.log_encoder, "how lines are written", {"console", "json"})
+      .add("tracing", &c.tracing, "spans by OTLP over HTTP to $OTEL_EXPORTER_OTLP_ENDPOINT (docs/tracing.md)")
       .add(verbosity(c, "zap-log-level", 1))
       .add(verbosity(c, "v", 4));
-  o.ignore({"tracing", "zap-devel", "zap-stacktrace-level", "zap-time-encoding"});
+  o.ignore({"zap-devel", "zap-stacktrace-level", "zap-time-encoding"});
   return o;
 }
 

@@ -65,6 +65,7 @@ struct SidecarConfig {
   int64_t body_bytes_max = 64 << 20;
   int64_t drain_timeout_ms = 60'000;
   std::string log_level = "info", log_encoder = "console";
+  bool tracing = false;
 
   Result<> check() const;
   // The pool of the allow-list, from either generation's flags.

@@ -33,8 +33,13 @@ net::Task<Decoded> Exchange::decode(DecodeAsk ask) {
   if (api_ == Api::kChat && config().decode_chunk_size > 0 && !ask.judge) {
     auto root = parse_body(ask.body);
     auto chunks = root ? ChunkedAnswer::plan(ask.body, *root, config().decode_chunk_size) : std::nullopt;
-    if (chunks) co_return co_await decode_in_chunks(std::move(*chunks), ask);
+    if (chunks) {
+      Span span = trace_.leg("chunked_decode", ask.headers);
+      span.set("llm_d.pd_proxy.chunked_decode.chunk_size", config().decode_chunk_size);
+      co_return co_await decode_in_chunks(std::move(*chunks), ask);
+    }
   }
+  Span span = trace_.leg("decode", ask.headers);
   int64_t start = clock_.now_ns();
   auto stream = co_await client().open(engine_call(ask));
   if (!stream) co_return co_await engine_failed(std::move(stream).error(), ask);

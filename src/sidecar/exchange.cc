@@ -39,7 +39,14 @@ net::Task<> Exchange::run() {
   api_ = intercepted(request_.method, request_.path);
   rank_ = local_.rank;
   if (api_) {
+    trace_.begin(shared_.tracer, request_, log_id_, config().connector);
     co_await serve();
+    trace_.end({.status = cancelled() ? 499 : status_,
+                .prefiller = prefiller_,
+                .note = note_,
+                .prefill_ms = prefill_ms_,
+                .first_byte_ms = first_byte_ms_,
+                .total_ms = ms_since(request_.arrived_ns)});
   } else {
     (void)co_await decode({.body = request_.body, .rewrite = false});
   }

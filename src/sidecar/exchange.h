@@ -21,6 +21,7 @@
 #include "sidecar/config.h"
 #include "sidecar/legs.h"
 #include "sidecar/metrics.h"
+#include "sidecar/proxy_trace.h"
 #include "sidecar/resolver.h"
 #include "sidecar/rewrite.h"
 
@@ -45,6 +46,7 @@ struct Shared {
   explicit Shared(SidecarConfig c);
   const SidecarConfig config;
   SidecarMetrics metrics;
+  Tracer* tracer = nullptr;  // nullptr: no spans
   std::deque<Engine> engines;  // by rank
   std::atomic<int> port{0};    // of rank 0, where it listens
   WorkerTls tls;               // set before the first exchange
@@ -177,6 +179,7 @@ class Exchange {
   std::string prefiller_ = "-", note_;
   std::string ttft_;  // our part of the x-baton-ttft header
   double prefill_ms_ = 0, first_byte_ms_ = 0;
+  ProxyTrace trace_;
 };
 
 }  // namespace baton::sidecar

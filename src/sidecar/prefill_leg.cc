@@ -60,6 +60,8 @@ net::Task<Prefill> Exchange::prefill_at_first_that_can(const std::vector<HostPor
 net::Task<Prefill> Exchange::prefill(const HostPort& host, PrefillAsk ask) {
   net::Cancel& ended = ask.cancel ? *ask.cancel : cancel();
   int64_t start = clock_.now_ns();
+  Span span = trace_.leg("prefill", ask.headers);
+  span.set("llm_d.pd_proxy.prefill_target", host.text());
   Prefill done;
   for (int retries = 0;; ++retries) {
     done = co_await prefill_once(host, ask);
@@ -70,6 +72,9 @@ net::Task<Prefill> Exchange::prefill(const HostPort& host, PrefillAsk ask) {
     if (ended.cancelled()) co_return done;
   }
   double ms = ms_since(start);
+  span.set("llm_d.pd_proxy.prefill.status_code", done.status);
+  span.set("llm_d.pd_proxy.prefill.duration_ms", SpanAttribute::Value(ms));
+  if (!done.ok) span.fail(done.why);
   shared_.metrics.seconds("prefill").observe(ms * 1e-3);
   prefill_ms_ += ms;
   ttft_ = fmt::format("{}={:.2f}", done.ok ? "prefill_leg" : "prefill_failed", prefill_ms_);

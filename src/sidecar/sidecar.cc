@@ -1,10 +1,13 @@
 #include "sidecar/sidecar.h"
 
+#include <cstdlib>
+
 #include <sys/resource.h>
 
 #include <thread>
 
 #include "base/log.h"
+#include "net/otlp.h"
 #include "sidecar/connector.h"
 #include "sidecar/limits.h"
 #include "wire/headers.h"
@@ -97,6 +100,15 @@ struct Sidecar::State {
       : shared(std::move(config)),
         metrics(server_options(shared.config, shared.config.metrics_port, 1), [this] { return make_metrics(shared); }) {}
 
+  Result<> start_tracing() {
+    if (!shared.config.tracing) return {};
+    BATON_TRY(const net::OtlpConfig otlp, net::otlp_config([](const char* name) { return std::getenv(name); },
+                                                           "llm-d-disagg-sidecar", "parentbased_traceidratio", "0.1"));
+    BATON_TRY(tracing, net::Tracing::make(otlp, clock));
+    shared.tracer = tracing->tracer();
+    return {};
+  }
+
   Result<> listen(std::shared_ptr<net::TlsServer> tls) {
     for (size_t rank = 0; rank < shared.engines.size(); ++rank) {
       // Rank 0 may take any free port; the others then lie beside it, as the gateway expects.
@@ -110,6 +122,8 @@ struct Sidecar::State {
     return {};
   }
 
+  SteadyClock clock;
+  std::unique_ptr<net::Tracing> tracing;  // outlives the exchanges
   Shared shared;
   std::vector<std::unique_ptr<net::Server>> proxies;  // by rank
   net::Server metrics;
@@ -126,6 +140,7 @@ Result<> Sidecar::start() {
   Shared& shared = state_->shared;
   const SidecarConfig& config = shared.config;
   BATON_OK(config.check());
+  BATON_OK(state_->start_tracing());
   raise_file_limit();
   if (auto instead = find_connector(config.connector)->instead_of; !instead.empty()) {
     log_warn("deprecated connector", "name={} use={}", config.connector, instead);
@@ -156,6 +171,7 @@ void Sidecar::stop() {
   state_->metrics.stop(net::Millis(0));
   state_->watcher.stop();
   state_->shared.allowed.stop();
+  if (state_->tracing) state_->tracing->stop();
 }
 
 }  // namespace baton::sidecar

@@ -30,6 +30,20 @@ class Fail(Exception):
         self.status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
 
 
+def token_review(kube, spec):
+    user = kube.tokens.get(spec["token"])
+    return {"kind": "TokenReview", "status": {"authenticated": True, "user": {"username": user, "groups": ["system:authenticated"]}} if user else {}}
+
+
+def access_review(kube, spec):
+    asked = (spec["user"], spec["nonResourceAttributes"]["verb"], spec["nonResourceAttributes"]["path"])
+    return {"kind": "SubjectAccessReview", "status": {"allowed": asked in kube.allowed}}
+
+
+REVIEWS = {"/apis/authentication.k8s.io/v1/tokenreviews": token_review,
+           "/apis/authorization.k8s.io/v1/subjectaccessreviews": access_review}
+
+
 def selected(obj, labels, fields):
     if fields and f"metadata.name={obj['metadata']['name']}" != fields:
         return False
@@ -72,6 +86,7 @@ class FakeKube:
         self.history = []                                  # (version, resource, ns, before, after)
         self.version, self.oldest = 1000, 1000
         self.watches, self.faults, self.counts, self.log = [], collections.defaultdict(list), collections.Counter(), []
+        self.tokens, self.allowed = {}, set()              # token -> user; (user, verb, path) that may be
         self.down = False
         self.state = tempfile.mkdtemp(prefix="fake-kube-")
         self.kubeconfig = f"{self.state}/config"
@@ -234,6 +249,8 @@ class FakeKube:
         query = {k: v[-1] for k, v in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()}
         if url.path == "/_control":
             return self.control(h, json.loads(body))
+        if h.command == "POST" and url.path in REVIEWS:
+            return self.send(h, 201, REVIEWS[url.path](self, json.loads(body)["spec"]))
         try:
             resource, ns, name = self.route(url.path)
             verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(h.command) or \

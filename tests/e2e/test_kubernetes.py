@@ -68,9 +68,9 @@ class Router:
     def read(self):
         for line in self.process.stdout:
             self.lines.append(line)
-            if m := re.search(r"gateway listens .*\bport=(\d+)", line):
+            if m := re.search(r"gateway listens .*\bport\"?[=:](\d+)", line):
                 self.ports["http"] = int(m.group(1))
-            if m := re.search(r"endpoint picker listens .*\bmetrics=(\d+)", line):
+            if m := re.search(r"endpoint picker listens .*\bmetrics\"?[=:](\d+)", line):
                 self.ports["metrics"] = int(m.group(1))
 
     def logged(self, *parts):
@@ -187,6 +187,25 @@ class Kubernetes(unittest.TestCase):
         second.stop(signal.SIGTERM)  # gives the lease back: no waiting for its end
         wait_for(lambda: third.logged(" leading lease="), 12, "the lease to be handed over")
         self.serves(third, [0])
+
+    def test_the_cluster_says_who_may_read_metrics(self):
+        self.kube.tokens = {"reader": "system:serviceaccount:monitoring:prometheus", "stranger": "system:serviceaccount:default:app"}
+        self.kube.allowed = {("system:serviceaccount:monitoring:prometheus", "get", "/metrics")}
+        self.pod(0)
+        router = self.router("--zap-encoder", "json")
+        for port in (router.ports["metrics"], router.ports["http"]):
+            read = lambda path, token=None: harness.request(port, "GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+            status, _, text = read("/metrics", "reader")
+            self.assertEqual(status, 200)
+            self.assertIn(b"baton_discovery_age_seconds", text)
+            self.assertIn(b"llm_d_epp_info", text)
+            self.assertEqual(read("/metrics", "stranger")[0], 403)
+            self.assertEqual(read("/metrics", "nobody")[0], 401)
+            self.assertEqual(read("/metrics")[0], 401)
+            self.assertEqual(read("/debug/plugins/state", "reader")[0], 403)
+        self.assertEqual(harness.request(router.ports["metrics"], "GET", "/healthz")[0], 200)
+        open_one = self.router("--metrics-endpoint-auth=false")
+        self.assertEqual(harness.request(open_one.ports["metrics"], "GET", "/metrics")[0], 200)
 
     def test_denied_and_missing_are_explained(self):
         self.kube.fault("list pods", status=403, times=2)
