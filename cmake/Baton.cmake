@@ -1,7 +1,9 @@
 # baton_folder(): one target a folder, from the files that lie in it.
 #   x.cc -> library baton_<folder>;  x_test.cc -> <folder>_test;  x_bench.cc -> <folder>_bench;  x_fuzz.cc -> <folder>_x_fuzz
 # Arguments: DEPS folders this one may include (base is implied), LIBS external libraries,
-#            ISA "file.cc|-mflag -mflag" extra flags of one file, THREADED if its test belongs in the TSan run.
+#            ISA "file.cc|-mflag -mflag" extra flags of one file, THREADED if its test belongs in the TSan run,
+#            ALONE files whose local names another file of the folder uses too: presets that compile several files as one (asan, tsan)
+#            keep them apart. PCH header(s) most of its files include and nobody else does: it then has a precompiled header of its own.
 find_package(Threads REQUIRED)
 
 add_library(baton_flags INTERFACE)
@@ -12,6 +14,9 @@ target_link_libraries(baton_flags INTERFACE Threads::Threads)
 if(BATON_SANITIZE)
   target_compile_options(baton_flags INTERFACE -fsanitize=${BATON_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(baton_flags INTERFACE -fsanitize=${BATON_SANITIZE})
+  if(BATON_SANITIZE MATCHES undefined)  # a fifth of the compile time, and ASan stops at those accesses anyway
+    target_compile_options(baton_flags INTERFACE -fno-sanitize=null,object-size)
+  endif()
 endif()
 if(BATON_FUZZERS)
   target_compile_options(baton_flags INTERFACE -fsanitize=fuzzer-no-link)
@@ -34,7 +39,7 @@ add_custom_target(threaded_tests)
 add_custom_target(fuzzers)
 
 function(baton_folder)
-  cmake_parse_arguments(A "THREADED" "" "DEPS;LIBS;ISA;TEST_DEPS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(A "THREADED" "" "ALONE;DEPS;LIBS;ISA;PCH;TEST_DEPS;TEST_LIBS" ${ARGN})
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${all})
@@ -47,6 +52,7 @@ function(baton_folder)
   list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$")
 
   add_library(baton_${folder} STATIC ${sources})
+  set_source_files_properties(${A_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   target_link_libraries(baton_${folder} PUBLIC baton_flags)
   foreach(dep ${A_DEPS})
     target_link_libraries(baton_${folder} PUBLIC baton_${dep})
@@ -61,18 +67,27 @@ function(baton_folder)
     list(GET parts 1 flags)
     set_source_files_properties(${file} PROPERTIES COMPILE_FLAGS "${flags}" SKIP_PRECOMPILE_HEADERS ON)
   endforeach()
-  target_precompile_headers(baton_${folder} PRIVATE <algorithm> <array> <cstdint> <cstring> <expected> <functional> <map>
-    <memory> <optional> <span> <string> <string_view> <unordered_map> <utility> <variant> <vector>)
+  if(folder STREQUAL "base" OR A_PCH)  # base is the first folder; all flags are the same, so its precompiled header serves the others
+    target_precompile_headers(baton_${folder} PRIVATE ${A_PCH} <algorithm> <array> <cstdint> <cstring> <expected> <functional> <map>
+      <memory> <optional> <span> <string> <string_view> <unordered_map> <utility> <variant> <vector>)
+  else()
+    target_precompile_headers(baton_${folder} REUSE_FROM baton_base)
+  endif()
 
   if(BATON_TESTS AND tests)
     find_package(GTest REQUIRED)
     add_executable(${folder}_test ${tests})
+    set_target_properties(${folder}_test PROPERTIES UNITY_BUILD OFF)
     target_link_libraries(${folder}_test PRIVATE baton_${folder} GTest::gtest GTest::gmock GTest::gtest_main ${A_TEST_LIBS})
     foreach(dep ${A_TEST_DEPS})
       target_link_libraries(${folder}_test PRIVATE baton_${dep})
     endforeach()
     target_compile_definitions(${folder}_test PRIVATE BATON_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-    target_precompile_headers(${folder}_test PRIVATE <gtest/gtest.h> <gmock/gmock.h> <map> <memory> <span> <string> <vector>)
+    if(folder STREQUAL "base")
+      target_precompile_headers(base_test PRIVATE <gtest/gtest.h> <gmock/gmock.h> <map> <memory> <span> <string> <vector>)
+    else()
+      target_precompile_headers(${folder}_test REUSE_FROM base_test)
+    endif()
     add_test(NAME unit.${folder} COMMAND ${folder}_test --gtest_brief=1)
     set(labels unit)
     add_dependencies(unit_tests ${folder}_test)
