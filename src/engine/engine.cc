@@ -16,8 +16,8 @@
 #include "engine/metrics.h"
 #include "engine/step_loop.h"
 #include "net/http.h"
-#include "transfer/interface.h"
 #include "net/otlp.h"
+#include "transfer/interface.h"
 #include "transfer/transfer.h"
 
 namespace baton::engine {
