@@ -37,6 +37,7 @@ std::set<std::string> documented() {
   std::set<std::string> out;
   for (const YAML::Node& document : YAML::LoadAllFromFile(BATON_SOURCE_DIR "/docs/kubernetes-rbac.yaml")) {
     if (document["kind"].Scalar() != "Role" && document["kind"].Scalar() != "ClusterRole") continue;
+    if (document["metadata"]["name"].Scalar() == "baton-router-auth") continue;  // access_review_test holds it to what is asked
     for (const YAML::Node& rule : document["rules"]) {
       for (const YAML::Node& group : rule["apiGroups"]) {
         for (const YAML::Node& resource : rule["resources"]) {
