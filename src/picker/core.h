@@ -125,7 +125,7 @@ class Core {
   std::vector<std::unique_ptr<Scratch>> scratch_;
   std::atomic<int32_t> tuned_block_tokens_{0};
   void scrape_failed(ScrapeFault fault);
-  std::array<TwinCounter, kScrapeFaults> faults_{};
+  std::array<TwinCounter, kScrapeFaultKinds> faults_{};
   TwinCounter poll_errors_, extract_errors_;
   struct OwnedSeries {
     MetricId id;

@@ -20,7 +20,7 @@ struct Prober::Task {
 };
 
 std::string_view scrape_fault_name(ScrapeFault fault) {
-  constexpr std::string_view kNames[kScrapeFaults] = {"timeout", "connect", "status", "too_large", "no_numbers"};
+  constexpr std::string_view kNames[kScrapeFaultKinds] = {"timeout", "connect", "status", "too_large", "no_numbers"};
   return kNames[static_cast<size_t>(fault)];
 }
 

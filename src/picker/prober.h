@@ -35,7 +35,7 @@ Result<std::map<std::string, std::shared_ptr<const MetricsScanner>>> make_scanne
 // Why an endpoint's numbers could not be read.
 enum class ScrapeFault : uint8_t { kTimeout, kConnect, kStatus, kTooLarge, kNoNumbers };
 std::string_view scrape_fault_name(ScrapeFault fault);
-inline constexpr int kScrapeFaults = 5;
+inline constexpr int kScrapeFaultKinds = 5;
 
 class Prober {
  public:

@@ -107,7 +107,7 @@ class Harness : public FrameHandler {
     Fetch fetch{.request = request, .grant = {}, .first_token = 0, .n_tokens = kBlocksPerFetch * 16 - 3, .blocks = {}};
     fetch.push = f.push = input_.chance();
     for (int32_t i = 0; i < kBlocksPerFetch; ++i) fetch.blocks.push_back(f.first_block + i);
-    fetches_->start(std::move(fetch), {}, clock_.now_ms(), {.part = {0, 0, kLayout.layers, 0, kLayout.kv_heads}});
+    fetches_->start(std::move(fetch), {}, clock_.now_ms(), {.part = {0, 0, kLayout.layers, 0, kLayout.kv_heads}, .joint = {}});
   }
   // Beside the connection, in any order.
   void arrival() {
