@@ -160,7 +160,7 @@ class Router(Process):
         os.rename(self.endpoints_file + ".new", self.endpoints_file)
 
     def started(self):
-        m = self.find(r"endpoint picker listens ext_proc=(\d+) tls=(\w+) health=(\d+) metrics=(\d+)")
+        m = self.find(r"endpoint picker listens.*?\bext_proc\"?[=:](\d+).*?\btls\"?[=:](\w+).*?\bhealth\"?[=:](\d+).*?\bmetrics\"?[=:](\d+)")
         self.port, self.tls, self.health_port, self.metrics_port = int(m[1]), m[2] == "true", int(m[3]), int(m[4])
 
 
