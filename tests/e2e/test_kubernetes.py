@@ -68,9 +68,9 @@ class Router:
     def read(self):
         for line in self.process.stdout:
             self.lines.append(line)
-            if m := re.search(r"gateway listens .*\bport\"?[=:](\d+)", line):
+            if m := re.search(r"gateway listens.*\bport\"?[=:](\d+)", line):
                 self.ports["http"] = int(m.group(1))
-            if m := re.search(r"endpoint picker listens .*\bmetrics\"?[=:](\d+)", line):
+            if m := re.search(r"endpoint picker listens.*\bmetrics\"?[=:](\d+)", line):
                 self.ports["metrics"] = int(m.group(1))
 
     def logged(self, *parts):
