@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -75,7 +76,9 @@ class PoolMemory::Toucher {
 };
 
 void PoolMemory::touch_in_background() {
-  if (!toucher_) toucher_ = std::make_unique<Toucher>(bytes());
+  // No more than an eighth of the machine's memory: several engines share a small machine, and the rest comes as it is needed.
+  auto share = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(::sysconf(_SC_PAGESIZE)) / 8;
+  if (!toucher_) toucher_ = std::make_unique<Toucher>(bytes().first(std::min(size_, share)));
 }
 
 Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name) {
