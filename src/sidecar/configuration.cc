@@ -3,9 +3,8 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 
+#include "base/file.h"
 #include "sidecar/limits.h"
 
 namespace baton::sidecar {
@@ -52,18 +51,6 @@ std::optional<std::string> take(std::vector<std::string>& args, std::string_view
   return std::nullopt;
 }
 
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kConfigurationBytesMax + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.gcount() == 0 && !in.eof()) return fail(Code::kNotFound, "--configuration-file: cannot read ", path);
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > kConfigurationBytesMax) {
-    return fail(Code::kResourceExhausted, "--configuration-file: ", path, " is larger than ", kConfigurationBytesMax, " bytes");
-  }
-  return text;
-}
-
 struct Line {
   std::vector<std::string> args;
   std::vector<std::string> errors;
@@ -77,9 +64,9 @@ Line expand(std::vector<std::string> args, const Options& options) {
   if (inline_text && path) line.errors.emplace_back("--configuration and --configuration-file exclude each other");
   std::string text = inline_text.value_or("");
   if (path && !path->empty()) {
-    auto read = read_file(*path);
+    auto read = read_file(*path, kConfigurationBytesMax);
     if (read) text = std::move(*read);
-    if (!read) line.wrong(read.error());
+    if (!read) line.errors.push_back(cat("--configuration-file: ", read.error().message));
   }
   auto flags = flags_of_yaml(text);
   if (!flags) line.wrong(flags.error());
