@@ -50,11 +50,15 @@ class Push : public ::testing::TestWithParam<const char*> {
     auto& received = reader.metrics.counter("kv_transfer_bytes", "Bytes of KV blocks received and verified, chunk by chunk.", {});
     while (received.value() != want) std::this_thread::yield();
   }
-  // What was asked before has reached the producer: a later question on the same connection is answered.
+  // What was asked before has reached the producer: a later question on the same connection is answered. The answer, that there is
+  // no such grant, changes no block and orders what the node's thread has written before our look at it.
   void until_asked() {
-    auto offered = p.offer_random(prng, 1000, 1);
-    d().node->fetch(d().fetch_for(prng, offered, 0, offered.n_tokens));
-    ASSERT_TRUE(d().next_of(1000, Kind::kFetched));
+    auto gone = p.offer_random(prng, 1000, 1);
+    p.node->release(1000);
+    ASSERT_TRUE(p.next_of(1000, Kind::kGrantReleased));
+    d().node->fetch({.request = 1000, .grant = gone.grant, .prompt_digest = gone.digest, .n_tokens = gone.n_tokens, .blocks = {0}});
+    auto answer = d().next_of(1000, Kind::kFetched);
+    ASSERT_TRUE(answer && answer->error);
   }
   Event fetched(uint64_t request) {
     auto event = d().next_of(request, Kind::kFetched);
@@ -83,6 +87,7 @@ TEST_P(Push, BlocksArriveWhileTheProducerStillComputes) {
   p.announce(x.offered, 70);  // four full blocks and a part
   until_received(d(), 4);     // the producer has not completed
   EXPECT_EQ(d().kept(Kind::kCompletion) + d().kept(Kind::kFetched), 0u);
+  until_asked();
   EXPECT_TRUE(d().holds(x.fetch, x.offered, p, 64));
   p.announce(x.offered, 128);
   until_received(d(), 8);
