@@ -1,11 +1,11 @@
 // The AVX2 backend: 8 outputs a ymm, so a panel of 16 is two halves. vpmaddubsw multiplies unsigned weights with signed
 // activations into 16-bit sums of two; 4-bit weights leave room to add a record's eight quads before they are widened (8 * 2 * 15
 // * 127 < 2^15). 8-bit weights are cut into nibbles to keep that bound. All integer sums are exact and the float operations are
-// those of the AVX-512 backend, so quantised layers agree with it bit for bit. The rest is lanes.h.
+// those of the AVX-512 backend, so quantised layers agree with it bit for bit. The rest is lanes.h and pairs.h.
 #include <immintrin.h>
 
 #include "tensor/cpu/backends.h"
-#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/pairs.h"
 
 namespace baton::tensor {
 namespace {
@@ -141,14 +141,14 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
 }
 
 constexpr Ops kAvx2 = {.name = "avx2",
-                       .kv_pairs = false,
+                       .kv_pairs = true,
                        .gemm = gemm,
                        .prepare = prepare,
                        .rms_norm = rms_norm,
                        .silu_mul = silu_mul,
-                       .store_k = TokenMajor::store_k,
-                       .store_v = TokenMajor::store_v,
-                       .attend = attend<TokenMajor>,
+                       .store_k = Pairs::store_k,
+                       .store_v = Pairs::store_v,
+                       .attend = attend<Pairs>,
                        .merge = merge};
 
 }  // namespace

@@ -1,0 +1,148 @@
+#pragma once
+// Attention over pair-ordered tiles (K [dim/2][token][2], V [token/2][dim][2]), written once over lanes.h's vectors: a vector holds
+// tokens for scores and dims for values, so nothing is summed across lanes, and there is one f32 accumulator per row. The cache's
+// bf16 pairs are widened for all rows of a tile and multiplied as f32: queries and softmax weights stay exact, and on Intel cores
+// vdpbf16ps (one in two cycles, measured) does no more work a cycle than fma. Included only by the .cc files of this folder.
+#include "tensor/cpu/lanes.h"
+
+namespace baton::tensor {
+namespace {
+
+// The first and second of kLanes pairs, as f32.
+inline Vi load_pairs(const uint16_t* p) {
+  Vi v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Vf first_of(Vi pairs) { return __builtin_bit_cast(Vf, pairs << 16); }
+inline Vf second_of(Vi pairs) { return __builtin_bit_cast(Vf, pairs & static_cast<int32_t>(0xffff0000)); }
+
+// A tile of rows passes over the keys and values together, as many as fit the registers as accumulators. Few rows take several
+// groups of 16 tokens or dims at once instead: every output is a chain of fma of its own, and eight must run to hide the latency.
+struct Pairs {
+  static constexpr int kVectors = 16 / kLanes;             // of a group
+  static constexpr int kTileRows = kLanes == 16 ? 24 : 4;  // accumulators of a group: 24 of 32 registers, 8 of 16 (12 spill)
+  static constexpr int groups(int rows) { return rows * 4 <= kTileRows ? 4 : rows * 2 <= kTileRows ? 2 : 1; }
+
+  template <int R, int T>
+  static void score_groups(const KvView& kv, int64_t t, int64_t last, const float* q, float* s) {
+    // One head's tiles are islands of memory that no hardware prefetcher follows: ask for the keys of the tokens after these, and
+    // for the values of these.
+    const uint16_t *k[T], *next_k[T], *v[T];
+    for (int g = 0; g < T; ++g) {
+      const int64_t token = t + g * 16, next = token + T * 16 < last ? token + T * 16 : token;
+      k[g] = kv.k_tile(token) + token % kv.block_tokens * 2;
+      next_k[g] = kv.k_tile(next) + next % kv.block_tokens * 2;
+      v[g] = kv.v_tile(token) + token % kv.block_tokens * kv.head_dim;
+    }
+    Vf acc[T][kVectors][R] = {};
+    for (int d = 0; d < kv.head_dim; d += 2) {
+#pragma clang loop unroll(full)
+      for (int g = 0; g < T; ++g) {
+        __builtin_prefetch(next_k[g] + d * kv.block_tokens);
+        __builtin_prefetch(v[g] + d * 16);
+        Vf first[kVectors], second[kVectors];
+#pragma clang loop unroll(full)
+        for (int i = 0; i < kVectors; ++i) {
+          const Vi pairs = load_pairs(k[g] + d * kv.block_tokens + i * kLanes * 2);
+          first[i] = first_of(pairs);
+          second[i] = second_of(pairs);
+        }
+#pragma clang loop unroll(full)
+        for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+          for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(first[i], splat(q[r * kQueryStride + d]), acc[g][i][r]);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+          for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(second[i], splat(q[r * kQueryStride + d + 1]), acc[g][i][r]);
+      }
+    }
+    for (int g = 0; g < T; ++g)
+      for (int i = 0; i < kVectors; ++i)
+        for (int r = 0; r < R; ++r) store(s + r * kScoreStride + g * 16 + i * kLanes, acc[g][i][r]);
+  }
+
+  // Tokens [t, t1) in steps of T groups as long as the last group holds a token, the rest in smaller ones.
+  template <int R, int T = groups(R)>
+  static void score_rows(const KvView& kv, int64_t t, int64_t t1, int64_t last, const float* q, float* s) {
+    for (; t + (T - 1) * 16 < t1; t += T * 16, s += T * 16) score_groups<R, T>(kv, t, last, q, s);
+    if constexpr (T > 1) score_rows<R, T / 2>(kv, t, t1, last, q, s);
+  }
+
+  // Dims [d, d + 16 * G).
+  template <int R, int G>
+  static void weigh_groups(const KvView& kv, int64_t t0, int64_t t1, int d, const float* p, float* o) {
+    Vf acc[G][kVectors][R] = {};
+    for (int64_t t = t0; t < t1;) {
+      const int64_t in_block = t % kv.block_tokens;
+      const int64_t stop = min_i(t1, t + kv.block_tokens - in_block);
+      const uint16_t* v = kv.v_tile(t) + in_block * kv.head_dim + d * 2;
+      const float* weight = p + t - t0;
+      for (; t + 1 < stop; t += 2, v += 2 * kv.head_dim, weight += 2) {
+#pragma clang loop unroll(full)
+        for (int g = 0; g < G; ++g) {
+          Vf first[kVectors], second[kVectors];
+#pragma clang loop unroll(full)
+          for (int i = 0; i < kVectors; ++i) {
+            const Vi pairs = load_pairs(v + g * 32 + i * kLanes * 2);
+            first[i] = first_of(pairs);
+            second[i] = second_of(pairs);
+          }
+#pragma clang loop unroll(full)
+          for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+            for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(first[i], splat(weight[r * kScoreStride]), acc[g][i][r]);
+#pragma clang loop unroll(full)
+          for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+            for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(second[i], splat(weight[r * kScoreStride + 1]), acc[g][i][r]);
+        }
+      }
+      if (t < stop)  // the last token's pair has another slot, which may not be written yet
+        for (int g = 0; g < G; ++g)
+          for (int i = 0; i < kVectors; ++i) {
+            const Vf first = first_of(load_pairs(v + g * 32 + i * kLanes * 2));
+            for (int r = 0; r < R; ++r) acc[g][i][r] = fma(first, splat(weight[r * kScoreStride]), acc[g][i][r]);
+          }
+      t = stop;
+    }
+    for (int g = 0; g < G; ++g)
+      for (int i = 0; i < kVectors; ++i)
+        for (int r = 0; r < R; ++r) store(o + r * kv.head_dim + d + g * 16 + i * kLanes, acc[g][i][r]);
+  }
+
+  template <int R, int G = groups(R)>
+  static void weigh_rows(const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o, int d = 0) {
+    for (; d + 16 * G <= kv.head_dim; d += 16 * G) weigh_groups<R, G>(kv, t0, t1, d, p, o);
+    if constexpr (G > 1) weigh_rows<R, G / 2>(kv, t0, t1, p, o, d);
+  }
+
+  // f<rows>(first row) for tiles that together are `rows` rows, a number known only now.
+  template <int R = kTileRows, class F>
+  static void with_rows(int rows, F f, int first = 0) {
+    for (; rows >= R; rows -= R, first += R) f.template operator()<R>(first);
+    if constexpr (R > 1)
+      if (rows > 0) with_rows<R - 1>(rows, f, first);
+  }
+
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s) {
+    with_rows(rows.rows, [&]<int R>(int r) { score_rows<R>(kv, t0, t1, last, q + r * kQueryStride, s + r * kScoreStride); });
+  }
+  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o) {
+    with_rows(rows.rows, [&]<int R>(int r) { weigh_rows<R>(kv, t0, t1, p + r * kScoreStride, o + r * kv.head_dim); });
+  }
+
+  static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
+    uint16_t* k = kv.k_tile(token) + token % kv.block_tokens * 2;
+    for (int i = 0; i < n; ++i) k[(dim + i) / 2 * 2 * kv.block_tokens + (dim + i) % 2] = to_bf16(x[i]);
+  }
+  static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
+    const int64_t in_block = token % kv.block_tokens;
+    uint16_t* v = kv.v_tile(token) + in_block / 2 * 2 * kv.head_dim + in_block % 2;
+    for (int i = 0; i < n; ++i) v[(dim + i) * 2] = to_bf16(x[i]);
+  }
+};
+
+}  // namespace
+}  // namespace baton::tensor
