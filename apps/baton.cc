@@ -1,5 +1,6 @@
 // baton: the person's tool. Each command is a library's function; this file only names them.
 #include "apps/commands.h"
+#include "apps/deploy_command.h"
 #include "loadgen/bench.h"
 #include "sim/command.h"
 #include "stack/chat.h"
@@ -39,6 +40,7 @@ constexpr Command kCommands[] = {
     {"sim", "compare picking policies on a pool that does not exist",
      command<sim::SimCommand, sim::sim_options, [](auto& c, auto&) { return sim::sim(c); }>},
     {"pull", "fetch a model", command<stack::PullConfig, stack::pull_options, run_pull>},
+    {"deploy", "plan, render and check a stack on Kubernetes", deploy_command},
 };
 
 }  // namespace
@@ -46,7 +48,7 @@ constexpr Command kCommands[] = {
 int main(int argc, char** argv) {
   log_setup("baton", LogLevel::kWarn);
   signal(SIGPIPE, SIG_IGN);
-  return run_command(kCommands, argc, argv, "baton: serve a language model with prefill and decode on different workers",
+  return run_command(kCommands, {argv + 1, argv + argc}, "baton", "baton: serve a language model with prefill and decode on different workers",
                      "Programs of their own: baton-engine (model server), baton-sidecar (beside a decode worker), baton-router "
                      "(picker and gateway).");
 }

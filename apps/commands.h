@@ -22,18 +22,20 @@ int command(const std::vector<std::string>& args) {
   return done ? 0 : report(options.program(), done.error());
 }
 
-inline int run_command(std::span<const Command> rows, int argc, char** argv, const char* summary, const char* footer) {
-  const std::string name = argc < 2 ? "--help" : argv[1];
+// args: without the program's name.
+inline int run_command(std::span<const Command> rows, const std::vector<std::string>& args, const char* program,
+                       const char* summary, const char* footer) {
+  const std::string name = args.empty() ? "--help" : args[0];
   for (const Command& row : rows) {
-    if (name == row.name) return row.run({argv + 2, argv + argc});
+    if (name == row.name) return row.run({args.begin() + 1, args.end()});
   }
   if (name == "--version") return std::printf("baton %s\n", BATON_VERSION), 0;
   const bool help = name == "--help" || name == "-h" || name == "help";
   std::FILE* out = help ? stdout : stderr;
-  std::fprintf(out, "%s\n\nusage: baton COMMAND [flags]      (baton COMMAND --help)\n\n", summary);
+  std::fprintf(out, "%s\n\nusage: %s COMMAND [flags]      (%s COMMAND --help)\n\n", summary, program, program);
   for (const Command& row : rows) std::fprintf(out, "  %-7s %s\n", row.name, row.what);
   std::fprintf(out, "\n%s\n", footer);
-  if (!help) std::fprintf(stderr, "\nbaton: no command '%s'\n", name.c_str());
+  if (!help) std::fprintf(stderr, "\n%s: no command '%s'\n", program, name.c_str());
   return help ? 0 : 2;
 }
 

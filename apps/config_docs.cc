@@ -4,6 +4,7 @@
 
 #include "apps/main.h"
 #include "apps/router_options.h"
+#include "deploy/plan_command.h"
 #include "engine/config.h"
 #include "loadgen/bench.h"
 #include "sidecar/config.h"
@@ -35,7 +36,7 @@ std::string page() {
          section<stack::DownConfig>(stack::down_options) + section<stack::ChatConfig>(stack::chat_options) +
          section<stack::VerifyConfig>(stack::verify_options) + section<stack::TopConfig>(stack::top_options) +
          section<loadgen::BenchConfig>(loadgen::bench_options) + section<sim::SimCommand>(sim::sim_options) +
-         section<stack::PullConfig>(stack::pull_options);
+         section<stack::PullConfig>(stack::pull_options) + section<deploy::PlanCommand>(deploy::plan_options);
 }
 
 }  // namespace
