@@ -230,19 +230,26 @@ template <PanelKind kind, int MT>
 inline void float_tile(const std::byte* panel, const Activations& x, int64_t row, float (*out)[16]) {
   constexpr int kParts = 16 / kLanes;
   Vf acc[MT][kParts] = {};
-  for (int64_t at = 0; at < x.cols; at += 2) {
+  for (int64_t at = 0; at < x.cols; at += 32) {
     const std::byte* rec = panel + static_cast<size_t>(at / 32) * record_bytes(kind);
+    float widened[MT][32];  // a scalar that must be widened first costs more than its multiplications
+    const float* in[MT];
+    for (int m = 0; m < MT; ++m) {
+      const int64_t first = (row + m) * x.cols + at;
+      in[m] = kind == PanelKind::kBf16 ? widened[m] : x.f32 + first;
+      if constexpr (kind == PanelKind::kBf16)
+        for (int i = 0; i < 32; i += kLanes) store(widened[m] + i, from_bf16(x.bf16 + first + i));
+    }
+    for (int pair = 0; pair < 32; pair += 2) {
 #pragma clang loop unroll(full)
-    for (int k = 0; k < 2; ++k) {
-      Vf w[kParts];
-      weights16<kind>(rec, static_cast<int>(at % 32) + k, w);
+      for (int k = 0; k < 2; ++k) {
+        Vf w[kParts];
+        weights16<kind>(rec, pair + k, w);
 #pragma clang loop unroll(full)
-      for (int m = 0; m < MT; ++m) {
-        const int64_t i = (row + m) * x.cols + at + k;
-        const float value =
-            kind == PanelKind::kBf16 ? __builtin_bit_cast(float, static_cast<uint32_t>(x.bf16[i]) << 16) : x.f32[i];
+        for (int m = 0; m < MT; ++m) {
 #pragma clang loop unroll(full)
-        for (int part = 0; part < kParts; ++part) acc[m][part] = fma(w[part], splat(value), acc[m][part]);
+          for (int part = 0; part < kParts; ++part) acc[m][part] = fma(w[part], splat(in[m][pair + k]), acc[m][part]);
+        }
       }
     }
   }
