@@ -5,6 +5,8 @@
 #include "apps/main.h"
 #include "apps/router_options.h"
 #include "deploy/plan_command.h"
+#include "deploy/render.h"
+#include "deploy/verify.h"
 #include "engine/config.h"
 #include "loadgen/bench.h"
 #include "sidecar/config.h"
@@ -36,7 +38,8 @@ std::string page() {
          section<stack::DownConfig>(stack::down_options) + section<stack::ChatConfig>(stack::chat_options) +
          section<stack::VerifyConfig>(stack::verify_options) + section<stack::TopConfig>(stack::top_options) +
          section<loadgen::BenchConfig>(loadgen::bench_options) + section<sim::SimCommand>(sim::sim_options) +
-         section<stack::PullConfig>(stack::pull_options) + section<deploy::PlanCommand>(deploy::plan_options);
+         section<stack::PullConfig>(stack::pull_options) + section<deploy::PlanCommand>(deploy::plan_options) +
+         section<deploy::RenderCommand>(deploy::render_options) + section<deploy::VerifyCommand>(deploy::verify_options);
 }
 
 }  // namespace

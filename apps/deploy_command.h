@@ -2,12 +2,23 @@
 // `baton deploy`: its own commands, in the order a person needs them.
 #include "apps/commands.h"
 #include "deploy/plan_command.h"
+#include "deploy/render.h"
+#include "deploy/verify.h"
+#include "stack/verify.h"
 
 namespace baton {
+
+inline std::vector<CheckResult> ask_stack(const deploy::VerifyCommand& c, const std::string& url) {
+  return stack::run_checks({.url = url, .model = c.model, .api_key = c.api_key, .prompt_words = c.prompt_words, .timeout_s = c.timeout_s});
+}
 
 inline constexpr Command kDeployCommands[] = {
     {"plan", "how many workers of how many devices, and why",
      command<deploy::PlanCommand, deploy::plan_options, [](auto& c, auto&) { return deploy::plan(c); }>},
+    {"render", "its values and manifests, by the guides' charts",
+     command<deploy::RenderCommand, deploy::render_options, [](auto& c, auto&) { return deploy::render(c); }>},
+    {"verify", "is the stack in a namespace right, and what to do if not",
+     command<deploy::VerifyCommand, deploy::verify_options, [](auto& c, auto&) { return deploy::verify(c, ask_stack); }>},
 };
 
 inline int deploy_command(const std::vector<std::string>& args) {

@@ -297,20 +297,7 @@ std::vector<CheckResult> run_checks(const VerifyConfig& config) {
 }
 
 std::string verify_screen(const VerifyConfig& config, const std::vector<CheckResult>& results, bool color) {
-  static constexpr std::string_view kWords[] = {"ok  ", "note", "FAIL"}, kColors[] = {"\033[32m", "\033[33m", "\033[31m"};
-  std::string out = cat("baton verify ", config.url, "\n");
-  int counts[3] = {};
-  for (const auto& r : results) {
-    auto v = static_cast<size_t>(r.verdict);
-    ++counts[v];
-    out += cat("  ", color ? kColors[v] : "", kWords[v], color ? "\033[0m" : "", "  ", r.name,
-               std::string(28 - std::min<size_t>(27, r.name.size()), ' '), r.detail, "\n");
-    if (!r.advice.empty()) out += cat("        -> ", r.advice, "\n");
-  }
-  out += cat("verdict: ", counts[2] == 0 ? "right" : "not right", ", ", counts[0], " checks passed");
-  if (counts[1] > 0) out += cat(", ", counts[1], " to note");
-  if (counts[2] > 0) out += cat(", ", counts[2], " failed");
-  return out + "\n";
+  return checks_screen(cat("baton verify ", config.url), results, color);
 }
 
 Result<> verify(const VerifyConfig& config) {
@@ -319,9 +306,7 @@ Result<> verify(const VerifyConfig& config) {
   auto results = run_checks(config);
   std::fputs(verify_screen(config, results, isatty(1) == 1).c_str(), stdout);
   std::fflush(stdout);
-  for (const auto& r : results) {
-    if (r.verdict == Verdict::kFailed) return fail(Code::kFailedPrecondition, r.name, ": ", r.detail);
-  }
+  if (const CheckResult* wrong = first_failure(results)) return fail(Code::kFailedPrecondition, wrong->name, ": ", wrong->detail);
   return {};
 }
 

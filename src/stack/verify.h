@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/checks.h"
 #include "base/config.h"
 #include "base/result.h"
 
@@ -19,10 +20,6 @@ struct VerifyConfig {
 };
 Options verify_options(VerifyConfig& config);
 
-struct CheckResult {
-  enum class Verdict : uint8_t { kOk, kNote, kFailed } verdict{};  // kNote: nothing wrong, but not what this is for
-  std::string name, detail, advice;                                // advice: what to do; "" for kOk
-};
 std::vector<CheckResult> run_checks(const VerifyConfig& config);  // none if the URL is no URL
 std::string verify_screen(const VerifyConfig& config, const std::vector<CheckResult>& results, bool color);
 Result<> verify(const VerifyConfig& config);  // prints the screen; an error if a check failed

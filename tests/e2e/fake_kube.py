@@ -9,7 +9,7 @@ whose API path was installed. Standard library alone.
         kube.fault("watch pods", status=503, times=3); kube.cut(); kube.forget(); kube.kill(); kube.restart()
 
 As a program: fake_kube.py --port 0 [--kubeconfig FILE]; then the same by POST /_control {"do": "fault", ...}."""
-import argparse, collections, datetime, http.server, json, os, queue, shutil, socket, tempfile, threading, time, urllib.parse, uuid
+import argparse, collections, datetime, http.client, http.server, json, os, queue, re, shutil, socket, tempfile, threading, time, urllib.parse, uuid
 
 KINDS = {  # path below the namespace's -> kind
     ("", "v1", "pods"): "Pod",
@@ -20,6 +20,10 @@ KINDS = {  # path below the namespace's -> kind
     ("llm-d.ai", "v1alpha2", "inferenceobjectives"): "InferenceObjective",
     ("llm-d.ai", "v1alpha2", "inferencemodelrewrites"): "InferenceModelRewrite",
     ("coordination.k8s.io", "v1", "leases"): "Lease",
+    ("", "v1", "services"): "Service",
+    ("", "v1", "secrets"): "Secret",
+    ("gateway.networking.k8s.io", "v1", "gateways"): "Gateway",
+    ("gateway.networking.k8s.io", "v1", "httproutes"): "HTTPRoute",
 }
 V1 = ("inference.networking.k8s.io", "v1", "inferencepools")
 
@@ -87,6 +91,7 @@ class FakeKube:
         self.version, self.oldest = 1000, 1000
         self.watches, self.faults, self.counts, self.log = [], collections.defaultdict(list), collections.Counter(), []
         self.tokens, self.allowed = {}, set()              # token -> user; (user, verb, path) that may be
+        self.behind = {}                                   # "services/NAME:PORT" or "pods/NAME:PORT" -> http://host:port, by the server's proxy
         self.down = False
         self.state = tempfile.mkdtemp(prefix="fake-kube-")
         self.kubeconfig = f"{self.state}/config"
@@ -252,6 +257,10 @@ class FakeKube:
         if h.command == "POST" and url.path in REVIEWS:
             return self.send(h, 201, REVIEWS[url.path](self, json.loads(body)["spec"]))
         try:
+            if url.path == "/apis":
+                return self.send(h, 200, self.groups())
+            if m := re.fullmatch(r"/api/v1/namespaces/[^/]+/(services|pods)/(?:http:)?([^/]+)/proxy(/.*)", h.path):
+                return self.proxy(h, f"{m[1]}/{m[2]}", m[3], body)
             resource, ns, name = self.route(url.path)
             verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(h.command) or \
                 ("get" if name else "watch" if query.get("watch") in ("1", "true") else "list")
@@ -271,6 +280,33 @@ class FakeKube:
             self.send(h, 201 if verb == "create" else 200, self.serve(verb, resource, ns, name, query, body, h.headers))
         except Fail as e:
             self.send(h, e.status["code"], e.status)
+
+    def groups(self):
+        versions = {}
+        for group, version, _ in sorted(self.kinds):
+            if group:
+                versions.setdefault(group, {})[version] = {"groupVersion": f"{group}/{version}", "version": version}
+        return {"kind": "APIGroupList", "groups": [{"name": g, "versions": list(v.values())} for g, v in versions.items()]}
+
+    def proxy(self, h, what, path, body):
+        if what not in self.behind:
+            raise Fail(503, "ServiceUnavailable", f"no endpoints available for {what}")
+        c = http.client.HTTPConnection(self.behind[what].removeprefix("http://"), timeout=600)
+        try:
+            c.request(h.command, path, body or None, {k: v for k, v in h.headers.items() if k.lower() in ("content-type", "accept")})
+            answer = c.getresponse()
+            h.send_response(answer.status)
+            for k, v in answer.getheaders():
+                if k.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server", "keep-alive"):
+                    h.send_header(k, v)
+            h.send_header("Transfer-Encoding", "chunked")
+            h.end_headers()
+            while data := answer.read1(65536):
+                h.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                h.wfile.flush()
+            h.wfile.write(b"0\r\n\r\n")
+        finally:
+            c.close()
 
     @staticmethod
     def route(path):
