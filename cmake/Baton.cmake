@@ -116,12 +116,14 @@ function(baton_folder)
   endif()
 endfunction()
 
-# baton_app(name folder): program <name> from apps/<main file>.
+# baton_app(name main COMPONENT c DEPS ...): program <name> from apps/<main>, installed by `cmake --install BUILD --component <c>`. What it
+# needs at run time stands in docker/make-dockerfiles.
 function(baton_app name main)
-  cmake_parse_arguments(A "" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "COMPONENT" "DEPS" ${ARGN})
   add_executable(${name} ${main})
   foreach(dep ${A_DEPS})
     target_link_libraries(${name} PRIVATE baton_${dep})
   endforeach()
-  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${A_COMPONENT})
+  install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT ${A_COMPONENT})
 endfunction()

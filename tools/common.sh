@@ -80,4 +80,10 @@ deploy_peers() {
   $at/venv/bin/python tests/deploy/unpack.py $at
   echo "$stamp" >$at/stamp
 }
+# image_packages: the Debian packages that tests/deploy assembles container images from, in build/image-packages; none is installed.
+image_packages() {
+  local said
+  said=$(build/deploy-peers/venv/bin/python tests/deploy/images.py --fetch) || die "apt-get could not fetch the images' packages"
+  note "$said"
+}
 mkdir -p build

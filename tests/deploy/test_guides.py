@@ -4,7 +4,7 @@ import cluster, stack
 from stack import ROOT
 from test_cluster import Shell
 
-PAGES = sorted(glob.glob(f"{ROOT}/guides/**/README*.md", recursive=True) + glob.glob(f"{ROOT}/charts/README.md") + glob.glob(f"{ROOT}/docs/monitoring/*.md"))
+PAGES = sorted(glob.glob(f"{ROOT}/guides/**/README*.md", recursive=True) + glob.glob(f"{ROOT}/charts/README.md") + glob.glob(f"{ROOT}/docker/README.md") + glob.glob(f"{ROOT}/docs/monitoring/*.md"))
 DP8 = f"{ROOT}/guides/llama-3.1-8b-dp8"
 
 # What vllm bench serve writes, with the numbers of the guide's own table.
