@@ -44,7 +44,7 @@ struct GrpcThread {
   }
   const GrpcServerOptions& options;
   GrpcHandlerFactory factory;
-  std::atomic<int> connections{0}, calls{0};
+  std::atomic<int> connection_count{0}, calls{0};
   std::function<void()> on_connection_gone;
   bool draining = false;
   std::shared_ptr<GrpcInbox> inbox;
