@@ -141,8 +141,13 @@ Outcome api_server(const Cluster& cluster) {
 Outcome kinds_served(const Cluster& cluster) {
   if (builtin_gateway(cluster)) return {.detail = "none needed: the router has its own door"};
   const std::string gateway = versions_of(cluster, "gateway.networking.k8s.io");
-  const std::string pool = versions_of(cluster, "inference.networking.k8s.io"),
-                    old = versions_of(cluster, "inference.networking.x-k8s.io");
+  // A group may be there for another of its kinds (InferenceObjective): then the list of pools is 404.
+  const auto served = [&](std::string_view list, std::string_view group) {
+    const Look* pools = cluster.find(list);
+    return pools != nullptr && pools->status == 404 ? "" : versions_of(cluster, group);
+  };
+  const std::string pool = served("inferencepools", "inference.networking.k8s.io"),
+                    old = served("inferencepools.x", "inference.networking.x-k8s.io");
   if (gateway.empty()) return failed("no Gateway API", std::string(kInstallKinds));
   if (!has_version(gateway, "v1")) return failed(cat("Gateway API ", gateway, ", not v1"), cat("too old: ", kInstallKinds));
   if (pool.empty() && old.empty()) return failed("no InferencePool", std::string(kInstallKinds));
