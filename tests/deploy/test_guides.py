@@ -1,6 +1,6 @@
 """The guides' pages and scripts, run: every `shell` block in order, with a real helm and kubectl, against an API server."""
 import glob, hashlib, json, os, re, stat, unittest
-import cluster, stack
+import cluster, live, stack
 from stack import ROOT
 from test_cluster import Shell
 
@@ -51,6 +51,19 @@ class Guides(unittest.TestCase):
     def blocks(page):
         with open(page) as f:
             return re.findall(r"(?ms)^```shell\n(.*?)^```", f.read())
+
+    @unittest.skipUnless(stack.BIN and glob.glob(f"{ROOT}/models/*.gguf"), "run.py --bin DIR, and the demo model: baton pull smollm2 --model-dir models")
+    def test_newcomers_path(self):
+        """docs/deploy.md, with our own programs on this machine and the API server as the cluster."""
+        os.symlink(f"{stack.BIN}/baton", f"{self.shell.bin}/baton")
+        page = f"{ROOT}/docs/deploy.md"
+        env = {"PORT": str(live.free_port()), "BATON_MODEL_DIR": f"{ROOT}/models", "BATON_STATE_DIR": f"{self.shell.bin}/state"}
+        script = "\n".join(self.blocks(page)).replace("/tmp/", f"{self.shell.bin}/")
+        done = self.shell("set -o pipefail\ntrap 'baton down --port $PORT || true' EXIT\n" + script, cwd=ROOT, check=False, **env)
+        self.assertEqual(0, done.returncode, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        self.assertEqual(2, done.stdout.count("verdict: right"))
+        self.assertIn("ok    KV was handed over", done.stdout)
+        self.assertIn("ms-pd-llm-d-modelservice-prefill", self.shell("kubectl get pods -n baton").stdout)
 
     def test_pages(self):
         for page in PAGES:
