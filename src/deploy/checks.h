@@ -1,6 +1,7 @@
 #pragma once
 // The checks of `baton deploy verify` that need no request: functions of what was read. Pure. A check is a row in one of two
 // tables: before the request (is everything there?) and after it (did KV move, and how?).
+#include <optional>
 #include <vector>
 
 #include "base/checks.h"

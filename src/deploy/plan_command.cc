@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <functional>
 #include <iostream>
 
 #include "deploy/limits.h"
