@@ -1,9 +1,7 @@
 """`baton deploy render` makes what the guides' helmfile makes: object for object, in every environment; a plan's changes and nothing else."""
-import os, subprocess, tempfile, unittest
+import concurrent.futures, os, subprocess, tempfile, unittest
 import stack
 from stack import GUIDE, all_objects, find, key
-
-RELEASES = ("infra-pd", "gaie-pd", "ms-pd")
 
 
 @unittest.skipUnless(stack.BIN, "run.py --bin DIR")
@@ -43,15 +41,19 @@ class Render(unittest.TestCase):
 
     def test_same_as_the_helmfile(self):
         rows = {name: row for name, row in stack.matrix().items() if name in stack.ENVIRONMENTS or name in ("amd+USE_HOST_NETWORK", "postfix pd-2", "GATEWAY=builtin")}
-        for name, (environment, env) in rows.items():
-            with self.subTest(name):
-                want = sorted(all_objects(stack.rendered()[name]), key=key)
-                env = dict(env)
-                gateway = ["--gateway", env.pop("GATEWAY")] if "GATEWAY" in env else []
-                # A slow load, so that the guide's own numbers carry it; as many devices as they take.
-                _, out = self.render("-e", environment, "--apis", "all", *self.settled(want), "--devices", 64, "--prompt-tokens", 100, "--output-tokens", 100, "--tpot", 1000,
-                                     "--ttft", 60000, *gateway, **env)
-                self.assertEqual(want, self.objects(out))
+        wanted = {name: sorted(all_objects(stack.rendered()[name]), key=key) for name in rows}
+
+        def rendered(name):
+            environment, env = rows[name]
+            gateway = ["--gateway", env["GATEWAY"]] if "GATEWAY" in env else []
+            # A slow load, so that the guide's own numbers carry it; as many devices as they take.
+            return self.render("-e", environment, "--apis", "all", *self.settled(wanted[name]), "--devices", 64, "--prompt-tokens", 100, "--output-tokens", 100, "--tpot", 1000,
+                               "--ttft", 60000, *gateway, **{k: v for k, v in env.items() if k != "GATEWAY"})[1]
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, out in zip(rows, pool.map(rendered, rows)):
+                with self.subTest(name):
+                    self.assertEqual(wanted[name], self.objects(out))
 
     def test_a_plan_changes_what_it_says(self):
         done, out = self.render("-e", "default", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--prefill", 3, "--prefill-tp", 1, "--decode", 2, "--decode-tp", 2, "--context", 16000, "--apis", "all")
