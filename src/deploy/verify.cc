@@ -33,6 +33,23 @@ std::string door_missing(const Cluster& cluster) {
   return addresses.empty() ? "" : cat("http://", text_at(addresses[0], {"value"}));  // GKE: nothing of it is in the cluster
 }
 
+// What the API server itself says against asking the Service; "" = nothing, or the Service answered, whatever it said.
+std::string refused(const discovery::KubeAccess& access, const std::string& ns, const Door& door) {
+  const SteadyClock clock;
+  discovery::KubeClient client(access, {}, clock);
+  std::string out;
+  if (!client.check()) return out;
+  net::run_task([&]() -> net::Task<> {
+    discovery::KubeClient::Ask ask;
+    ask.target = cat("/api/v1/namespaces/", ns, "/services/http:", door.service, ":", door.port, "/proxy/health");
+    auto response = co_await client.fetch(ask);
+    if (!response || response->status < 400) co_return;
+    const auto json = parse_json(response->body, {.bytes_max = 1 << 20});
+    if (json && text_at(*json, {"kind"}) == "Status") out = discovery::status_error(response->status, response->body).message;
+  });
+  return out;
+}
+
 std::vector<CheckResult> request_checks(const VerifyCommand& c, const Cluster& cluster, const discovery::KubeAccess& access,
                                         const Probe& probe) {
   if (!c.url.empty()) return probe(c, c.url);
@@ -43,6 +60,10 @@ std::vector<CheckResult> request_checks(const VerifyCommand& c, const Cluster& c
     return {
         {Verdict::kFailed, "requests are answered", "no Service of a gateway", "--url http://..., as a port-forward gives it"}};
   }
+  if (const std::string why = refused(access, c.ns, door); !why.empty())
+    return {{Verdict::kFailed, "requests are answered", cat("Service ", door.service, ": ", why),
+             "no ready pod behind it, or this account may not use services/proxy (get and create): --url http://..., as kubectl "
+             "port-forward gives it"}};
   const SteadyClock clock;
   Relay relay(access, clock, c.ns, cat(door.service, ":", door.port), net::Millis(1000 * c.timeout_s));
   if (auto started = relay.start(); !started)

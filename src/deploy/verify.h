@@ -1,8 +1,8 @@
 #pragma once
 // `baton deploy verify`: is the stack in this namespace right, from its custom resources to KV that moves? It reads through the
 // Kubernetes API (kubeconfig, or the pod's own account), sends a few requests through the stack's own door, and says one line a
-// check, what to do for each that failed, and a verdict. It changes nothing. Needs: get and list in the namespace, services/proxy
-// and pods/proxy.
+// check, what to do for each that failed, and a verdict. It changes nothing. Needs: get and list in the namespace, get and
+// create of services/proxy and pods/proxy.
 #include <functional>
 
 #include "base/checks.h"

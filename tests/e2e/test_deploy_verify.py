@@ -68,7 +68,7 @@ class DeployVerify(unittest.TestCase):
             kube.kinds -= {k for k in kube.kinds if k[2] == "inferencepools"}
             self.assertLessEqual({"kinds are served", "pool finds its pods"}, self.named(self.verify(kube, "--no-requests"), "failed"))
             del kube.behind["services/infra-pd-inference-gateway-istio:80"]
-            self.assertIn("health", self.named(self.verify(kube), "failed"))
+            self.assertIn("no endpoints available", self.verify(kube)["requests are answered"]["detail"])
 
     def test_nothing_there(self):
         with FakeKube() as kube:
