@@ -92,7 +92,9 @@ void add_pool(Options& o, RouterFlags& f) {
       .alias("refreshMetricsInterval")
       .add_duration("metrics-staleness-threshold", &f.metrics_staleness_threshold_ms,
                     "older numbers of an endpoint count against it")
-      .alias("metricsStalenessThreshold");
+      .alias("metricsStalenessThreshold")
+      .add("propose-role-flips", &f.propose_role_flips,
+           "show how pressed prefill and decode are, and log which worker should change its role");
 }
 
 void add_configuration(Options& o, RouterFlags& f) {
@@ -247,6 +249,7 @@ picker::PickerOptions RouterFlags::picker_options() const {
   out.body_bytes_max = static_cast<size_t>(body_bytes_max);
   out.subset_filter = !disable_endpoint_subset_filter;
   out.emit_scores = emit_endpoint_scores;
+  out.propose_role_flips = propose_role_flips;
   out.allow_experimental = allow_experimental_plugins;
   out.seed = static_cast<uint64_t>(seed);
   return out;

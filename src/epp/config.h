@@ -33,7 +33,7 @@ struct RouterFlags {
   std::string config_file, config_text;
   bool allow_experimental_plugins = false, experimental_flow_control = false, validate_config = false;
 
-  bool disable_endpoint_subset_filter = false, emit_endpoint_scores = false, echo_headers = false, stream_metrics = false;
+  bool disable_endpoint_subset_filter = false, emit_endpoint_scores = false, echo_headers = false, stream_metrics = false, propose_role_flips = false;
   int64_t refresh_metrics_interval_ms = 50, metrics_staleness_threshold_ms = 2'000;
   int64_t body_bytes_max = 128 << 20, body_timeout_ms = 60'000, drain_timeout_ms = 30'000;
   int64_t seed = 0;

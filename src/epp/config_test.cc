@@ -14,6 +14,11 @@ Result<RouterFlags> parse(const std::vector<std::string>& args, bool with_gatewa
   return flags;
 }
 
+TEST(Config, RoleFlipsAreProposedOnlyWhenAskedFor) {
+  EXPECT_FALSE(parse({"--pool-name", "p"})->picker_options().propose_role_flips);
+  EXPECT_TRUE(parse({"--pool-name", "p", "--propose-role-flips"})->picker_options().propose_role_flips);
+}
+
 TEST(Config, EveryGenerationsSpelling) {
   // what the charts of inferencepool v0.5.1, v1.0.1 and today's render
   const auto v05 = parse({"-poolName",

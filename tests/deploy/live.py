@@ -58,8 +58,9 @@ def exported(bin_folder, model, patience=180):
             for port, kv, peer in ((prefill, kv_p, kv_d), (decode, kv_d, kv_p)):
                 start("baton-engine", "serve", model, "--host", "127.0.0.1", "--port", port, "--served-model-name", "m", "--kv-transfer-port", kv, "--kv-peers", f"127.0.0.1:{peer}",
                       "--threads", 1, "--kv-cache-memory-bytes", 64 << 20, "--max-model-len", 512)
-            start("baton-sidecar", "--host", "127.0.0.1", "--port", sidecar, "--model-server-port", decode, "--metrics-port", sidecar_metrics)
-            start("baton-router", "--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--http-port", http, "--grpc-port", grpc, "--grpc-health-port", health, "--metrics-port", admin, "--endpoints", endpoints, "--pool-name", "p")
+            start("baton-sidecar", "--host", "127.0.0.1", "--port", sidecar, "--model-server-port", decode, "--metrics-port", sidecar_metrics, "--secure-proxy=false")
+            start("baton-router", "--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--http-port", http, "--grpc-port", grpc, "--grpc-health-port", health, "--metrics-port", admin, "--endpoints", endpoints, "--pool-name", "p",
+                  "--propose-role-flips")
             for port in (prefill, decode, sidecar):
                 wait(f"http://127.0.0.1:{port}/health")
             wait(f"http://127.0.0.1:{http}/v1/models")

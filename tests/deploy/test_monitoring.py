@@ -1,6 +1,6 @@
 """Dashboards and alerts: generated, and about metrics that exist."""
 import glob, json, os, re, shutil, tempfile, unittest
-import cluster, kinds, live, stack
+import cluster, kinds, live, stack, test_scaling
 from stack import ROOT
 from test_cluster import Shell
 
@@ -26,6 +26,8 @@ def expressions():
         for group in stack.load(f)["spec"]["groups"]:
             for rule in group["rules"]:
                 yield rule["alert"], rule["expr"], ""
+    for where, query in test_scaling.queries():
+        yield f"autoscaling: {where}", query, ""
 
 
 class Monitoring(unittest.TestCase):
