@@ -49,6 +49,12 @@ class Written(unittest.TestCase):
         self.assertIn("-t example.com/team/baton/router:", stack.run(["docker/build", "--dry-run", "router"], {"REGISTRY": "example.com/team"}, ROOT).stdout)
         self.assertEqual(2, subprocess.run(["docker/build", "--dry-run", "hpu"], cwd=ROOT, capture_output=True).returncode)
 
+    def test_demo_model(self):
+        """There is no pip in the tools' image, whose configuration `baton pull` would ask for an index: the stage names one."""
+        model, _ = images.parse(images.FILES["engine-demo"])[1]
+        self.assertEqual(["ARG", "RUN"], [w for w, _ in model["steps"]])
+        self.assertRegex(model["steps"][0][1], "^PIP_INDEX_URL=https://")
+
     def test_ports_are_the_charts(self):
         for image, environment in (("router", "kind"), ("sidecar", "kind"), ("engine", "kind")):
             named = {p["containerPort"] for _, _, spec in pods(all_objects(stack.rendered()[environment])) for c in containers(spec)
