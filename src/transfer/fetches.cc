@@ -86,8 +86,11 @@ void Fetches::append_tokens(std::vector<Token>& out) const {
   for (const auto& [id, op] : ops_) out.push_back(op.token);
 }
 
-void Fetches::renewed(int64_t until_ms) {
-  for (auto& [id, op] : ops_) op.read_until_ms = std::max(op.read_until_ms, until_ms);
+// What began in the same millisecond was perhaps not named: the next answer is about it too.
+void Fetches::renewed(int64_t asked_ms, int64_t until_ms) {
+  for (auto& [id, op] : ops_) {
+    if (op.asked_ms < asked_ms) op.read_until_ms = std::max(op.read_until_ms, until_ms);
+  }
 }
 
 void Fetches::give_up(Map::iterator it, Error why) {

@@ -24,7 +24,8 @@ class Fetches {
   bool cancel(uint64_t request);
   void fail_all(const Error& why);
   void append_tokens(std::vector<Token>& out) const;
-  void renewed(int64_t until_ms);  // the producer keeps every open grant until then
+  // The producer keeps every grant until then that append_tokens() gave at asked_ms.
+  void renewed(int64_t asked_ms, int64_t until_ms);
 
   Result<> on_opened(const Opened& opened);
   Result<> on_failed(const Failed& failed);

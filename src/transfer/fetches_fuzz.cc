@@ -89,7 +89,7 @@ class Harness : public FrameHandler {
       case 5:
         return clock_.advance_ms(input_.byte() * 2);
       case 6:
-        return fetches_->renewed(clock_.now_ms() + input_.byte());
+        return fetches_->renewed(clock_.now_ms() - input_.byte(), clock_.now_ms() + input_.byte());
       case 7:
         return far_.send(encode(Completed{op(), input_.number<int32_t>(5), 1, input_.number<uint64_t>(2), 3}));
       case 8:

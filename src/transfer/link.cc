@@ -260,10 +260,10 @@ void Link::probe() {
 
 Result<> Link::on_echo(const Echo& echo) {
   if (state_ == State::kConnected) {
-    // Every grant we named then lives until 2/3 lease after we asked; that is earlier than the producer reckons.
+    // Every grant that we named lives until 2/3 lease after we asked; that is earlier than the producer reckons.
     if (echo.extended_ms > 0 && fetches_) {
       auto asked = static_cast<int64_t>(std::min<uint64_t>(echo.echo, static_cast<uint64_t>(context_.loop.now_ms())));
-      fetches_->renewed(asked + std::min<int64_t>(echo.extended_ms, kLeaseMaxMs));
+      fetches_->renewed(asked, asked + std::min<int64_t>(echo.extended_ms, kLeaseMaxMs));
     }
     return {};
   }
