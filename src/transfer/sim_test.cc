@@ -1,6 +1,6 @@
 // The transfer protocol on virtual time, under everything that can go wrong (testing/sim.h): a million steps from fresh seeds in
 // a plain build, fewer under sanitizers. BATON_SIM_SEED=n runs one seed again, BATON_SIM_TRACE=1 prints what happens in it,
-// BATON_SIM_STEPS=n sets the steps of the whole run.
+// BATON_SIM_STEPS=n sets the steps of the whole run, or of that one seed.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -29,13 +29,14 @@ TEST(Simulation, InvariantsHoldWhateverHappens) {
   log_setup("sim", LogLevel::kOff);
   bool trace = setting("BATON_SIM_TRACE", 0) != 0;
   bool one = std::getenv("BATON_SIM_SEED") != nullptr;
-  auto seeds = one ? int64_t{1} : static_cast<int64_t>(setting("BATON_SIM_STEPS", kSteps)) / kStepsPerSeed;
+  auto steps = static_cast<int64_t>(setting("BATON_SIM_STEPS", one ? kStepsPerSeed : kSteps));
+  auto seeds = one ? int64_t{1} : steps / kStepsPerSeed;
   auto first = setting("BATON_SIM_SEED", secure_random_u64());
   Sim::Counts all;
   for (int64_t i = 0; i < seeds; ++i) {
     auto seed = first + static_cast<uint64_t>(i);
     Sim sim(seed, trace);
-    sim.run(kStepsPerSeed);
+    sim.run(one ? static_cast<int>(steps) : kStepsPerSeed);
     ASSERT_EQ(sim.failure(), "") << "replay with BATON_SIM_SEED=" << seed << "\n" << sim.story();
     all += sim.counts;
   }
@@ -49,6 +50,10 @@ TEST(Simulation, InvariantsHoldWhateverHappens) {
   EXPECT_GT(all.expired, 0u);
   EXPECT_GT(all.released, 0u);
   EXPECT_GT(all.faults, 0u);
+  EXPECT_GT(all.pushed, 0u);
+  EXPECT_GT(all.push_sure, 0u);
+  EXPECT_GT(all.dead, 0u);
+  EXPECT_GT(all.gone, 0u);
 }
 
 // The same seed is the same story: else a failure could not be found again.

@@ -3,11 +3,14 @@
 // thread, all from one seed. A step is one random operation (the rows of sim_ops_test.cc), some milliseconds, and one turn of
 // every node. Checked all the time:
 //   - every fetch and every grant ends exactly once; a fetch no later than its time-out after the last sign of the producer, a
-//   grant
-//     that nobody claims within its lease and grace; nothing ends before its time without a reason
+//     grant that nobody claims within its lease and grace; nothing ends before its time without a reason
 //   - a block reported valid holds what the producer wrote for that prompt; refused are other prompts, forged, stale and foreign
-//   grants
-//   - blocks of an ended grant are overwritten at once: a reader that still takes them, or bytes still on their way, are noticed
+//     grants
+//   - blocks of an ended grant are overwritten at once: every block that leaves a producer must be what it wrote, whatever its
+//     reader makes of it; no grant ends while the connection of a reader that maps its blocks is open and has not said CLOSE; no
+//     reader takes blocks after the lease has ended. Each of these alone: the others, and checksums, would hide its loss
+//   - a promise sends nothing before it is computed, and its reader learns the first token once, when it is there; a promise that
+//     was refused before, or whose token was used, is never opened
 //   - a destination is not touched after its event
 //   - what nothing disturbed succeeds: faults between two nodes never touch a third
 //   - at the end, once faults stop, all pairs connect again and nothing is left
@@ -15,6 +18,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +40,8 @@ struct SimPrompt {
 };
 
 struct SimGrant {
+  // How far a push is. kPlanned: its two legs know the token, and nothing more.
+  enum class Push : uint8_t { kNo, kPlanned, kComputing, kComplete } push = Push::kNo;
   uint64_t request = 0;
   int producer = 0;
   Grant grant;
@@ -47,17 +53,35 @@ struct SimGrant {
   int consumer = -1;       // the first that came for it, by hold or fetch
   bool shared = false;     // another, or the same once more, came too
   bool declined = false, released = false, ended = false;
+  int64_t expired_ms = -1;
   int fetched = 0, opened = 0;
+  // Of a push.
+  Grant promised;  // as the producer named it
+  int64_t promised_ms = 0, completed_ms = 0;
+  int32_t ready = 0;  // tokens
+  int32_t first_token = 0;
+  uint64_t refused_by = 0;  // incarnation of the producer
+  bool dead = false;        // promised after that: must end at once
 };
 
 struct SimFetch {
-  uint64_t request = 0, op = 0;
+  uint64_t request = 0, wire = 0, op = 0;  // op 0: not sent yet
   int consumer = 0;
+  Token token{};
   std::shared_ptr<SimGrant> grant;
   std::vector<int32_t> blocks;
   int32_t first_token = 0, n_tokens = 0;
   int64_t started_ms = 0, progress_ms = 0;
-  bool must_fail = false, must_succeed = false, cancelled = false, delivered = true, opened = false, shm = false;
+  bool must_fail = false, must_succeed = false, cancelled = false, delivered = true;
+  bool push = false, completed = false;
+};
+
+// A FETCH or AWAIT, as the network saw it: what the producer may be serving.
+struct SimReading {
+  std::shared_ptr<SimGrant> grant;
+  int32_t first_token = 0;
+  Path path{};
+  bool opened = false, closed = false;
 };
 
 struct SimNode {
@@ -71,6 +95,8 @@ struct SimNode {
   std::map<uint64_t, std::shared_ptr<SimGrant>> grants;
   std::map<uint64_t, SimFetch> fetches;
   std::vector<std::shared_ptr<SimPrompt>> prompts;
+  std::vector<Event> late;  // of grants, not looked at yet: the engine is in a step
+  int64_t late_since_ms = 0;
 };
 
 class Sim final : public SimObserver {
@@ -87,12 +113,19 @@ class Sim final : public SimObserver {
   SimNode* other_up(int than);
   std::shared_ptr<SimGrant> random_grant();
   SimFetch* random_fetch();
+  std::shared_ptr<SimGrant> random_plan();     // of an engine that is up
+  std::shared_ptr<SimGrant> random_promise();  // that is computed and may go on
   void offer(SimNode& at);
   void hold(SimGrant& grant, SimNode& by);
   void decline(SimGrant& grant, SimNode& by);
   SimFetch* fetch(std::shared_ptr<SimGrant> grant, SimNode& by, void (*twist)(Fetch&, Sim&) = nullptr);
   void cancel(SimFetch& fetch);
   void release(SimGrant& grant);
+  std::shared_ptr<SimGrant> plan(SimNode& producer);
+  void promise(const std::shared_ptr<SimGrant>& plan);
+  void refuse(SimGrant& plan);
+  bool compute(SimGrant& promise, int32_t tokens);  // false: no blocks free
+  void complete(SimGrant& promise);
   void start(SimNode& node);
   void kill(SimNode& node);
   void freeze(SimNode& node, bool frozen);
@@ -108,32 +141,49 @@ class Sim final : public SimObserver {
 
   struct Counts {
     uint64_t offers = 0, fetches = 0, complete = 0, sure = 0, partial = 0, failed = 0, refused = 0, expired = 0, released = 0,
-             faults = 0;
+             faults = 0, promises = 0, pushed = 0, push_sure = 0, dead = 0, gone = 0;
     void operator+=(const Counts& other);
     std::string text() const;
   } counts;
 
-  void sent(int consumer, int producer, FrameType type, std::span<const std::byte> body) override;
-  void delivered(int consumer, int producer, uint64_t op) override;
+  void sent(const SimWire& wire, FrameType type, std::span<const std::byte> body) override;
+  void delivered(const SimWire& wire, std::span<const uint64_t> ops) override;
+  void closed(const SimWire& wire, uint64_t op) override;
   void disturbed(int consumer, int producer) override;
+  void damaged(const SimWire& wire) override { damaged_.insert(wire.number); }
 
  private:
   void turn(SimNode& node);
   void turn_all();
+  void poll(SimNode& node);
+  void on_event(SimNode& node, const Event& e);
   void on_fetched(SimNode& node, const Event& e);
+  void on_completion(SimNode& node, const Event& e);
   void on_grant_ended(SimNode& node, const Event& e);
+  void on_asked(const SimWire& wire, const FetchMsg& message);
+  void on_opened(SimReading& reading);
+  SimReading* reading(const SimWire& wire, uint64_t op);
+  void check_chunk(const SimReading& reading, std::span<const std::byte> body);
+  void check_taken(const SimWire& wire, uint64_t op);
+  void check_readers(const SimGrant& ended);
   void check_time(SimNode& node);
   void check_poison(SimNode& node);
   void claim(SimGrant& grant, int by);
   SimFetch build_fetch(std::shared_ptr<SimGrant> grant, const SimNode& by);
   void expect(SimFetch& fetch, bool twisted);
+  bool alive(const SimGrant& grant, bool held) const;
   void finish();
+  void finish_promises(SimNode& node);
   bool all_quiet();
-  void hand_over_everywhere();
+  void hand_over_everywhere(bool push);
   Result<Fd> dial(int consumer, const Address& to);
   std::span<std::byte> block(const SimNode& node, int32_t b) const;
-  void write_prompt(SimNode& node, const SimPrompt& prompt);
-  bool holds_prompt(const SimNode& node, int32_t block, const SimPrompt& prompt, int32_t index) const;
+  std::vector<int32_t> take_blocks(SimNode& node, size_t count);
+  std::shared_ptr<SimPrompt> new_prompt(size_t blocks);
+  size_t blocks_of(int32_t tokens) const {
+    return static_cast<size_t>((tokens + layout_.block_tokens - 1) / layout_.block_tokens);
+  }
+  void write_prompt(SimNode& node, const SimPrompt& prompt, size_t from, size_t to);
   void forget_prompt(SimNode& node, const std::shared_ptr<SimPrompt>& prompt);
   bool connected(const SimNode& from, int to);
   bool calm(int consumer, int producer, int64_t since_ms) const;  // nothing disturbed the pair since, nor a while before
@@ -146,11 +196,20 @@ class Sim final : public SimObserver {
   std::vector<SimNode> nodes_;
   SimNet net_;
   std::vector<std::vector<int64_t>> disturbed_ms_;  // [consumer][producer]
+  std::map<Token, std::shared_ptr<SimGrant>> tokens_;
+  std::map<std::pair<uint64_t, uint64_t>, SimReading> readings_;  // by wire and operation
+  std::set<uint64_t> damaged_;                                    // wires
+  std::vector<std::shared_ptr<SimGrant>> planned_;
+  int64_t turned_ms_ = 0, before_ms_ = 0;  // when the nodes had their last turn, and the one before
   uint64_t next_request_ = 1;
   int step_ = 0;
   std::deque<std::string> story_;
   std::string failure_;
 };
+
+// What was written for a prompt, word by word.
+uint64_t sim_word(uint64_t seed, int32_t index, size_t word);
+bool is_block_of(std::span<const std::byte> bytes, const SimPrompt& prompt, int32_t index);
 
 struct SimOperation {
   const char* name;

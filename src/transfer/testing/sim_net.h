@@ -27,13 +27,22 @@ struct SimFault {
 };
 std::string describe(const SimFault& fault);
 
-// What the simulation wants to know of what passes. consumer and producer are node numbers.
+// A connection. Numbers are not used again.
+struct SimWire {
+  int consumer = 0, producer = 0;  // node numbers
+  uint64_t number = 0;
+};
+
+// What the simulation wants to know of what passes.
 class SimObserver {
  public:
   virtual ~SimObserver() = default;
-  virtual void sent(int consumer, int producer, FrameType type, std::span<const std::byte> body) = 0;
-  virtual void delivered(int consumer, int producer, uint64_t op) = 0;  // OPENED or blocks of it, perhaps only a part
+  virtual void sent(const SimWire& wire, FrameType type, std::span<const std::byte> body) = 0;
+  // To the consumer: what shows that the producer is at these operations, perhaps only a part of the frame.
+  virtual void delivered(const SimWire& wire, std::span<const uint64_t> ops) = 0;
+  virtual void closed(const SimWire& wire, uint64_t op) = 0;  // CLOSE is with the producer
   virtual void disturbed(int consumer, int producer) = 0;
+  virtual void damaged(const SimWire& wire) = 0;  // frames were lost, doubled or changed
 };
 
 class SimNet {
@@ -43,6 +52,7 @@ class SimNet {
   std::pair<Fd, Fd> connect(int consumer, int producer);
   void pump();  // reads what was sent, delivers what is due
   size_t size() const { return wires_.size(); }
+  bool serves(uint64_t wire) const;       // its producer still has it open
   bool arm(SimFault fault, size_t wire);  // false: no such wire
   void set_latency(size_t wire, int64_t ms) { wires_[wire]->latency_ms = ms; }
   void heal();  // disarms everything, ends every hold, latency 1 ms
@@ -53,7 +63,7 @@ class SimNet {
     std::string bytes;
     int64_t due_ms = 0;
     FrameType type{};
-    uint64_t op = 0;  // of OPENED and CHUNK
+    std::vector<uint64_t> ops;  // that it is about
   };
   struct Direction {
     Fd* from = nullptr;
@@ -65,7 +75,7 @@ class SimNet {
     bool swap_next = false, ended = false, cut = false;
   };
   struct Wire {
-    int consumer = 0, producer = 0;
+    SimWire id;
     Fd consumer_end, producer_end;
     std::array<Direction, 2> directions;
     int64_t latency_ms = 1, hold_until_ms = 0;
@@ -79,6 +89,7 @@ class SimNet {
   const Clock& clock_;
   Prng& prng_;
   SimObserver& observer_;
+  uint64_t next_wire_ = 1;
   std::vector<std::unique_ptr<Wire>> wires_;
   std::vector<pollfd> polled_;
 };

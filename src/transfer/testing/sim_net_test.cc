@@ -23,6 +23,22 @@ bool matches(SimFault::What what, FrameType type) {
   return what == SimFault::What::kAny || (what == SimFault::What::kBlocks) == blocks;
 }
 
+std::vector<uint64_t> ops_of(FrameType type, std::span<const std::byte> body) {
+  uint64_t op = 0;
+  switch (type) {
+    case FrameType::kOpened:
+    case FrameType::kChunk:
+    case FrameType::kCompleted:
+    case FrameType::kClose:  // they begin with it
+      std::memcpy(&op, body.data(), sizeof op);
+      return {op};
+    case FrameType::kKeep:
+      return decode<Keep>(body)->ops;
+    default:
+      return {};
+  }
+}
+
 }  // namespace
 
 std::string describe(const SimFault& f) {
@@ -36,7 +52,7 @@ std::pair<Fd, Fd> SimNet::connect(int consumer, int producer) {
   auto wire = std::make_unique<Wire>();
   auto [consumers, ours] = socket_pair();
   auto [producers, ours_too] = socket_pair();
-  wire->consumer = consumer, wire->producer = producer;
+  wire->id = {consumer, producer, next_wire_++};
   wire->consumer_end = std::move(ours), wire->producer_end = std::move(ours_too);
   auto &up = wire->directions[0], &down = wire->directions[1];
   up.from = down.to = &wire->consumer_end;
@@ -50,7 +66,7 @@ std::pair<Fd, Fd> SimNet::connect(int consumer, int producer) {
 bool SimNet::arm(SimFault fault, size_t wire) {
   if (wire >= wires_.size()) return false;
   auto& w = *wires_[wire];
-  observer_.disturbed(w.consumer, w.producer);
+  observer_.disturbed(w.id.consumer, w.id.producer);
   if (fault.kind == SimFault::Kind::kHold) {
     w.hold_until_ms = clock_.now_ms() + fault.hold_ms;
     ++faults_done;
@@ -58,6 +74,13 @@ bool SimNet::arm(SimFault fault, size_t wire) {
     w.directions[fault.to_consumer ? 1 : 0].fault = fault;
   }
   return true;
+}
+
+bool SimNet::serves(uint64_t wire) const {
+  auto it = std::ranges::find_if(wires_, [&](const auto& w) { return w->id.number == wire; });
+  if (it == wires_.end()) return false;
+  pollfd end{(*it)->producer_end.get(), 0, 0};
+  return ::poll(&end, 1, 0) == 0;  // else it hung up
 }
 
 void SimNet::heal() {
@@ -80,7 +103,7 @@ void SimNet::pump() {
       if (polled_[at++].revents != 0 && !w->dead) read(*w, d);
     }
     if (w->hold_until_ms > clock_.now_ms()) {
-      observer_.disturbed(w->consumer, w->producer);
+      observer_.disturbed(w->id.consumer, w->id.producer);
       continue;
     }
     for (auto& d : w->directions) {
@@ -104,7 +127,7 @@ void SimNet::read(Wire& wire, Direction& d) {
   split(wire, d);
   if (d.cut) d.partial.clear();
   if (d.ended && !d.partial.empty()) {
-    d.queue.push_back({std::exchange(d.partial, {}), clock_.now_ms() + wire.latency_ms, FrameType{}, 0});
+    d.queue.push_back({std::exchange(d.partial, {}), clock_.now_ms() + wire.latency_ms, FrameType{}, {}});
   }
 }
 
@@ -117,7 +140,7 @@ void SimNet::split(Wire& wire, Direction& d) {
     if (all.size() < kFrameHeaderBytes + header->length) break;
     auto type = static_cast<FrameType>(header->type);
     if (d.cut) break;
-    observer_.sent(wire.consumer, wire.producer, type, all.subspan(kFrameHeaderBytes, header->length));
+    observer_.sent(wire.id, type, all.subspan(kFrameHeaderBytes, header->length));
     pass(wire, d, d.partial.substr(at, kFrameHeaderBytes + header->length), type);
     at += kFrameHeaderBytes + header->length;
   }
@@ -129,9 +152,8 @@ void SimNet::pass(Wire& wire, Direction& d, std::string frame, FrameType type) {
   auto due = clock_.now_ms() + wire.latency_ms;
   if (!d.queue.empty()) due = std::max(due, d.queue.back().due_ms);
   bool swap = std::exchange(d.swap_next, false) && !d.queue.empty();
-  uint64_t op = 0;
-  if (type == FrameType::kOpened || type == FrameType::kChunk) std::memcpy(&op, frame.data() + kFrameHeaderBytes, sizeof op);
-  d.queue.push_back({std::move(frame), due, type, op});
+  auto ops = ops_of(type, std::as_bytes(std::span(frame)).subspan(kFrameHeaderBytes));
+  d.queue.push_back({std::move(frame), due, type, std::move(ops)});
   if (swap) {
     auto &last = d.queue.back(), &before = d.queue[d.queue.size() - 2];
     std::swap(last, before);
@@ -139,7 +161,8 @@ void SimNet::pass(Wire& wire, Direction& d, std::string frame, FrameType type) {
   }
   if (!d.fault || !matches(d.fault->what, type)) return;
   auto fault = *std::exchange(d.fault, std::nullopt);
-  observer_.disturbed(wire.consumer, wire.producer);
+  observer_.disturbed(wire.id.consumer, wire.id.producer);
+  observer_.damaged(wire.id);
   ++faults_done;
   auto& bytes = d.queue.back().bytes;
   switch (fault.kind) {
@@ -178,9 +201,10 @@ void SimNet::deliver(Wire& wire, Direction& d) {
       wire.dead = true;
       return;
     }
-    if (d.to_consumer && p.op != 0) observer_.delivered(wire.consumer, wire.producer, p.op);
+    if (d.to_consumer) observer_.delivered(wire.id, p.ops);
     p.bytes.erase(0, static_cast<size_t>(n));
     if (!p.bytes.empty()) return;
+    if (p.type == FrameType::kClose) observer_.closed(wire.id, p.ops.front());
     d.queue.pop_front();
   }
   if (d.ended && d.queue.empty()) wire.dead = true;

@@ -46,15 +46,19 @@ void fetch_late(Sim& sim) {
   for (int tries = 0; tries < 10; ++tries) {
     auto g = sim.random_grant();
     auto* by = g ? sim.other_up(g->producer) : nullptr;
-    if (by == nullptr || g->held_by >= 0 || g->fetched > 0) continue;
+    if (by == nullptr || g->held_by >= 0 || g->fetched > 0 || g->push != SimGrant::Push::kNo) continue;
     auto left = g->offered_ms + kSimLeaseMs - sim.now_ms();
     if (left > 0 && left < 40) return void(sim.fetch(std::move(g), *by));
   }
 }
 
+void stale(Fetch& f, Sim&) { f.grant.incarnation ^= 1; }
+void impostor(Fetch& f, Sim&) { f.grant.engine_id += "-other"; }
+
 template <void (*kTwist)(Fetch&, Sim&)>
 void twisted(Sim& sim) {
   with_grant(sim, [](Sim& s, auto g, SimNode& by) {
+    if ((kTwist == stale || kTwist == impostor) && g->push != SimGrant::Push::kNo) return;  // a push asks whoever is there
     if (g->held_by != by.number) s.fetch(std::move(g), by, kTwist);  // its holder would hold on under the true name
   });
 }
@@ -65,9 +69,31 @@ void forged(Fetch& f, Sim& sim) {
   for (auto& b : token) b = static_cast<uint8_t>(sim.prng.next());
   f.grant.token = token_text(token);
 }
-void stale(Fetch& f, Sim&) { f.grant.incarnation ^= 1; }
 void out_of_range(Fetch& f, Sim& sim) { f.n_tokens += static_cast<int32_t>(16 * sim.prng.between(1, 3)); }
-void impostor(Fetch& f, Sim&) { f.grant.engine_id += "-other"; }
+// Push. A prompt is promised to nobody yet, is asked for before or after that, is computed bit by bit, and given up at any time.
+void with_plan(Sim& sim, void (*act)(Sim&, std::shared_ptr<SimGrant>)) {
+  if (auto g = sim.random_plan()) act(sim, std::move(g));
+}
+void await(Sim& sim) {
+  with_plan(sim, [](Sim& s, auto g) {
+    auto* by = s.other_up(g->producer);
+    if (by != nullptr && (g->fetched == 0 || s.prng.chance(0.1))) s.fetch(std::move(g), *by);
+  });
+}
+void decline_plan(Sim& sim) {
+  with_plan(sim, [](Sim& s, auto g) {
+    if (auto* by = s.other_up(g->producer)) s.decline(*g, *by);
+  });
+}
+void compute(Sim& sim) {
+  if (auto g = sim.random_promise()) static_cast<void>(sim.compute(*g, static_cast<int32_t>(sim.prng.between(1, 64))));
+}
+void complete(Sim& sim) {
+  if (auto g = sim.random_promise()) sim.complete(*g);
+}
+void abort_prefill(Sim& sim) {
+  if (auto g = sim.random_promise()) sim.release(*g);
+}
 
 void die_and_come_back(Sim& sim) {
   auto& n = sim.nodes()[sim.prng.below(sim.nodes().size())];
@@ -124,6 +150,18 @@ const SimOperation kOperations[] = {
     {"release", 12, release},
     {"fetch late", 20, fetch_late},
     {"fetch by anybody", 8, [](Sim& s) { with_grant(s, [](Sim& sim, auto g, SimNode& by) { sim.fetch(std::move(g), by); }); }},
+    // Push.
+    {"plan", 40,
+     [](Sim& s) {
+       if (auto* n = s.random_up()) static_cast<void>(s.plan(*n));
+     }},
+    {"await", 60, await},
+    {"promise", 60, [](Sim& s) { with_plan(s, [](Sim& sim, auto g) { sim.promise(g); }); }},
+    {"refuse", 4, [](Sim& s) { with_plan(s, [](Sim& sim, auto g) { sim.refuse(*g); }); }},
+    {"decline a plan", 2, decline_plan},
+    {"compute", 150, compute},
+    {"complete", 50, complete},
+    {"abort a prefill", 6, abort_prefill},
     // Refused.
     {"fetch with another prompt", 4, twisted<other_prompt>},
     {"fetch with a forged token", 4, twisted<forged>},

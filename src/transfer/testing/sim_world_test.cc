@@ -9,11 +9,20 @@ namespace {
 
 constexpr int kPort0 = 20'000;
 constexpr int64_t kFreshMs = 200;  // so soon after an offer its lease is no question
+constexpr int64_t kStepMsMax = 20;
 constexpr size_t kStoryLines = 60;
 
-uint64_t word_of(uint64_t seed, int32_t index, size_t word) { return Prng::at(seed, static_cast<uint64_t>(index) << 16 | word); }
-
 }  // namespace
+
+uint64_t sim_word(uint64_t seed, int32_t index, size_t word) { return Prng::at(seed, static_cast<uint64_t>(index) << 16 | word); }
+
+bool is_block_of(std::span<const std::byte> bytes, const SimPrompt& p, int32_t index) {
+  for (size_t w = 0; w * 8 < bytes.size(); ++w) {
+    auto word = sim_word(p.seed, index, w);
+    if (std::memcmp(bytes.data() + w * 8, &word, 8) != 0) return false;
+  }
+  return true;
+}
 
 Sim::Sim(uint64_t seed, bool trace) : prng(seed), trace_(trace), net_(clock_, prng, *this) {
   clock_.advance_ms(1000);
@@ -68,6 +77,7 @@ void Sim::run(int steps) {
 
 void Sim::turn_all() {
   net_.pump();
+  before_ms_ = std::exchange(turned_ms_, now_ms());
   auto first = prng.below(nodes_.size());
   for (size_t i = 0; i < nodes_.size(); ++i) turn(nodes_[(first + i) % nodes_.size()]);
 }
@@ -75,13 +85,7 @@ void Sim::turn_all() {
 void Sim::turn(SimNode& n) {
   if (!n.node || n.frozen) return;
   n.node->turn();
-  for (const auto& e : n.node->poll()) {
-    if (e.kind == Event::Kind::kFetched) {
-      on_fetched(n, e);
-    } else {
-      on_grant_ended(n, e);
-    }
-  }
+  poll(n);
   check_time(n);
 }
 
@@ -92,6 +96,21 @@ void Sim::quiet_turn() {
   ++step_;
   advance(10);
   turn_all();
+}
+
+// An engine looks at what became of its grants when its step is done, and may have asked for more of one meanwhile.
+void Sim::poll(SimNode& n) {
+  std::vector<Event> events;
+  if (prng.chance(0.2) || now_ms() > n.late_since_ms + kStepMsMax) events = std::exchange(n.late, {});
+  for (auto& e : n.node->poll()) {
+    auto g = n.grants.find(e.request);
+    bool promise = g != n.grants.end() && g->second->push == SimGrant::Push::kComputing;
+    bool of_fetch = e.kind == Event::Kind::kFetched || e.kind == Event::Kind::kCompletion;
+    bool later = !of_fetch && (!n.late.empty() || (promise && prng.chance(0.3)));
+    if (later && n.late.empty()) n.late_since_ms = now_ms();
+    (later ? n.late : events).push_back(std::move(e));
+  }
+  for (const auto& e : events) on_event(n, e);
 }
 
 // What a machine's pause, or a step of its clock, does to everybody at once.
@@ -176,6 +195,7 @@ void Sim::kill(SimNode& n) {
   for (auto& [id, g] : n.grants) g->ended = true;
   n.grants.clear();
   n.prompts.clear();
+  n.late.clear();
   for (auto& [id, f] : n.fetches) f.grant->claimed_ms = now_ms();
   n.fetches.clear();
   for (auto& other : nodes_) {
@@ -213,23 +233,29 @@ std::span<std::byte> Sim::block(const SimNode& n, int32_t b) const {
   return n.pool->bytes().subspan(static_cast<size_t>(b) * layout_.block_bytes(), layout_.block_bytes());
 }
 
-void Sim::write_prompt(SimNode& n, const SimPrompt& p) {
-  for (size_t i = 0; i < p.blocks.size(); ++i) {
+void Sim::write_prompt(SimNode& n, const SimPrompt& p, size_t from, size_t to) {
+  for (size_t i = from; i < to; ++i) {
     auto bytes = block(n, p.blocks[i]);
     for (size_t w = 0; w * 8 < bytes.size(); ++w) {
-      auto word = word_of(p.seed, static_cast<int32_t>(i), w);
+      auto word = sim_word(p.seed, static_cast<int32_t>(i), w);
       std::memcpy(bytes.data() + w * 8, &word, 8);
     }
   }
 }
 
-bool Sim::holds_prompt(const SimNode& n, int32_t b, const SimPrompt& p, int32_t index) const {
-  auto bytes = block(n, b);
-  for (size_t w = 0; w * 8 < bytes.size(); ++w) {
-    auto word = word_of(p.seed, index, w);
-    if (std::memcmp(bytes.data() + w * 8, &word, 8) != 0) return false;
-  }
-  return true;
+// From the end of the list: what was freed last is used again first.
+std::vector<int32_t> Sim::take_blocks(SimNode& n, size_t count) {
+  std::vector<int32_t> out(n.offered_free.end() - static_cast<ptrdiff_t>(count), n.offered_free.end());
+  n.offered_free.resize(n.offered_free.size() - count);
+  return out;
+}
+
+std::shared_ptr<SimPrompt> Sim::new_prompt(size_t blocks) {
+  auto p = std::make_shared<SimPrompt>();
+  p->seed = prng.next();
+  std::memcpy(p->digest.data(), &p->seed, sizeof p->seed);
+  p->n_tokens = static_cast<int32_t>(blocks) * layout_.block_tokens - static_cast<int32_t>(prng.below(16));
+  return p;
 }
 
 // The engine reuses freed blocks at once, and writes into them.
@@ -248,13 +274,9 @@ void Sim::offer(SimNode& n) {
   } else {
     auto want = static_cast<size_t>(prng.between(1, 12));
     if (n.offered_free.size() < want) return;
-    prompt = std::make_shared<SimPrompt>();
-    prompt->seed = prng.next();
-    std::memcpy(prompt->digest.data(), &prompt->seed, sizeof prompt->seed);
-    prompt->blocks.assign(n.offered_free.end() - static_cast<ptrdiff_t>(want), n.offered_free.end());
-    n.offered_free.resize(n.offered_free.size() - want);
-    prompt->n_tokens = static_cast<int32_t>(want) * layout_.block_tokens - static_cast<int32_t>(prng.below(16));
-    write_prompt(n, *prompt);
+    prompt = new_prompt(want);
+    prompt->blocks = take_blocks(n, want);
+    write_prompt(n, *prompt, 0, want);
     n.prompts.push_back(prompt);
   }
   auto g = std::make_shared<SimGrant>();
@@ -265,6 +287,7 @@ void Sim::offer(SimNode& n) {
   g->offered_ms = g->claimed_ms = now_ms();
   g->grant = n.node->offer({g->request, prompt->blocks, prompt->n_tokens, prompt->digest});
   note(cat("node ", n.number, " offers ", g->request, ", ", prompt->blocks.size(), " blocks"));
+  tokens_[*token_from(g->grant.token)] = g;
   n.grants.emplace(g->request, g);
   ++counts.offers;
 }
@@ -288,7 +311,8 @@ void Sim::claim(SimGrant& g, int by) {
 }
 
 void Sim::hold(SimGrant& g, SimNode& by) {
-  if (g.held_by >= 0 || g.fetched > 0 || g.declined || by.number == g.producer) return;
+  bool push = g.push != SimGrant::Push::kNo;  // whose reader comes with its request
+  if (push || g.held_by >= 0 || g.fetched > 0 || g.declined || by.number == g.producer) return;
   claim(g, by.number);
   g.held_by = by.number;
   g.held_ms = now_ms();
@@ -313,9 +337,11 @@ SimFetch Sim::build_fetch(std::shared_ptr<SimGrant> g, const SimNode& by) {
   f.consumer = by.number;
   f.started_ms = f.progress_ms = now_ms();
   // The whole, or what another cache did not have: a tail that begins at a block.
-  auto count = static_cast<int32_t>(g->prompt->blocks.size());
+  auto count = static_cast<int32_t>(blocks_of(g->prompt->n_tokens));
   f.first_token = prng.chance(0.3) ? bt * static_cast<int32_t>(prng.below(static_cast<uint64_t>(count))) : 0;
   f.n_tokens = g->prompt->n_tokens - f.first_token;
+  // Whoever has the answer of a prefill that completed may also fetch as if nothing had been promised.
+  f.push = g->push != SimGrant::Push::kNo && (g->push != SimGrant::Push::kComplete || prng.chance(0.8));
   f.grant = std::move(g);
   return f;
 }
@@ -326,12 +352,17 @@ void Sim::expect(SimFetch& f, bool twisted) {
   const auto& producer = nodes_[static_cast<size_t>(g.producer)];
   bool foreign = g.held_by >= 0 && g.held_by != f.consumer && g.hold_sure && !g.shared && now_ms() - g.held_ms > kFreshMs &&
                  calm(g.held_by, g.producer, g.held_ms);
-  f.must_fail = twisted || foreign || g.ended || g.opened > 0;
+  f.must_fail = twisted || foreign || g.ended || g.dead || g.opened > 0;
   bool held = g.held_by == f.consumer && g.hold_sure && calm(f.consumer, g.producer, g.held_ms);
   bool mine = g.fetched == 0 && !g.shared && (g.consumer == -1 || g.consumer == f.consumer);
-  bool alive = !g.ended && !g.released && !g.declined && (held || now_ms() - g.offered_ms < kFreshMs);
-  f.must_succeed = !f.must_fail && mine && alive && producer.node && !producer.draining &&
+  f.must_succeed = !f.must_fail && mine && alive(g, held) && producer.node && !producer.draining &&
                    connected(nodes_[static_cast<size_t>(f.consumer)], g.producer) && calm(f.consumer, g.producer, now_ms());
+}
+
+bool Sim::alive(const SimGrant& g, bool held) const {
+  if (g.ended || g.released || g.declined) return false;
+  if (g.push == SimGrant::Push::kNo) return held || now_ms() - g.offered_ms < kFreshMs;
+  return g.refused_by == 0 && (g.push != SimGrant::Push::kComplete || now_ms() - g.completed_ms < kFreshMs);
 }
 
 SimFetch* Sim::fetch(std::shared_ptr<SimGrant> g, SimNode& by, void (*twist)(Fetch&, Sim&)) {
@@ -339,13 +370,15 @@ SimFetch* Sim::fetch(std::shared_ptr<SimGrant> g, SimNode& by, void (*twist)(Fet
   auto f = build_fetch(g, by);
   if (f.n_tokens <= 0) return nullptr;
   Fetch ask{.request = f.request,
-            .grant = g->grant,
+            .grant = g->push != SimGrant::Push::kNo && !f.push ? g->promised : g->grant,
             .prompt_digest = g->prompt->digest,
             .first_token = f.first_token,
             .n_tokens = f.n_tokens,
-            .blocks = {}};
+            .blocks = {},
+            .push = f.push};
   if (twist != nullptr) twist(ask, *this);
-  auto want = static_cast<size_t>((ask.n_tokens + layout_.block_tokens - 1) / layout_.block_tokens);
+  f.token = *token_from(ask.grant.token);
+  auto want = blocks_of(ask.n_tokens);
   if (by.target_free.size() < want) return nullptr;
   check_poison(by);
   f.n_tokens = ask.n_tokens;
@@ -354,7 +387,6 @@ SimFetch* Sim::fetch(std::shared_ptr<SimGrant> g, SimNode& by, void (*twist)(Fet
   for (auto b : f.blocks) std::memset(block(by, b).data(), 0xEE, layout_.block_bytes());
   ask.blocks = f.blocks;
   expect(f, twist != nullptr);
-  for (const auto& p : by.node->peers()) f.shm = f.shm || (p.engine_id == g->grant.engine_id && p.transport == "shm");
   claim(*g, by.number);
   g->shared = g->shared || g->fetched > 0 || twist != nullptr;
   ++g->fetched;
@@ -374,7 +406,7 @@ void Sim::cancel(SimFetch& f) {
 
 void Sim::release(SimGrant& g) {
   auto& n = nodes_[static_cast<size_t>(g.producer)];
-  if (!n.node || n.frozen) return;
+  if (!n.node || n.frozen || g.push == SimGrant::Push::kPlanned) return;
   note(cat("node ", g.producer, " releases ", g.request));
   g.released = true;
   n.node->release(g.request);
