@@ -201,7 +201,7 @@ void report() {
     line(label("shm").c_str(), bytes / fetch_seconds("shm", blocks, chunk) * 1e-9, "GB/s", "memcpy GB/s", copy);
     line(label("tcp").c_str(), bytes / fetch_seconds("tcp", blocks, chunk) * 1e-9, "GB/s", "raw socket GB/s", stream);
   }
-  if (!ucx::version().empty()) {
+  if (ucx::built_in()) {
     auto perftest = perftest_gigabytes_per_s();
     line("ucx, chunks of 1 MiB", bytes / fetch_seconds("ucx", blocks, 1u << 20) * 1e-9, "GB/s", "ucx_perftest am GB/s", perftest);
     line("ucx one block", fetch_seconds("ucx", 1, 4u << 20) * 1e6, "us", "perftest's rate us", one / perftest * 1e-3);

@@ -23,14 +23,18 @@ bool rdma_device_present() {
 
 #if !BATON_HAS_UCX
 
+bool built_in() { return false; }
 std::string version() { return {}; }
 Result<std::unique_ptr<Fabric>> Fabric::open(Loop&, std::span<std::byte>, const std::string&) {
-  return fail(Code::kUnimplemented, "built without UCX");
+  return fail(Code::kUnimplemented, "this program was built without UCX");
 }
 
 #else
 
+bool built_in() { return true; }
+
 std::string version() {
+  if (ucp_get_version == nullptr) return {};
   unsigned major = 0, minor = 0, release = 0;
   ucp_get_version(&major, &minor, &release);
   return cat(major, ".", minor);
@@ -53,6 +57,7 @@ UcxFabric::~UcxFabric() {
 }
 
 Result<> UcxFabric::open(std::span<std::byte> pool, const std::string& interface) {
+  BATON_OK(load());
   BATON_OK(open_context(pool, interface));
   BATON_OK(open_worker());
   event_ = Fd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
@@ -75,7 +80,7 @@ Result<> UcxFabric::open_context(std::span<std::byte> pool, const std::string& i
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;
   params.name = "baton-kv";
-  auto status = ucp_init(&params, config, &context_);
+  auto status = ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &context_);
   ucp_config_release(config);
   if (status != UCS_OK) return ucx_error("context", status);
 

@@ -1,10 +1,11 @@
 #pragma once
 // Fabric: UCX for one node: a context and one worker with a thread of its own, endpoints to peers, active messages (rendezvous
 // for what is large) and one-sided reads. Every UCX_* variable is UCX's own; defaults of ours are set only where the environment
-// says nothing (facts sheet "kv_transfer" 4.4). Nothing here is authenticated: a message counts only with a key that the
-// handshake on the control connection gave, and what it carries is believed only after its checksum. Threads: all of this from
-// the loop's thread; callbacks come there too. UCX itself is touched by its own thread alone. Peers that vanish without a word
-// are noticed by the heartbeats of the control connection, which hang_up() then.
+// says nothing (facts sheet "kv_transfer" 4.4). The library is loaded when the first Fabric opens (library.h). Nothing here is
+// authenticated: a message counts only with a key that the handshake on the control connection gave, and what it carries is
+// believed only after its checksum. Threads: all of this from the loop's thread; callbacks come there too. UCX itself is touched
+// by its own thread alone. Peers that vanish without a word are noticed by the heartbeats of the control connection, which
+// hang_up() then.
 #include <sys/uio.h>
 
 #include <functional>
@@ -35,7 +36,7 @@ class Fabric {
   using Arrived = std::function<void(const ChunkHead&, Staging::Ref)>;
   using Lost = std::function<void(Error)>;
 
-  // kUnimplemented: built without UCX.
+  // kUnimplemented: built without UCX; kUnavailable: this machine has none, or it does not work here.
   static Result<std::unique_ptr<Fabric>> open(Loop& loop, std::span<std::byte> pool, const std::string& interface);
   virtual ~Fabric() = default;  // ends everything; no callback comes any more
   virtual const Local& local() const = 0;
@@ -52,7 +53,8 @@ class Fabric {
   virtual void read(uint64_t endpoint, const Nonce& key, const ChunkHead& head, std::vector<RemotePiece> pieces) = 0;
 };
 
-std::string version();       // "1.13": peers must agree, UCX promises no compatibility on the wire; "" = built without
+bool built_in();             // false: this program was compiled without UCX's headers; asks for nothing to be loaded
+std::string version();       // "1.13": peers must agree, UCX promises no compatibility on the wire; "" = not loaded
 bool rdma_device_present();  // a device that moves memory by itself: without one, UCX is our TCP path with another name
 
 }  // namespace baton::transfer::ucx

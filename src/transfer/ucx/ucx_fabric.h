@@ -2,8 +2,6 @@
 // UcxFabric: the Fabric, with UCX's types in sight. Included by fabric.cc (opening, and the loop's side) and worker.cc (UCX's
 // thread) alone.
 #if BATON_HAS_UCX
-#include <ucp/api/ucp.h>
-
 #include <atomic>
 #include <deque>
 #include <map>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "transfer/ucx/fabric.h"
+#include "transfer/ucx/library.h"
 
 namespace baton::transfer::ucx {
 
