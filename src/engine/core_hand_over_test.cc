@@ -1,8 +1,7 @@
 // Prefill and decode legs step by step, with fetches that end when and how the test says.
 #include <gtest/gtest.h>
 
-#include "base/log.h"
-#include "engine/testing/worker.h"
+#include "engine/testing/worker_pair.h"
 
 namespace baton::engine {
 namespace {
@@ -15,14 +14,11 @@ using testing::Outcome;
 using testing::random_prompt;
 using testing::submit;
 using testing::Worker;
+using testing::WorkerPair;
 using testing::WorkerSetup;
 
-struct Pair {
-  explicit Pair(const WorkerSetup& decode_setup = {}, const WorkerSetup& prefill_setup = {})
-      : prefill(prefill_setup), decode(decode_setup) {
-    log_setup("engine_test", LogLevel::kError);  // failed fetches are what we ask for
-    decode.node.join(prefill.node);
-  }
+struct Pair : WorkerPair {
+  using WorkerPair::WorkerPair;
   RemotePrompt prefill_leg(const std::vector<int32_t>& prompt, const SamplingParams& sampling = {.temperature = 0}) {
     const Handle handle = submit(prefill, {.prompt = prompt, .sampling = sampling, .max_tokens = 1, .prefill_leg = true});
     prefill.run();
@@ -36,18 +32,6 @@ struct Pair {
             .n_tokens = x.n_tokens,
             .first_token = x.first_token_id};
   }
-  void settle() {
-    decode.run();
-    prefill.run();
-  }
-  void expect_clean() {
-    settle();
-    EXPECT_EQ(prefill.usage(), 0);
-    EXPECT_EQ(decode.usage(), 0);
-    EXPECT_TRUE(prefill.node.offers.empty());
-    EXPECT_TRUE(prefill.core->idle() && decode.core->idle());
-  }
-  Worker prefill, decode;
 };
 
 TEST(HandOver, DecodeComputesNoPromptToken) {

@@ -2,8 +2,7 @@
 // every way either can end.
 #include <gtest/gtest.h>
 
-#include "base/log.h"
-#include "engine/testing/worker.h"
+#include "engine/testing/worker_pair.h"
 
 namespace baton::engine {
 namespace {
@@ -15,52 +14,39 @@ using testing::Handle;
 using testing::Outcome;
 using testing::random_prompt;
 using testing::submit;
-using testing::Worker;
+using testing::WorkerPair;
 using testing::WorkerSetup;
 
-struct PushPair {
-  explicit PushPair(const WorkerSetup& decode_setup = {}, const WorkerSetup& prefill_setup = {})
-      : prefill(prefill_setup), decode(decode_setup) {
-    log_setup("engine_test", LogLevel::kError);
-    decode.node.join(prefill.node);
-  }
+struct PushPair : WorkerPair {
+  using WorkerPair::WorkerPair;
   // What the sidecar does: both legs under one token.
   struct Legs {
     Handle prefill, decode;
     std::string token;
   };
+  // Of a prompt that is split, `front` tokens are the prefill worker's: whole blocks, as generate.cc cuts it.
   Legs begin(Ask ask) {
+    const auto whole = static_cast<int32_t>(ask.prompt.size());
+    return begin(std::move(ask), whole);
+  }
+  Legs begin(Ask ask, int32_t front) {
+    const std::vector<int32_t> head(ask.prompt.begin(), ask.prompt.begin() + front);
     std::string token = cat("ffffffffffffffffffffffffffffffff", next_token++);
     token = token.substr(token.size() - 32);
     SamplingParams sampling = ask.sampling;
     sampling.min_tokens = 0;  // as prepare_submission() makes a prefill leg
-    Legs legs{.prefill = submit(prefill, {.prompt = ask.prompt, .sampling = sampling, .max_tokens = 1, .prefill_leg = true,
-                                          .push_token = token}),
+    Legs legs{.prefill = submit(
+                  prefill, {.prompt = head, .sampling = sampling, .max_tokens = 1, .prefill_leg = true, .push_token = token}),
               .decode = {},
               .token = token};
     ask.remote = RemotePrompt{.grant = {.token = token, .engine_id = {}, .host = {}},
-                              .digest = token_digest(ask.prompt),
-                              .n_tokens = static_cast<int32_t>(ask.prompt.size()),
+                              .digest = token_digest(head),
+                              .n_tokens = front,
                               .push = true,
-                              .takes_first_token = true};
+                              .takes_first_token = head.size() == ask.prompt.size()};
     legs.decode = submit(decode, ask);
     return legs;
   }
-  // Steps of the prefill worker, until its model has nothing to do.
-  void settle() {
-    for (int round = 0; round < 3; ++round) {
-      decode.run();
-      prefill.run();
-    }
-  }
-  void expect_clean() {
-    settle();
-    EXPECT_EQ(prefill.usage(), 0);
-    EXPECT_EQ(decode.usage(), 0);
-    EXPECT_TRUE(prefill.node.offers.empty());
-    EXPECT_TRUE(prefill.core->idle() && decode.core->idle());
-  }
-  Worker prefill, decode;
   int next_token = 0;
 };
 
@@ -235,6 +221,37 @@ TEST(PushLegs, APromptWhoseReaderLeftKeepsNothing) {
   }
 }
 
+// A prompt that both compute: the front is pushed while it is computed, the tail is decode's, and what prefill samples after the
+// front is no token of the answer.
+TEST(PushLegs, TheTailOfASplitPromptIsDecodes) {
+  Prng prng(49);
+  for (int round = 0; round < 30; ++round) {
+    SCOPED_TRACE(::testing::Message() << "round " << round);
+    Ask ask{.prompt = random_prompt(prng, 17, 200), .max_tokens = static_cast<int32_t>(prng.between(1, 20))};
+    const auto size = static_cast<int32_t>(ask.prompt.size());
+    const auto front = static_cast<int32_t>(prng.between(1, (size - 1) / 16)) * 16;
+    const auto want = alone(ask).tokens;
+    PushPair pair;
+    pair.decode.node.auto_complete = false;
+    const auto legs = pair.begin(ask, front);
+    pair.decode.run();
+    ASSERT_EQ(pair.decode.node.pending.size(), 1u);
+    EXPECT_EQ(pair.decode.node.pending.front().n_tokens, front);
+    pair.prefill.run();
+    EXPECT_EQ(pair.prefill.model.tokens, front);
+    ASSERT_TRUE(pair.decode.node.tell_completion());
+    pair.decode.run();
+    EXPECT_EQ(legs.decode.mailbox->try_pop(), std::nullopt) << "prefill's token follows the front, not the prompt";
+    // All of it, or what had come when the prefill worker failed.
+    const auto valid = round % 3 == 0 ? static_cast<int32_t>(prng.between(0, front / 16 - 1)) * 16 : front;
+    pair.decode.node.complete(valid, valid == front ? std::nullopt : std::optional(Error{Code::kUnavailable, "peer is gone"}));
+    pair.decode.run();
+    EXPECT_EQ(collect(legs.decode)[0].tokens, want);
+    EXPECT_EQ(pair.decode.model.tokens, static_cast<int64_t>(want.size()) - 1 + size - valid) << "no prompt token twice";
+    pair.expect_clean();
+  }
+}
+
 TEST(PushLegs, ARefusedPrefillBreaksItsPromise) {
   PushPair pair({}, {.blocks = 101, .retained_share_max = 0.1});
   Prng prng(48);
@@ -299,7 +316,8 @@ TEST(PushLegs, RandomLivesLeakNothing) {
       pair.decode.core->step();
       pair.prefill.core->step();
     }
-    for (int round = 0; round < 200 && !(pair.decode.core->idle() && pair.prefill.core->idle() && node.pending.empty()); ++round) {
+    for (int round = 0; round < 200 && !(pair.decode.core->idle() && pair.prefill.core->idle() && node.pending.empty());
+         ++round) {
       pair.prefill.run();
       pair.decode.run();
       if (node.pending.empty()) continue;
