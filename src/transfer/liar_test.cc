@@ -12,6 +12,7 @@
 #include "transfer/frame.h"
 #include "transfer/socket.h"
 #include "transfer/testing/cluster.h"
+#include "transfer/ucx/fabric.h"
 
 namespace baton::transfer {
 namespace {
@@ -102,6 +103,7 @@ class Liar : public ::testing::Test {
     hello.blocks.shard = kv::whole_shard(NodeSetup{}.layout);
     hello.boot_id = shm ? boot_id() : "";
     hello.wants_shm = shm;
+    hello.ucx = ucx::version();
     return hello;
   }
   FetchMsg fetch_of(const testing::Offered& o, TestNode& p, uint64_t op = 1) {
@@ -225,6 +227,47 @@ TEST_F(Liar, ConsumerCannotReadWhatItWasNotGranted) {
   EXPECT_TRUE(p.next_of(1, Kind::kGrantReleased));
   raw.send(encode(fetch_of(o, p, 0)));  // operation 0 is not one
   EXPECT_TRUE(raw.closed());
+  expect_unharmed(p, d);
+}
+
+// Over UCX blocks go where a key says. The address here is the producer's own, which nobody gave this key: its messages reach it
+// and are dropped.
+TEST_F(Liar, UcxIsOpenedOnceAndUsedInTurn) {
+  if (!ucx::built_in()) GTEST_SKIP() << "no UCX in this build";
+  Cluster cluster({.transport = "ucx"});
+  auto& p = cluster.add();
+  auto& d = cluster.add({&p});
+  auto o = p.offer_random(prng, 1);
+  auto m = fetch_of(o, p);
+  m.path = Path::kUcx;
+  auto probe = [](uint32_t bytes, Path path) { return encode(Probe{bytes, path}); };
+  for (int lie = 0; lie < 7; ++lie) {
+    SCOPED_TRACE(lie);
+    auto raw = join(p);
+    ASSERT_FALSE(ready.ucx_address.bytes.empty());
+    auto open = encode(Ucx{.key = {1, 2, 3}, .address = ready.ucx_address});
+    std::string lies[] = {encode(Ucx{}),                           // nowhere
+                          open + open,                             // twice
+                          probe(1, Path::kUcx),                    // before it is there
+                          open + probe(1, Path::kUcxGet),          // the producer reads nothing
+                          open + probe(~0u, Path::kUcx),           // more than a self-test may ask for
+                          open + probe(1, static_cast<Path>(77)),  // no path at all
+                          open};
+    for (int i = 0; i <= kUcxProbesMax; ++i) lies[6] += probe(1, Path::kUcx);  // beside the send queue: so many and no more
+    raw.send(lies[lie]);
+    EXPECT_TRUE(raw.closed());
+  }
+  EXPECT_EQ(p.node->grants_live(), 1);
+  auto raw = join(p);
+  raw.send(encode(m));
+  EXPECT_EQ(static_cast<Code>(raw.expect<Failed>().code), Code::kInvalidArgument) << "no UCX was opened on this connection";
+  raw.send(encode(Ucx{.key = {1, 2, 3}, .address = ready.ucx_address}));
+  m.op = 2;
+  raw.send(encode(m));
+  EXPECT_EQ(raw.expect<Opened>().blocks, o.blocks.size());
+  expect_unharmed(p, d);
+  raw.send(encode(Close{2, false}));
+  EXPECT_TRUE(p.next_of(1, Kind::kGrantReleased));
   expect_unharmed(p, d);
 }
 
