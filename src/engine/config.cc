@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "engine/limits.h"
 #include "engine/transfer_config.h"
+#include "parse/message.h"
 
 namespace baton::engine {
 namespace {
@@ -20,6 +21,12 @@ Option opposite(std::string name, bool* target, std::string help) {
     return {};
   };
   return o;
+}
+
+std::string names_of(const auto& rows) {
+  std::string out;
+  for (const auto& row : rows) out += cat(out.empty() ? "" : ", ", row.name);
+  return out;
 }
 
 void add_server(Options& o, EngineConfig& c) {
@@ -52,6 +59,10 @@ void add_model(Options& o, EngineConfig& c) {
   o.add("generation-config", &c.generation_config, "auto: the model's own sampling defaults; vllm: none");
   o.add("seed", &c.seed, "", "seed for requests without one; -1 = random", -1, INT64_MAX);
   o.add("chat-template", &c.chat_template, "a file with a chat template, or the template itself");
+  o.add("enable-auto-tool-choice", &c.auto_tool_choice, "let the model call the tools of a request; wants --tool-call-parser");
+  o.add("tool-call-parser", &c.tool_call_parser, cat("how the model writes calls: ", names_of(parse::tool_parsers())));
+  o.add("reasoning-parser", &c.reasoning_parser,
+        cat("how the model marks what it thinks, which is answered apart: ", names_of(parse::reasoning_parsers())));
   o.add("max-logprobs", &c.max_logprobs, "", "most logprobs a request may ask for; -1 = the vocabulary", -1, 10'000'000);
 }
 
@@ -157,6 +168,11 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
   require(c.max_num_batched_tokens >= c.max_num_seqs || c.chunked_prefill,
           "max_num_batched_tokens must be at least max_num_seqs");
   require((c.block_size & (c.block_size - 1)) == 0 && c.block_size >= 2, "--block-size wants a power of two from 2 to 1024");
+  require(!c.auto_tool_choice || !c.tool_call_parser.empty(), "--enable-auto-tool-choice requires --tool-call-parser");
+  require(c.tool_call_parser.empty() || parse::find_tool_parser(c.tool_call_parser),
+          cat("invalid tool call parser: ", c.tool_call_parser, " (chose from { ", names_of(parse::tool_parsers()), " })"));
+  require(c.reasoning_parser.empty() || parse::find_reasoning_parser(c.reasoning_parser),
+          cat("invalid reasoning parser: ", c.reasoning_parser, " (chose from { ", names_of(parse::reasoning_parsers()), " })"));
   require(c.kv_peers.size() <= kKvPeersMax, cat("--kv-peers takes at most ", kKvPeersMax, " peers"));
   if (!c.kv_transfer_config.empty()) {
     auto read = read_transfer_config(c);

@@ -43,6 +43,8 @@ struct EngineConfig {
   std::string generation_config = "auto";
   int64_t seed = -1;          // -1: random
   std::string chat_template;  // a file, or the template itself
+  bool auto_tool_choice = false;
+  std::string tool_call_parser, reasoning_parser;  // "" = none
   bool log_requests = false;
   bool log_stats = true;
   std::string log_level = "info";

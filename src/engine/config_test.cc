@@ -146,5 +146,17 @@ TEST(EngineConfig, TransferConfigOfVllm) {
     EXPECT_NE(parse({"serve", "m", "--kv-transfer-config", bad}).error, "") << bad;
 }
 
+TEST(EngineConfig, ParsersAreNamed) {
+  const Parsed p = parse({"serve", "m", "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser=qwen3"});
+  EXPECT_EQ(p.error, "");
+  EXPECT_TRUE(p.warnings.empty());
+  EXPECT_TRUE(p.config.auto_tool_choice);
+  EXPECT_EQ(p.config.tool_call_parser, "hermes");
+  EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
+  EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
+            "invalid tool call parser: x (chose from { hermes, llama3_json, llama4_json, mistral, pythonic, qwen3_coder })");
+  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, qwen3 })");
+}
+
 }  // namespace
 }  // namespace baton::engine

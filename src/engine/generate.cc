@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/prng.h"
 #include "engine/answer.h"
+#include "engine/chat_message.h"
 #include "engine/hand_over.h"
 #include "engine/prepare.h"
 #include "engine/request_span.h"
@@ -74,6 +75,8 @@ class Generation {
   std::vector<Submission> submissions_;
   std::vector<PromptState> prompts_;
   std::vector<Answer> answers_;
+  parse::MessageFormat format_;         // of a chat: what its text is taken apart into, if at all
+  std::vector<ChatMessage> messages_;  // streaming, where format_ says so: one a choice
   std::vector<uint8_t> started_;  // streaming: the choice's first chunk went out
   std::vector<int64_t> text_offset_;
   std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
@@ -89,7 +92,10 @@ Result<> Generation::prepare(const Json& body) {
   if (chat()) {
     BATON_TRY(wire::ChatRequest r, wire::parse_chat_request(body));
     BATON_OK(check_model_name(s_, r.model));
-    BATON_TRY(auto ids, chat_tokens(s_, r));
+    BATON_TRY(const std::string text, render_chat(s_, r));
+    BATON_TRY(auto ids, s_.tokenizer->encode(text, r.add_special_tokens));
+    BATON_TRY(format_, message_format(s_, r, text));
+    if (format_.tool_parser && format_.tool_parser->special_tokens) r.skip_special_tokens = false;
     const Json* role = r.messages.back().find("role");
     const Json* content = r.messages.back().find("content");
     echo_ = r.echo && role->text == "assistant" && content && content->is_string();
@@ -154,6 +160,9 @@ Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, Han
 void Generation::submit() {
   started_.resize(answers_.size());
   text_offset_.resize(answers_.size());
+  if (format_.active() && fields_.stream) {
+    for (size_t i = 0; i < answers_.size(); ++i) messages_.emplace_back(format_);
+  }
   for (Submission& submission : submissions_) {
     submission.remote_request_id = head_.id;
     s_.loop->post([submission = std::move(submission)](Core& core) mutable { core.submit(std::move(submission)); });
@@ -203,7 +212,10 @@ wire::Choice Generation::choice_of(const Answer& answer, Answer::Piece piece) {
 
 void Generation::add_echo(wire::Choice& choice, bool with_rows) {
   const PromptState& prompt = prompt_of(choice.index);
-  if (echo_) choice.text = prompt.echo_text + choice.text;
+  if (echo_) {
+    choice.text = prompt.echo_text + choice.text;
+    choice.no_content = false;
+  }
   if (!echo_ || !with_rows || chat() || !choice.logprobs || !prompt.rows) return;
   choice.echo_rows = static_cast<int32_t>(prompt.rows->size());
   choice.rows.insert(choice.rows.begin(), prompt.rows->begin(), prompt.rows->end());
@@ -274,6 +286,7 @@ Task<> Generation::answer_whole(net::ResponseWriter& out) {
     if (echo_only_) choices[i].stop = {.finish_reason = "length"};
     choices[i].prompt_rows = prompt_of(choices[i].index).rows;
     if (fields_.return_token_ids) choices[i].prompt_token_ids = prompt_of(choices[i].index).ids;
+    if (format_.active()) split_whole(format_, choices[i]);
     add_echo(choices[i], true);
   }
   const std::string kv = hand_over_ ? wire::format_kv_params(*hand_over_) : "";
@@ -305,6 +318,13 @@ std::string Generation::chunk(const TokenEvent& event) {
     wire::Choice role{.index = choice.index};
     if (fields_.return_token_ids) role.prompt_token_ids = prompt_of(event.choice).ids;
     out += wire::sse_event(wire::chat_chunk(head_, role, wire::Delta::kRole, usage ? &none : nullptr));
+  }
+  if (!messages_.empty()) {
+    std::vector<wire::Choice> parts = messages_[i].stream(std::move(choice));
+    if (first && echo_) parts.insert(parts.begin(), {.index = event.choice, .text = prompt_of(event.choice).echo_text});
+    for (const wire::Choice& part : parts)
+      out += wire::sse_event(wire::chat_chunk(head_, part, wire::Delta::kContent, usage));
+    return out;
   }
   if (first) {
     add_echo(choice, true);
@@ -346,7 +366,9 @@ Task<> Generation::answer_stream(net::ResponseWriter& out) {
       live -= answers_[static_cast<size_t>(event->choice)].done();
     }
     if (live == 0) break;
-    if (auto wrote = co_await out.write(std::exchange(bytes, {})); !wrote) co_return abort();
+    if (!bytes.empty()) {  // a parser may have held everything back
+      if (auto wrote = co_await out.write(std::exchange(bytes, {})); !wrote) co_return abort();
+    }
     event = co_await mailbox_->pop();
     if (!event) {
       if (out.cancel().cancelled()) co_return;

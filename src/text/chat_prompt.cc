@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <optional>
+#include <utility>
 
 namespace baton::text {
 namespace {
@@ -73,6 +74,10 @@ Json template_message(const Json& message, bool wants_parts) {
     if (content && content->is_string()) add(content->text);
     for (size_t i = 0; content && content->is_array() && i < content->items.size(); ++i) add(part_text(content->items[i]));
     set(out, "content", make_list(std::move(parts)));
+  }
+  // What it thought has two names; a template reads one of them.
+  for (const auto& [have, lack] : {std::pair{"reasoning", "reasoning_content"}, std::pair{"reasoning_content", "reasoning"}}) {
+    if (const Json* thought = out.find(have); thought && !out.find(lack)) set(out, lack, Json(*thought));
   }
   for (size_t i = 0; i < out.keys.size(); ++i) {
     if (out.keys[i] != "tool_calls" || !out.items[i].is_array()) continue;

@@ -17,6 +17,7 @@ constexpr size_t kAllowedTokensMax = 1u << 20;  // at least any vocabulary
 constexpr size_t kBadWordsMax = 1024;
 constexpr size_t kBadWordBytesMax = 1024;
 constexpr size_t kMessagesMax = 16384;
+constexpr size_t kToolsMax = 4096;
 constexpr size_t kRequestIdBytesMax = 256;
 constexpr size_t kCacheSaltBytesMax = 1024;
 constexpr size_t kRemoteBlocksMax = 1u << 20;  // blocks of one hand-over

@@ -184,12 +184,25 @@ void read_messages(Fields& f, ChatRequest& r) {
   r.messages = messages->items;
 }
 
+void check_tool(Fields& f, const Json& tool, size_t index) {
+  f.require(tool.is_object(), "tools[", index, "]: Input should be a valid dictionary");
+  if (f.error()) return;
+  const Json* type = tool.find("type");
+  f.require(!type || type->as_string() == "function", "tools[", index, "].type: Input should be 'function'");
+  const Json* function = tool.find("function");
+  f.require(function && function->is_object(), "tools[", index, "].function: Field required");
+  const Json* name = function ? function->find("name") : nullptr;
+  f.require(name && name->is_string() && !name->text.empty(), "tools[", index, "].function.name: Field required");
+}
+
 void read_tools(Fields& f, ChatRequest& r) {
   const Json* tools = f.get("tools");
   const Json* choice = f.get("tool_choice");
-  f.known({"parallel_tool_calls", "reasoning_effort", "include_reasoning"});
+  f.flag("parallel_tool_calls", r.parallel_tool_calls);
   if (tools) {
     f.require(tools->is_array(), "tools: Input should be a valid list");
+    f.require(tools->items.size() <= kToolsMax, "tools: List should have at most ", kToolsMax, " items");
+    for (size_t i = 0; i < tools->items.size() && !f.error(); ++i) check_tool(f, tools->items[i], i);
     r.tools = *tools;
   }
   const bool any = tools && !tools->items.empty();
@@ -199,8 +212,36 @@ void read_tools(Fields& f, ChatRequest& r) {
   f.require(wanted == "auto" || wanted == "required" || wanted == "named",
             "Invalid value for `tool_choice`: only named tools, \"none\", \"auto\" or \"required\" are supported.");
   f.require(any, "When using `tool_choice`, `tools` must be set.");
-  f.require(wanted != "auto", "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
-  f.reject(Code::kUnimplemented, "tool_choice '", wanted, "' needs structured outputs, which is not supported by this engine");
+  if (wanted == "named" && any) {
+    const Json* name = choice->find_path({"function", "name"});
+    f.require(name && name->is_string(), "Expected field `function` with a `name` in `tool_choice`.");
+    f.require(std::any_of(tools->items.begin(), tools->items.end(),
+                          [&](const Json& tool) {
+                            const Json* have = tool.find_path({"function", "name"});
+                            return name && have && have->text == name->text;
+                          }),
+              "The tool specified in `tool_choice` does not match any of the specified `tools`");
+  }
+  if (wanted != "auto")
+    f.reject(Code::kUnimplemented, "tool_choice '", wanted, "' needs structured outputs, which is not supported by this engine");
+  r.tool_choice = ToolChoice::kAuto;
+}
+
+// After read_template(). vLLM hands the effort to the template among its kwargs.
+void read_reasoning(Fields& f, ChatRequest& r) {
+  f.flag("include_reasoning", r.include_reasoning);
+  std::string effort;
+  f.text("reasoning_effort", effort, 16);
+  constexpr std::string_view kEfforts[] = {"", "none", "minimal", "low", "medium", "high", "xhigh", "max"};
+  f.require(std::find(std::begin(kEfforts), std::end(kEfforts), effort) != std::end(kEfforts),
+            "reasoning_effort: Input should be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'");
+  if (effort.empty() || r.template_kwargs.find("reasoning_effort")) return;
+  Json value;
+  value.kind = Json::Kind::kString;
+  value.text = effort;
+  r.template_kwargs.kind = Json::Kind::kObject;
+  r.template_kwargs.keys.emplace_back("reasoning_effort");
+  r.template_kwargs.items.push_back(std::move(value));
 }
 
 void read_template(Fields& f, ChatRequest& r) {
@@ -268,6 +309,7 @@ Result<ChatRequest> parse_chat_request(const Json& body) {
   read_generate(f, r);
   read_tools(f, r);
   read_template(f, r);
+  read_reasoning(f, r);
   std::optional<int32_t> max_completion_tokens;
   f.integer("max_tokens", r.max_tokens);
   f.integer("max_completion_tokens", max_completion_tokens);
@@ -318,6 +360,7 @@ Result<TokenizeRequest> parse_tokenize_request(const Json& body) {
     r.add_special_tokens = false;
     read_messages(f, r.chat);
     read_template(f, r.chat);
+    read_reasoning(f, r.chat);
     if (const Json* tools = f.get("tools")) r.chat.tools = *tools;
   }
   f.flag("add_special_tokens", r.add_special_tokens);

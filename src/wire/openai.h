@@ -45,11 +45,17 @@ struct GenerateFields {
   std::vector<std::string> unknown;  // fields we ignored
 };
 
+// What tool_choice says, "auto" where tools came without it. "required" and a named tool need structured outputs: 501.
+enum class ToolChoice : uint8_t { kNone, kAuto };
+
 struct ChatRequest : GenerateFields {
   std::vector<Json> messages;
-  Json tools, documents, template_kwargs;  // null if absent
+  Json tools, documents, template_kwargs;  // null if absent; reasoning_effort is one of the kwargs
   std::string chat_template;               // "" = the model's own
   bool add_generation_prompt = true, continue_final_message = false, echo = false;
+  ToolChoice tool_choice = ToolChoice::kNone;
+  bool parallel_tool_calls = true;  // false: only the first call is answered
+  bool include_reasoning = true;
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;

@@ -171,6 +171,47 @@ void write_permission(JsonWriter& w, const ModelCard& card) {
   w.field_null("group").field("is_blocking", false).end().end();
 }
 
+// Under the name of vLLM 0.11 and under that of later ones.
+void write_reasoning(JsonWriter& w, const Choice& c) {
+  if (c.reasoning) w.field("reasoning_content", *c.reasoning).field("reasoning", *c.reasoning);
+}
+
+void write_message(JsonWriter& w, const Choice& c) {
+  w.key("message").object().field("role", "assistant").key("content");
+  if (c.no_content)
+    w.null();
+  else
+    w.value(c.text);
+  w.field_null("refusal").field_null("annotations").field_null("audio").field_null("function_call").key("tool_calls").array();
+  for (const ToolCall& call : c.tool_calls) {
+    w.object().field("id", call.id).field("type", "function").key("function").object();
+    w.field("name", call.name).field("arguments", call.arguments).end().end();
+  }
+  w.end();
+  if (c.reasoning)
+    write_reasoning(w, c);
+  else
+    w.field_null("reasoning_content");
+  w.end();
+}
+
+void write_delta(JsonWriter& w, const Choice& c, Delta delta) {
+  w.key("delta").object();
+  if (delta == Delta::kRole) w.field("role", "assistant");
+  if (!c.no_content) w.field("content", c.text);
+  write_reasoning(w, c);
+  if (!c.tool_calls.empty()) w.key("tool_calls").array();
+  for (const ToolCall& call : c.tool_calls) {
+    w.object().field("index", call.index);
+    if (!call.id.empty()) w.field("id", call.id).field("type", "function");
+    w.key("function").object();
+    if (!call.name.empty()) w.field("name", call.name);
+    w.field("arguments", call.arguments).end().end();
+  }
+  if (!c.tool_calls.empty()) w.end();
+  w.end();
+}
+
 }  // namespace
 
 std::string chat_response(const Head& head, std::span<const Choice> choices, const Usage& usage,
@@ -180,9 +221,8 @@ std::string chat_response(const Head& head, std::span<const Choice> choices, con
   write_head(w, head, "chat.completion");
   w.key("choices").array();
   for (const Choice& c : choices) {
-    w.object().field("index", c.index).key("message").object().field("role", "assistant").field("content", c.text);
-    w.field_null("refusal").field_null("annotations").field_null("audio").field_null("function_call");
-    w.key("tool_calls").array().end().field_null("reasoning_content").end();
+    w.object().field("index", c.index);
+    write_message(w, c);
     write_chat_logprobs(w, c);
     write_stop(w, c.stop, true);
     write_ids(w, "token_ids", c.token_ids);
@@ -224,9 +264,8 @@ std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usa
   JsonWriter w;
   w.object();
   write_head(w, head, "chat.completion.chunk");
-  w.key("choices").array().object().field("index", c.index).key("delta").object();
-  if (delta == Delta::kRole) w.field("role", "assistant");
-  w.field("content", c.text).end();
+  w.key("choices").array().object().field("index", c.index);
+  write_delta(w, c, delta);
   write_chat_logprobs(w, c);
   write_stop(w, c.stop, false);
   if (c.token_ids) write_ids(w, "token_ids", c.token_ids);

@@ -39,6 +39,12 @@ struct Head {
   int64_t created = 0;
 };
 
+// One call of a message, or a piece of one in a chunk: there the first piece has id and name, the others only arguments.
+struct ToolCall {
+  int32_t index = 0;
+  std::string id{}, name{}, arguments{};
+};
+
 struct Choice {
   int32_t index = 0;
   std::string text{};
@@ -50,6 +56,10 @@ struct Choice {
   int64_t text_offset = 0;         // characters before text (streaming)
   std::optional<std::vector<int32_t>> token_ids{}, prompt_token_ids{};
   std::optional<std::vector<LogprobRow>> prompt_rows{};  // prompt_logprobs: first is null
+  // Chat, of an answer that was cut into parts.
+  bool no_content = false;  // content is null; in a chunk it is left out
+  std::optional<std::string> reasoning{};
+  std::vector<ToolCall> tool_calls{};
 };
 
 std::string chat_response(const Head& head, std::span<const Choice> choices, const Usage& usage,

@@ -113,5 +113,29 @@ TEST(Response, Tokenize) {
   EXPECT_EQ(detokenize_response("a\"b"), R"({"prompt":"a\"b"})");
 }
 
+TEST(ChatResponse, ToolCallsAndReasoning) {
+  Choice choice{.stop = {.finish_reason = "tool_calls"}, .no_content = true, .reasoning = "hm",
+                .tool_calls = {{.id = "chatcmpl-tool-1", .name = "f", .arguments = "{\"a\": 1}"}}};
+  const std::string whole = chat_response({.id = "chatcmpl-1", .model = "m"}, {&choice, 1}, {}, "");
+  EXPECT_NE(whole.find(R"("message":{"role":"assistant","content":null,"refusal":null,"annotations":null,"audio":null,)"
+                       R"("function_call":null,"tool_calls":[{"id":"chatcmpl-tool-1","type":"function","function":{"name":"f",)"
+                       R"("arguments":"{\"a\": 1}"}}],"reasoning_content":"hm","reasoning":"hm"})"),
+            std::string::npos)
+      << whole;
+  choice.reasoning.reset();
+  choice.tool_calls[0].arguments.clear();
+  EXPECT_NE(chat_chunk({}, choice, Delta::kContent, nullptr)
+                .find(R"("delta":{"tool_calls":[{"index":0,"id":"chatcmpl-tool-1","type":"function","function":{"name":"f",)"
+                      R"("arguments":""}}]})"),
+            std::string::npos);
+  choice.tool_calls = {{.index = 1, .arguments = "{"}};
+  EXPECT_NE(chat_chunk({}, choice, Delta::kContent, nullptr)
+                .find(R"("delta":{"tool_calls":[{"index":1,"function":{"arguments":"{"}}]})"),
+            std::string::npos);
+  EXPECT_NE(chat_chunk({}, {.no_content = true, .reasoning = "x"}, Delta::kContent, nullptr)
+                .find(R"("delta":{"reasoning_content":"x","reasoning":"x"})"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace baton::wire

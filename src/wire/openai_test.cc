@@ -137,8 +137,15 @@ TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
       {"\"stream\":true,\"prompt_logprobs\":1", "`prompt_logprobs` are not available when `stream=True`."},
       {"\"top_logprobs\":2", "when using `top_logprobs`, `logprobs` must be set to true."},
       {"\"tool_choice\":\"auto\"", "When using `tool_choice`, `tools` must be set."},
-      {"\"tools\":[{\"type\":\"function\"}]",
-       "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set"},
+      {"\"tools\":[{\"type\":\"function\"}]", "tools[0].function: Field required"},
+      {"\"tools\":[7]", "tools[0]: Input should be a valid dictionary"},
+      {"\"tools\":[{\"type\":\"x\"}]", "tools[0].type: Input should be 'function'"},
+      {"\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}",
+       "The tool specified in `tool_choice` does not match any of the specified `tools`"},
+      {"\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"always\"",
+       "Invalid value for `tool_choice`: only named tools, \"none\", \"auto\" or \"required\" are supported."},
+      {"\"reasoning_effort\":\"huge\"",
+       "reasoning_effort: Input should be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'"},
       {"\"continue_final_message\":true", "Cannot set both `continue_final_message` and `add_generation_prompt` to True."},
       {"\"cache_salt\":\"\"", "Parameter 'cache_salt' must be a non-empty string if provided."},
       {"\"temperature\":\"hot\"", "temperature: Input should be a valid number"},
@@ -155,7 +162,8 @@ TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
 TEST(ChatRequest, WhatWeDoNotDoIsSaidAs501) {
   for (const char* fields :
        {"\"response_format\":{\"type\":\"json_object\"}", "\"guided_json\":{}", "\"structured_outputs\":{\"regex\":\"a\"}",
-        "\"use_beam_search\":true", "\"tools\":[{}],\"tool_choice\":\"required\"", "\"logits_processors\":[\"x\"]"}) {
+        "\"use_beam_search\":true", "\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"",
+        "\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "\"logits_processors\":[\"x\"]"}) {
     auto r = chat(fields);
     ASSERT_FALSE(r.has_value()) << fields;
     EXPECT_EQ(r.error().code, Code::kUnimplemented) << fields;
@@ -165,6 +173,26 @@ TEST(ChatRequest, WhatWeDoNotDoIsSaidAs501) {
   auto image = chat(R"("messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}])");
   ASSERT_FALSE(image.has_value());
   EXPECT_EQ(image.error().code, Code::kInvalidArgument);
+}
+
+TEST(ChatRequest, Tools) {
+  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{}}}])";
+  EXPECT_EQ(chat("")->tool_choice, ToolChoice::kNone);
+  EXPECT_EQ(chat(tools)->tool_choice, ToolChoice::kAuto);
+  EXPECT_EQ(chat(tools + R"(,"tool_choice":"auto","parallel_tool_calls":false)")->parallel_tool_calls, false);
+  auto none = chat(tools + R"(,"tool_choice":"none")");
+  EXPECT_EQ(none->tool_choice, ToolChoice::kNone);
+  EXPECT_EQ(none->tools.items.size(), 1u);  // the template still shows them
+}
+
+TEST(ChatRequest, ReasoningEffortIsTheTemplates) {
+  auto r = chat(R"("reasoning_effort":"low","include_reasoning":false,"chat_template_kwargs":{"enable_thinking":true})");
+  EXPECT_EQ(r->template_kwargs.find("reasoning_effort")->text, "low");
+  EXPECT_TRUE(r->template_kwargs.find("enable_thinking")->boolean);
+  EXPECT_FALSE(r->include_reasoning);
+  auto own = chat(R"("reasoning_effort":"low","chat_template_kwargs":{"reasoning_effort":"x"})");
+  EXPECT_EQ(own->template_kwargs.find("reasoning_effort")->text, "x");
+  EXPECT_TRUE(chat("")->template_kwargs.is_null());
 }
 
 TEST(ChatRequest, LimitsAreNamed) {

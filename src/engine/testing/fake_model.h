@@ -53,6 +53,12 @@ class FakeModel final : public model::Model {
     return logits_;
   }
 
+  // The answer is these tokens, whatever the prompt says, and after them what it would be. Before a request, one sequence at a time.
+  void say(std::vector<int32_t> ids) {
+    said_ = std::move(ids);
+    next_said_ = 0;
+  }
+
   std::atomic<int64_t> tokens{0}, steps{0};
   std::atomic<bool> fail_next{false};
   std::function<void()> before_step;
@@ -69,9 +75,12 @@ class FakeModel final : public model::Model {
     for (int32_t p = 0; p <= position; ++p) state = mix64(state ^ *entry(seq, p));
     Prng prng(state);
     for (int32_t v = 0; v < config_.vocab; ++v) logits_.push_back(static_cast<float>(prng.uniform() * 8));
+    if (next_said_ < said_.size()) logits_[logits_.size() - static_cast<size_t>(config_.vocab) + static_cast<size_t>(said_[next_said_++])] = 1000;
   }
 
   uint64_t seed_;
+  std::vector<int32_t> said_;
+  size_t next_said_ = 0;
   kv::KvLayout layout_;
   std::span<std::byte> pool_;
   std::vector<float> logits_;

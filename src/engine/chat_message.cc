@@ -1,0 +1,101 @@
+#include "engine/chat_message.h"
+
+#include <iterator>
+#include <utility>
+
+#include "base/prng.h"
+
+namespace baton::engine {
+namespace {
+
+std::string call_id(const parse::MessageFormat& format) {
+  return format.tool_parser->short_ids ? random_hex(10).substr(1) : cat("chatcmpl-tool-", random_hex(32));
+}
+
+template <class T>
+void move_to_end(std::vector<T>& to, std::vector<T>& from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+  from.clear();
+}
+
+}  // namespace
+
+Result<parse::MessageFormat> message_format(const Serving& s, const wire::ChatRequest& r, std::string_view prompt) {
+  parse::MessageFormat format{.include_reasoning = r.include_reasoning, .parallel_calls = r.parallel_tool_calls};
+  if (r.tool_choice == wire::ToolChoice::kAuto) {
+    if (!s.config->auto_tool_choice) {
+      return fail(Code::kInvalidArgument,
+                  "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
+    }
+    format.tool_parser = parse::find_tool_parser(s.config->tool_call_parser);
+    format.tools = std::make_shared<const Json>(r.tools);
+  }
+  if (const auto* row = parse::find_reasoning_parser(s.config->reasoning_parser)) {
+    const Json* last = r.continue_final_message ? r.messages.back().find("content") : nullptr;
+    format.reasoning = parse::Reasoning::start_of(*row, prompt, last ? last->as_string().value_or("") : "");
+  }
+  return format;
+}
+
+void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
+  parse::Message message = parse::parse_message(format, choice.text);
+  choice.no_content = !message.content && (message.reasoning || !message.calls.empty() || format.reasoning);
+  choice.text = std::move(message.content).value_or("");
+  choice.reasoning = std::move(message.reasoning);
+  for (parse::ToolCall& call : message.calls) {
+    choice.tool_calls.push_back({.index = static_cast<int32_t>(choice.tool_calls.size()),
+                                 .id = call_id(format),
+                                 .name = std::move(call.name),
+                                 .arguments = std::move(call.arguments)});
+  }
+  const bool ended = choice.stop.finish_reason == "stop" || choice.stop.finish_reason == "length";
+  if (ended && !choice.tool_calls.empty()) choice.stop.finish_reason = "tool_calls";
+}
+
+wire::Choice ChatMessage::chunk(int32_t index, const parse::Event& event) {
+  wire::Choice out{.index = index, .no_content = event.kind != parse::Event::Kind::kContent};
+  switch (event.kind) {
+    case parse::Event::Kind::kContent:
+      out.text = event.text;
+      break;
+    case parse::Event::Kind::kReasoning:
+      out.reasoning = event.text;
+      break;
+    case parse::Event::Kind::kCall:
+      out.tool_calls = {{.index = calls_++, .id = call_id(format_), .name = event.text}};
+      break;
+    case parse::Event::Kind::kArguments:
+      out.tool_calls = {{.index = calls_ - 1, .arguments = event.text}};
+      break;
+  }
+  return out;
+}
+
+std::vector<wire::Choice> ChatMessage::stream(wire::Choice choice) {
+  const bool last = !choice.stop.finish_reason.empty();
+  move_to_end(rows_, choice.rows);
+  if (choice.token_ids) move_to_end(ids_, *choice.token_ids);
+  parse::Events events = parser_.add(choice.text);
+  if (last) {
+    for (const parse::Event& event : parser_.finish()) parse::append(events, event.kind, event.text);
+  }
+  std::vector<wire::Choice> out;
+  for (const parse::Event& event : events) out.push_back(chunk(choice.index, event));
+  if (out.empty() && last) out.push_back({.index = choice.index, .no_content = true});
+  if (out.empty()) return out;
+  for (wire::Choice& c : out) {
+    c.logprobs = choice.logprobs;
+    c.top = choice.top;
+    if (choice.token_ids) c.token_ids.emplace();
+  }
+  out.back().rows = std::exchange(rows_, {});
+  if (choice.token_ids) out.back().token_ids = std::exchange(ids_, {});
+  if (!last) return out;
+  out.back().stop = std::move(choice.stop);
+  // Cut off inside a call: the client must not take it for whole.
+  std::string& reason = out.back().stop.finish_reason;
+  if (parser_.called() && (reason == "stop" || (reason == "length" && !parser_.broken()))) reason = "tool_calls";
+  return out;
+}
+
+}  // namespace baton::engine

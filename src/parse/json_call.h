@@ -1,0 +1,48 @@
+#pragma once
+// JsonCall: reads {"name": "f", "arguments": {...}} byte by byte and passes the arguments on as they come, once the name is
+// known. Keys may come in any order; others are ignored. After reset() one object can be read; feed() no more once done() or
+// bad().
+#include <string>
+#include <string_view>
+
+#include "parse/event.h"
+
+namespace baton::parse {
+
+// Follows one JSON value until it ends: brackets and strings only; whether it is JSON is the caller's to check.
+class JsonExtent {
+ public:
+  enum class State : uint8_t { kMore, kDone, kBad };
+  void reset() { *this = {}; }
+  State feed(char c);  // the first byte is '{', '[' or '"'
+
+ private:
+  std::string open_;
+  bool string_ = false, escape_ = false;
+};
+
+class JsonCall {
+ public:
+  explicit JsonCall(bool or_parameters) : or_parameters_(or_parameters) {}  // "parameters" is another name of "arguments"
+  void reset();
+  void feed(char c, Events& out);
+  bool done() const { return state_ == State::kDone; }
+  bool bad() const { return state_ == State::kBad; }  // the byte that was fed last is not in any event
+  bool called() const { return called_; }             // the kCall went out
+  bool valid() const { return valid_; }               // with done(): it is JSON, with a name and arguments
+
+ private:
+  enum class State : uint8_t { kStart, kFirstKey, kKey, kInKey, kColon, kValue, kInValue, kInScalar, kNext, kDone, kBad };
+  void begin_value(char c, Events& out);
+  void value_byte(char c, Events& out);
+  void end_value();
+  void end_object(Events& out);
+
+  const bool or_parameters_;
+  State state_ = State::kStart;
+  JsonExtent extent_;
+  std::string text_, key_, value_, name_, arguments_;
+  bool called_ = false, streaming_ = false, has_arguments_ = false, valid_ = false;
+};
+
+}  // namespace baton::parse

@@ -1,0 +1,214 @@
+// The parsers by cases written as text (tests/cases/tools/*/*.txt, see the README there), each of them cut in every way that
+// matters: the same events come out.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/prng.h"
+#include "parse/message.h"
+
+namespace baton::parse {
+namespace {
+
+struct Case {
+  std::string name, text;
+  MessageFormat format;
+  std::string prompt, continued;
+  Message want;
+  std::optional<Message> stream;  // where the stream differs: the call proved malformed after its name had gone out
+  bool broken = false;
+};
+
+std::string as_text(const Message& m) {
+  std::string out = cat("reasoning ", m.reasoning ? json_string(*m.reasoning) : "null", "\ncontent ",
+                        m.content ? json_string(*m.content) : "null", "\n");
+  for (const ToolCall& call : m.calls) out += cat("call ", call.name, " ", call.arguments, "\n");
+  return out;
+}
+
+void expect_line(const std::string& word, const std::string& rest, Case& c, Message& to) {
+  if (word == "broken") {
+    c.broken = true;
+  } else if (word == "call") {
+    const size_t space = rest.find(' ');
+    to.calls.push_back({rest.substr(0, space), space == std::string::npos ? "" : rest.substr(space + 1)});
+  } else {
+    ASSERT_TRUE(word == "content" || word == "reasoning") << c.name << ": " << word;
+    const auto value = parse_json(rest);
+    ASSERT_TRUE(value && value->is_string()) << c.name << ": " << rest;
+    (word == "content" ? to.content : to.reasoning) = value->text;
+  }
+}
+
+void head_line(const std::string& word, const std::string& rest, Case& c) {
+  if (word == "parser") {
+    c.format.tool_parser = find_tool_parser(rest);
+    ASSERT_NE(c.format.tool_parser, nullptr) << c.name;
+  } else if (word == "reasoning") {
+    const ReasoningRow* row = find_reasoning_parser(rest);
+    ASSERT_NE(row, nullptr) << c.name;
+    c.format.reasoning = Reasoning::start_of(*row, c.prompt, c.continued);
+  } else if (word == "prompt") {
+    c.prompt = parse_json(rest)->text;
+  } else if (word == "continued") {
+    c.continued = parse_json(rest)->text;
+  } else if (word == "tools") {
+    c.format.tools = std::make_shared<const Json>(*parse_json(rest));
+  } else if (word == "one_call") {
+    c.format.parallel_calls = false;
+  } else {
+    FAIL() << c.name << ": " << word;
+  }
+}
+
+Case read_case(const std::filesystem::path& path) {
+  Case c;
+  c.name = path.parent_path().filename().string() + "/" + path.stem().string();
+  c.format.tools = std::make_shared<const Json>();
+  const std::string file = read_file(path.string(), 1 << 20).value();
+  const size_t text = file.find("---\n") + 4, want = file.find("\n---\n", text - 1);
+  EXPECT_NE(want, std::string::npos) << path;
+  c.text = want < text ? "" : file.substr(text, want - text);
+  int part = 0;
+  for (size_t at = 0; at < file.size();) {
+    const size_t end = std::min(file.find('\n', at), file.size());
+    const std::string line = file.substr(at, end - at);
+    if (at == text) {
+      part = 1;
+      at = want + 5;
+      continue;
+    }
+    at = end + 1;
+    if (line.empty() || line == "---" || line[0] == '#') continue;
+    const size_t space = std::min(line.find(' '), line.size());
+    const std::string word = line.substr(0, space), rest = space < line.size() ? line.substr(space + 1) : "";
+    if (part == 0)
+      head_line(word, rest, c);
+    else if (word == "stream")
+      c.stream.emplace();
+    else
+      expect_line(word, rest, c, c.stream ? *c.stream : c.want);
+  }
+  return c;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> out;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(BATON_SOURCE_DIR "/tests/cases/tools")) {
+    if (entry.path().extension() == ".txt") out.push_back(read_case(entry.path()));
+  }
+  EXPECT_GT(out.size(), 30u);
+  return out;
+}
+
+struct Stream {
+  Events events;
+  bool broken = false;
+};
+// next(left) says how many bytes the next piece has.
+template <class Next>
+Stream streamed(const Case& c, Next next) {
+  MessageParser parser(c.format);
+  Stream out;
+  const auto take = [&](const Events& events) {
+    for (const Event& event : events) append(out.events, event.kind, event.text);
+  };
+  for (std::string_view text = c.text; !text.empty();) {
+    const size_t n = next(text.size());
+    take(parser.add(text.substr(0, n)));
+    text.remove_prefix(n);
+  }
+  take(parser.finish());
+  out.broken = parser.broken();
+  return out;
+}
+
+Message message_of(const Events& events) {
+  Message m;
+  for (const Event& e : events) {
+    if (e.kind == Event::Kind::kReasoning) m.reasoning = m.reasoning.value_or("") + e.text;
+    if (e.kind == Event::Kind::kContent) m.content = m.content.value_or("") + e.text;
+    if (e.kind == Event::Kind::kCall) m.calls.push_back({e.text, ""});
+    if (e.kind == Event::Kind::kArguments) m.calls.back().arguments += e.text;
+  }
+  return m;
+}
+
+TEST(Parse, Cases) {
+  for (const Case& c : all_cases()) {
+    EXPECT_EQ(as_text(parse_message(c.format, c.text)), as_text(c.want)) << c.name;
+    const Stream whole = streamed(c, [](size_t left) { return left; });
+    EXPECT_EQ(whole.broken, c.broken) << c.name;
+    EXPECT_EQ(as_text(message_of(whole.events)), as_text(c.stream.value_or(c.want))) << c.name << ", streamed";
+  }
+}
+
+TEST(Parse, NoCutChangesAnEvent) {
+  Prng prng(7);
+  for (const Case& c : all_cases()) {
+    const Events whole = streamed(c, [](size_t left) { return left; }).events;
+    EXPECT_EQ(streamed(c, [](size_t) { return size_t{1}; }).events, whole) << c.name;
+    for (size_t first = 1; first < c.text.size(); ++first) {
+      bool cut = false;
+      EXPECT_EQ(streamed(c, [&](size_t left) { return std::exchange(cut, true) ? left : first; }).events, whole)
+          << c.name << " cut at " << first;
+    }
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_EQ(streamed(c, [&](size_t left) { return std::min(left, static_cast<size_t>(prng.between(1, 9))); }).events, whole)
+          << c.name;
+    }
+  }
+}
+
+// Cases with bytes changed, left out and doubled: nothing crashes, no text is lost where no call is seen, and what is called a
+// call has JSON arguments.
+TEST(Parse, DamagedTextIsContent) {
+  Prng prng(8);
+  for (Case c : all_cases()) {
+    const std::string text = c.text;
+    if (text.empty() || c.format.reasoning) continue;
+    for (int i = 0; i < 200; ++i) {
+      c.text = text;
+      for (int edits = static_cast<int>(prng.between(1, 3)); edits > 0 && !c.text.empty(); --edits) {
+        const auto at = static_cast<size_t>(prng.below(c.text.size()));
+        const int kind = static_cast<int>(prng.below(3));
+        if (kind == 0) c.text[at] = "{}[]()<>\"'\\,:=a1 "[prng.below(17)];
+        if (kind == 1) c.text.erase(at, static_cast<size_t>(prng.between(1, 8)));
+        if (kind == 2) c.text.insert(at, c.text.substr(at, static_cast<size_t>(prng.between(1, 8))));
+      }
+      const Message m = parse_message(c.format, c.text);
+      if (m.calls.empty()) EXPECT_EQ(m.content.value_or(""), c.text) << c.name;
+      for (const ToolCall& call : m.calls) {
+        if (valid_utf8(c.text)) EXPECT_TRUE(parse_json(call.arguments)) << c.name << "\n" << c.text << "\n" << call.arguments;
+      }
+      EXPECT_EQ(streamed(c, [&](size_t left) { return std::min(left, static_cast<size_t>(prng.between(1, 9))); }).events,
+                streamed(c, [](size_t left) { return left; }).events)
+          << c.text;
+    }
+  }
+}
+
+TEST(Parse, EveryRowMakesAParserThatPassesTextOn) {
+  const Json tools;
+  for (const ToolParserRow& row : tool_parsers()) {
+    const auto parser = row.make(tools);
+    Events out;
+    parser->add("Hello {there} [x] <y>.", out);
+    parser->finish(out);
+    EXPECT_EQ(out, (Events{{Event::Kind::kContent, "Hello {there} [x] <y>."}})) << row.name;
+    EXPECT_EQ(find_tool_parser(row.name), &row);
+  }
+  for (const ReasoningRow& row : reasoning_parsers()) EXPECT_EQ(find_reasoning_parser(row.name), &row);
+  EXPECT_EQ(find_tool_parser("none"), nullptr);
+}
+
+TEST(Parse, ReasoningMayBeLeftOut) {
+  MessageFormat format{.reasoning = Reasoning::Start::kThinking, .include_reasoning = false};
+  const Message m = parse_message(format, "hm</think>yes");
+  EXPECT_FALSE(m.reasoning);
+  EXPECT_EQ(m.content, "yes");
+}
+
+}  // namespace
+}  // namespace baton::parse

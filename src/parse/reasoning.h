@@ -1,0 +1,41 @@
+#pragma once
+// Reasoning: splits a model's answer into what it thought, up to </think>, and the rest. Incremental, byte by byte. One per
+// output sequence; not thread safe. reasoning_parsers() is the table behind --reasoning-parser, names and rules as vLLM's.
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "parse/event.h"
+#include "parse/tag_scanner.h"
+
+namespace baton::parse {
+
+struct ReasoningRow {
+  std::string_view name;
+  bool always = false;  // an answer begins inside the thoughts even where nothing shows it; else only a <think> does
+};
+std::span<const ReasoningRow> reasoning_parsers();
+const ReasoningRow* find_reasoning_parser(std::string_view name);  // nullptr if there is none
+
+class Reasoning {
+ public:
+  enum class Start : uint8_t { kThinking, kByTag, kContent };
+  // Where the answer to this prompt begins. prompt: as the template made it; continued: the part of the answer that is in it, of
+  // continue_final_message, else "".
+  static Start start_of(const ReasoningRow& row, std::string_view prompt, std::string_view continued);
+
+  explicit Reasoning(Start start) : start_(start), state_(start == Start::kContent ? State::kContent : State::kStart) {}
+  void add(std::string_view piece, Events& out);  // kReasoning and kContent
+  void finish(Events& out);
+
+ private:
+  enum class State : uint8_t { kStart, kThinking, kContent };
+  void release_start(Events& out);
+
+  Start start_;
+  State state_;
+  std::string held_;  // white space and perhaps a <think> at the start
+  TagScanner close_{"</think>"};
+};
+
+}  // namespace baton::parse

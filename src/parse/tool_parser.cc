@@ -1,0 +1,46 @@
+#include "parse/tool_parser.h"
+
+#include <utility>
+
+namespace baton::parse {
+namespace {
+
+constexpr ToolParserRow kRows[] = {
+    {.name = "hermes", .make = make_hermes},
+    {.name = "llama3_json", .make = make_llama3_json},
+    {.name = "llama4_json", .make = make_llama3_json},
+    {.name = "mistral", .make = make_mistral, .special_tokens = true, .short_ids = true},
+    {.name = "pythonic", .make = make_pythonic},
+    {.name = "qwen3_coder", .make = make_qwen3_coder},
+};
+
+}  // namespace
+
+std::span<const ToolParserRow> tool_parsers() { return kRows; }
+
+const ToolParserRow* find_tool_parser(std::string_view name) {
+  for (const ToolParserRow& row : kRows) {
+    if (row.name == name) return &row;
+  }
+  return nullptr;
+}
+
+void ToolParser::content(std::string_view text, Events& out) {
+  if (after_call_) {
+    if (is_blank(text)) {
+      space_ += text;
+      return;
+    }
+    after_call_ = false;
+    append(out, Event::Kind::kContent, space_);
+  }
+  space_.clear();
+  append(out, Event::Kind::kContent, text);
+}
+
+void ToolParser::give_up(Events& out) {
+  broken_ = true;
+  content(std::exchange(raw_, {}), out);
+}
+
+}  // namespace baton::parse
