@@ -107,6 +107,18 @@ TEST_F(UcxLibrary, IsLoadedOnceItIsAskedForAndLeavesSignalsAndMemoryFunctionsAlo
   EXPECT_EXIT(use_ucx(), ::testing::ExitedWithCode(0), "");
 }
 
+// A folder with a file of the library's name that is no library. The child makes one too on its way, and does not use it.
+std::string make_decoy() {
+  char folder[] = "/tmp/baton-ucx-XXXXXX";
+  BATON_CHECK(::mkdtemp(folder) != nullptr);
+  std::ofstream(cat(folder, "/libucp.so.0")) << "no library";
+  return folder;
+}
+void remove_decoy(const std::string& folder) {
+  ::unlink(cat(folder, "/libucp.so.0").c_str());
+  ::rmdir(folder.c_str());
+}
+
 void ask_for_ucx() {
   Metrics metrics;
   auto pool = PoolMemory::create(1u << 20, "baton-test-kv");
@@ -118,23 +130,19 @@ void ask_for_ucx() {
   std::exit(0);
 }
 
-// The linker finds a file of that name that is no library first.
+// The linker finds the decoy first.
 TEST_F(UcxLibrary, WhereItCannotBeLoadedOnlyAskingForItByNameFails) {
   if (!ucx::built_in()) {
     EXPECT_EXIT(ask_for_ucx(), ::testing::ExitedWithCode(0), "built without UCX");
     return;
   }
-  char folder[] = "/tmp/baton-ucx-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder), nullptr);
-  auto file = cat(folder, "/libucp.so.0");
-  std::ofstream(file) << "no library";
+  auto folder = make_decoy();
   const char* path = ::getenv("LD_LIBRARY_PATH");
   auto before = path == nullptr ? std::string() : std::string(path);
-  ::setenv("LD_LIBRARY_PATH", folder, 1);
-  EXPECT_EXIT(ask_for_ucx(), ::testing::ExitedWithCode(0), "UCX cannot be loaded: .*libucp.so.0");
+  ::setenv("LD_LIBRARY_PATH", folder.c_str(), 1);
+  EXPECT_EXIT((remove_decoy(folder), ask_for_ucx()), ::testing::ExitedWithCode(0), "UCX cannot be loaded: .*libucp.so.0");
   path == nullptr ? ::unsetenv("LD_LIBRARY_PATH") : ::setenv("LD_LIBRARY_PATH", before.c_str(), 1);
-  ::unlink(file.c_str());
-  ::rmdir(folder);
+  remove_decoy(folder);
 }
 
 }  // namespace
