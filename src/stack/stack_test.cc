@@ -268,6 +268,27 @@ TEST(Status, ReadsTheSamplesItShows) {
   EXPECT_EQ(w.kv_usage, 0.25);
 }
 
+TEST(Status, WhoDoesNotReadHoldsNobodyUp) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  std::fflush(stdout);
+  const int real = dup(1);
+  dup2(ends[1], 1);
+  StatusView view(false);
+  for (int i = 0; i < 5000; ++i) view.event("decode-0 ended (killed by signal 9), starting it again in 250 ms");
+  std::string text(1 << 20, '\0');
+  auto n = read(ends[0], text.data(), text.size());
+  view.event("stopped");
+  std::fflush(stdout);
+  dup2(real, 1);
+  close(real);
+  close(ends[1]);
+  EXPECT_GT(n, 1000);
+  text.resize(static_cast<size_t>(std::max<ssize_t>(0, read(ends[0], text.data(), text.size()))));
+  close(ends[0]);
+  EXPECT_THAT(text, testing::HasSubstr(" lines were not read in time)\nstopped\n"));
+}
+
 TEST(Status, CountsTheEndpointsARouterCanUse) {
   EXPECT_EQ(endpoints_up(""), 0);
   EXPECT_EQ(

@@ -1,6 +1,7 @@
 #include "stack/status.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <charconv>
@@ -22,6 +23,11 @@ double sample(std::string_view text, std::string_view name, double fallback) {
     return v;
   }
   return fallback;
+}
+
+bool somebody_reads() {
+  pollfd out{.fd = 1, .events = POLLOUT, .revents = 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) == 0;
 }
 
 }  // namespace
@@ -50,13 +56,15 @@ void StatusView::erase() {
 }
 
 void StatusView::event(std::string_view line) {
+  if (!somebody_reads()) return (void)++missed_;
   erase();
+  if (missed_ > 0) fmt::print("({} lines were not read in time)\n", std::exchange(missed_, 0));
   fmt::print("{}\n", line);
   std::fflush(stdout);
 }
 
 void StatusView::draw(std::string_view title, const std::vector<WorkerStatus>& all) {
-  if (!terminal_) return;
+  if (!terminal_ || !somebody_reads()) return;
   erase();
   fmt::print("\033[1m{}\033[0m\n", title);
   for (const auto& w : all) {

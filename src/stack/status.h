@@ -1,5 +1,6 @@
 #pragma once
 // StatusView: what `baton up` shows. On a terminal one block of lines that is redrawn; piped, one plain line per change of state.
+// It never waits for its reader: who does not read misses lines, and learns how many; the stack goes on.
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ class StatusView {
   void erase();
   bool terminal_;
   size_t lines_ = 0;
+  int missed_ = 0;
 };
 
 }  // namespace baton::stack
