@@ -1,4 +1,5 @@
 // Tests of the local stack: its plan, its downloads against a real loopback server, its processes.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
