@@ -118,12 +118,9 @@ PlanResult plan_for(PlanAsk& ask) {
 Result<> plan(PlanCommand& c) {
   if (!c.json && ::isatty(0) == 1 && ::isatty(1) == 1) ask_person(c.ask);
   const PlanResult made = plan_for(c.ask);
-  const bool color = ::isatty(1) == 1;
-  std::fputs((made ? (c.json ? plan_json(*made) : plan_screen(*made, color))
-                   : (c.json ? no_plan_json(made.error()) : no_plan_screen(made.error(), color)))
-                 .c_str(),
-             stdout);
-  if (made) return {};
+  if (made) return std::fputs((c.json ? plan_json(*made) : plan_screen(*made, ::isatty(1) == 1)).c_str(), stdout), Result<>();
+  if (!c.json) return fail(Code::kFailedPrecondition, no_plan_text(made.error()));
+  std::fputs(no_plan_json(made.error()).c_str(), stdout);
   return fail(Code::kFailedPrecondition, made.error().reason);
 }
 

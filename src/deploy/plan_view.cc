@@ -104,9 +104,9 @@ std::string plan_json(const Plan& p) {
   return w.field("render", render_flags(p)).end().take() + "\n";
 }
 
-std::string no_plan_screen(const NoPlan& no, bool color) {
-  std::string out = cat(color ? "\033[31m" : "", "verdict: does not fit", color ? "\033[0m" : "", ": ", no.reason, "\n");
-  for (const std::string& line : no.advice) out += cat("        -> ", line, "\n");
+std::string no_plan_text(const NoPlan& no) {
+  std::string out = no.reason;
+  for (const std::string& line : no.advice) out += cat("\n  -> ", line);
   return out;
 }
 

@@ -8,7 +8,7 @@ namespace baton::deploy {
 
 std::string plan_screen(const Plan& plan, bool color);
 std::string plan_json(const Plan& plan);
-std::string no_plan_screen(const NoPlan& no, bool color);
+std::string no_plan_text(const NoPlan& no);  // why, and a line each for what would do; no line end
 std::string no_plan_json(const NoPlan& no);
 std::string render_flags(const Plan& plan);  // what `baton deploy render` takes to make it
 

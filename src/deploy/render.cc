@@ -221,10 +221,7 @@ Options render_options(RenderCommand& c) {
 Result<> render(RenderCommand& c) {
   BATON_TRY(c.root, find_root(c.root));
   PlanResult made = plan_for(c.ask);
-  if (!made) {
-    std::fputs(no_plan_screen(made.error(), ::isatty(1) == 1).c_str(), stdout);
-    return fail(Code::kFailedPrecondition, made.error().reason);
-  }
+  if (!made) return fail(Code::kFailedPrecondition, no_plan_text(made.error()));
   c.ask = made->ask;
   if (!c.model_uri.empty()) made->shape.uri = c.model_uri;
   BATON_TRY(const std::string base, read_file(base_values(*made, c.root), kValuesBytesMax));

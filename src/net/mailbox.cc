@@ -24,7 +24,6 @@ struct Wakeup::Impl {
 };
 
 Wakeup::Wakeup() : impl_(std::make_shared<Impl>()) {}
-Wakeup::~Wakeup() = default;
 void Wakeup::notify() { impl_->notify(); }
 
 Task<bool> Wakeup::wait() {

@@ -2,7 +2,8 @@
 // Mailbox<T>: values from any thread to one coroutine on an I/O thread. The engine's step thread pushes tokens; the HTTP handler
 // pops. Requires: one consumer, which made the Mailbox on its own I/O thread (it captures that executor). Guarantees: push never
 // blocks and never runs consumer code; values come in push order; close() wakes the consumer, which drains what is left and then
-// gets nullopt. Bounded by what is pushed: producers bound themselves (a request has at most max_tokens).
+// gets nullopt; a consumer that has the last value may end the Mailbox while its push() still returns. Bounded by what is pushed:
+// producers bound themselves (a request has at most max_tokens).
 #include <deque>
 #include <functional>
 #include <memory>
@@ -17,7 +18,6 @@ namespace detail {
 class Wakeup {  // hides the asio timer that a coroutine waits on
  public:
   Wakeup();
-  ~Wakeup();
   void notify();      // any thread; coalesced
   Task<bool> wait();  // consumer thread; false if its thread is stopping
  private:
@@ -30,19 +30,21 @@ template <class T>
 class Mailbox {
  public:
   void push(T value) {
+    auto wakeup = wakeup_;  // once the value is seen, the consumer may end, and this mailbox with it
     {
       std::lock_guard lock(mutex_);
       if (closed_) return;
       queue_.push_back(std::move(value));
     }
-    wakeup_.notify();
+    wakeup.notify();
   }
   void close() {
+    auto wakeup = wakeup_;
     {
       std::lock_guard lock(mutex_);
       closed_ = true;
     }
-    wakeup_.notify();
+    wakeup.notify();
   }
   std::optional<T> try_pop() {
     std::lock_guard lock(mutex_);
