@@ -99,7 +99,7 @@ class Failures(unittest.TestCase):
         with Stack(engine_args=PLAIN) as s:
             prefill = s.endpoints["prefill-0"]["port"]
             self.prefill_leg(s)  # nobody fetches it: the lease must end it
-            self.assertGreater(total(prefill, "kv_grants"), 0)
+            wait_for(lambda: total(prefill, "kv_grants") > 0, 10, "the grant to be counted")  # by the transfer's own thread
             nothing_leaks(self, [prefill])
 
     def test_prefill_stopped(self):
