@@ -214,7 +214,7 @@ Resume::Seen Resume::rewrite(std::string_view data, const Chunk& chunk) {
       const Json* value = usage->find(key);
       if (const auto n = value ? value->as_int() : std::nullopt) edit.set({"usage", key}, std::to_string(*n + by));
     };
-    shift("prompt_tokens", -sent_);
+    shift("prompt_tokens", -read_back_);
     shift("completion_tokens", sent_);
   }
   const std::string json = edit.text();

@@ -69,7 +69,8 @@ class Resume {
   int64_t text_events_ = 0;
   std::string failure_;
   std::string overlap_;  // what this leg says again
-  int64_t sent_ = 0;     // tokens of earlier legs in this leg's prompt
+  int64_t sent_ = 0;       // tokens of earlier legs
+  int64_t read_back_ = 0;  // how many this leg's prompt has for them
 };
 
 }  // namespace baton::gateway

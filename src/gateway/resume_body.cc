@@ -161,7 +161,10 @@ Resume::Next Resume::next(std::string_view body, std::optional<Count> count) {
   held_.clear(), failure_.clear();
   ++leg_;
   overlap_ = sent.overlap;
-  sent_ = sent.text.empty() ? 0 : count ? std::max<int64_t>(0, count->sent) : text_events_;
+  // The text may read back as fewer tokens than were sampled, where its beginning joins the prompt's end; never fewer than events.
+  const int64_t events = sent.text.empty() ? 0 : text_events_;
+  read_back_ = sent.text.empty() ? 0 : count ? std::max<int64_t>(0, count->sent) : events;
+  sent_ = sent.overlap.empty() ? std::max(read_back_, events) : read_back_;
   const std::string usage = wants_usage(root) && !usage_sent_ && count ? usage_event(count->prompt) : "";
   if (complete_) return {};
   if (finished_) return {.body = "", .tail = cat(usage, wire::kSseDone)};

@@ -58,6 +58,15 @@ TEST(Resume, BytesThatAreNoTextCannotBeAskedForAgain) {
   }
 }
 
+TEST(Resume, TokensThatReadBackAsOneAreCountedAsTheyWereSampled) {
+  const std::string body = R"({"model":"m","prompt":"A litt","max_tokens":10,"stream":true})";
+  Resume resume(Api::kCompletions);
+  pass(resume, chunk(Api::kCompletions, kFirst, "le") + chunk(Api::kCompletions, kFirst, " more"));  // "litt" "le" reads back as "little"
+  ASSERT_TRUE(resume.ask(body));
+  const auto next = resume.next(body, Resume::Count{.prompt = 2, .sent = 1});
+  EXPECT_EQ(parse_json(next.body)->find("max_tokens")->as_int(), 8);
+}
+
 TEST(Resume, CompletionGoesOnWhereItStopped) {
   const std::string body =
       R"({ "model":"m", "prompt":"Once upon", "max_tokens":10, "min_tokens":4, "stream":true, "x":18446744073709551615,
