@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 namespace baton {
 namespace {
@@ -47,6 +48,14 @@ Result<std::string> read_file(const std::string& path, size_t bytes_max) {
   }
   text.resize(have);
   return text;
+}
+
+Result<> write_file(const std::string& path, std::string_view bytes) {
+  std::ofstream out(path, std::ios::binary);
+  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  out.close();
+  if (!out) return fail(Code::kPermissionDenied, "cannot write ", path);
+  return {};
 }
 
 }  // namespace baton

@@ -42,9 +42,9 @@ constexpr std::string_view kInstallKinds =
 std::string versions_of(const Cluster& cluster, std::string_view group) {
   const Look* groups = cluster.find("groups");
   std::string out;
-  for (const Json& g : groups == nullptr ? std::span<const Json>() : list_at(groups->json, {"groups"})) {
+  for (const Json& g : groups == nullptr ? std::span<const Json>() : items_at(groups->json, {"groups"})) {
     if (text_at(g, {"name"}) != group) continue;
-    for (const Json& v : list_at(g, {"versions"})) out += cat(out.empty() ? "" : ", ", text_at(v, {"version"}));
+    for (const Json& v : items_at(g, {"versions"})) out += cat(out.empty() ? "" : ", ", text_at(v, {"version"}));
   }
   return out;
 }
@@ -62,7 +62,7 @@ std::string why(const Json* one) {
 
 std::vector<std::string> names_in(std::span<const Json> objects) {
   std::vector<std::string> out;
-  for (const Json& o : objects) out.push_back(name_of(o));
+  for (const Json& o : objects) out.push_back(object_name(o));
   return out;
 }
 
@@ -101,23 +101,23 @@ bool builtin_gateway(const Cluster& cluster) { return cluster.items("gateways").
 
 Door door_of(const Cluster& cluster) {
   const auto port_of = [](const Json& service) {
-    for (const Json& port : list_at(service, {"spec", "ports"})) {
+    for (const Json& port : items_at(service, {"spec", "ports"})) {
       const auto number = port.find("port") != nullptr ? port.find("port")->as_int() : std::nullopt;
       if (number && *number != 15021) return static_cast<int>(*number);  // Istio's status port
     }
     return 80;
   };
   for (const Json& gateway : cluster.items("gateways")) {
-    const std::string name = name_of(gateway), made = cat(name, "-", text_at(gateway, {"spec", "gatewayClassName"}));
+    const std::string name = object_name(gateway), made = cat(name, "-", text_at(gateway, {"spec", "gatewayClassName"}));
     for (const Json& service : cluster.items("services")) {
-      const std::string own = name_of(service);
+      const std::string own = object_name(service);
       if (own == name || own == made ||
           text_at(service, {"metadata", "labels", "gateway.networking.k8s.io/gateway-name"}) == name)
         return {own, port_of(service)};
     }
   }
   for (const Json& service : cluster.items("services")) {
-    if (name_of(service).ends_with("-inference-gateway")) return {name_of(service), port_of(service)};
+    if (object_name(service).ends_with("-inference-gateway")) return {object_name(service), port_of(service)};
   }
   return {"", 80};
 }
@@ -162,8 +162,8 @@ Outcome gateway(const Cluster& cluster) {
   if (builtin_gateway(cluster)) return {.detail = cat("Service ", door_of(cluster).service, " leads to the router")};
   if (gateways.empty()) return failed("there is no Gateway", "the infra release makes it: helm list, helm status infra-pd");
   for (const Json& g : gateways) {
-    const std::string name = name_of(g), cls = text_at(g, {"spec", "gatewayClassName"});
-    const auto conditions = list_at(g, {"status", "conditions"});
+    const std::string name = object_name(g), cls = text_at(g, {"spec", "gatewayClassName"});
+    const auto& conditions = items_at(g, {"status", "conditions"});
     const Json* programmed = condition(conditions, "Programmed");
     if (is_true(programmed)) continue;
     const bool unseen = programmed == nullptr || text_at(*programmed, {"reason"}) == "Pending";
@@ -174,7 +174,7 @@ Outcome gateway(const Cluster& cluster) {
     return failed(cat(name, ": ", why(programmed)), cat("kubectl describe gateway ", name, " -n ", cluster.ns,
                                                         "; a LoadBalancer nobody serves? SERVICE_TYPE=ClusterIP"));
   }
-  const auto addresses = list_at(gateways[0], {"status", "addresses"});
+  const auto& addresses = items_at(gateways[0], {"status", "addresses"});
   return {.detail = cat(named(names_in(gateways)), addresses.empty() ? "" : cat(" at ", text_at(addresses[0], {"value"})))};
 }
 
@@ -185,23 +185,23 @@ Outcome route(const Cluster& cluster) {
     return failed("there is no HTTPRoute",
                   "kubectl apply -f guides/pd-disaggregation/httproute.yaml, or HTTP_ROUTE=yes (the default) for the helmfile");
   for (const Json& r : routes) {
-    const std::string name = name_of(r);
-    for (const Json& parent : list_at(r, {"spec", "parentRefs"})) {
+    const std::string name = object_name(r);
+    for (const Json& parent : items_at(r, {"spec", "parentRefs"})) {
       const std::string to = text_at(parent, {"name"});
       if (text_at(parent, {"namespace"}).empty() && !among(names_in(cluster.items("gateways")), to))
         return failed(cat(name, " is for Gateway ", to, ", which is not there"),
                       cat("the release's postfix differs? there is ", named(names_in(cluster.items("gateways")))));
     }
-    for (const Json& rule : list_at(r, {"spec", "rules"})) {
-      for (const Json& ref : list_at(rule, {"backendRefs"})) {
+    for (const Json& rule : items_at(r, {"spec", "rules"})) {
+      for (const Json& ref : items_at(rule, {"backendRefs"})) {
         if (Outcome o = backend(cluster, name, ref); o.verdict != CheckResult::Verdict::kOk) return o;
       }
     }
-    const auto parents = list_at(r, {"status", "parents"});
+    const auto& parents = items_at(r, {"status", "parents"});
     if (parents.empty()) return failed(cat(name, ": no controller has looked at it"), "is the gateway's controller running?");
     for (const Json& parent : parents) {
       for (const char* type : {"Accepted", "ResolvedRefs"}) {
-        const Json* seen = condition(list_at(parent, {"conditions"}), type);
+        const Json* seen = condition(items_at(parent, {"conditions"}), type);
         if (!is_true(seen))
           return failed(cat(name, ": not ", type, ": ", why(seen)), cat("kubectl describe httproute ", name, " -n ", cluster.ns));
       }
@@ -218,10 +218,10 @@ Outcome pool(const Cluster& cluster) {
        {std::pair{"inferencepools", "inference.networking.k8s.io"}, {"inferencepools.x", "inference.networking.x-k8s.io"}}) {
     for (const Json& object : cluster.items(list)) {
       auto spec = discovery::parse_pool(object, group);
-      if (!spec) return failed(cat(name_of(object), ": ", spec.error().message), "helm upgrade its release");
+      if (!spec) return failed(cat(object_name(object), ": ", spec.error().message), "helm upgrade its release");
       int selected = 0;
       for (const Json& pod : cluster.items("pods"))
-        selected += discovery::selects(spec->selector, labels_at(pod, {"metadata", "labels"})) ? 1 : 0;
+        selected += discovery::selects(spec->selector, texts_at(pod, {"metadata", "labels"})) ? 1 : 0;
       const std::string selector = discovery::selector_text(spec->selector);
       if (selected == 0) {
         const bool spelling =

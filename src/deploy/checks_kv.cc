@@ -22,8 +22,8 @@ std::optional<double> sample(std::string_view line, std::string_view name, std::
 
 // The network device that a pod's containers ask for; "" = none.
 std::string rdma_of(const Json& pod) {
-  for (const Json& container : list_at(pod, {"spec", "containers"})) {
-    for (const auto& [name, count] : labels_at(container, {"resources", "limits"})) {
+  for (const Json& container : items_at(pod, {"spec", "containers"})) {
+    for (const auto& [name, count] : texts_at(container, {"resources", "limits"})) {
       if (name.starts_with("rdma/") || name.find(".com/rdma") != name.npos) return name;
     }
   }
@@ -31,8 +31,8 @@ std::string rdma_of(const Json& pod) {
 }
 
 std::string variable_of(const Json& pod, std::string_view name) {
-  for (const Json& container : list_at(pod, {"spec", "containers"})) {
-    for (const Json& variable : list_at(container, {"env"})) {
+  for (const Json& container : items_at(pod, {"spec", "containers"})) {
+    for (const Json& variable : items_at(container, {"env"})) {
       if (text_at(variable, {"name"}) == name) return text_at(variable, {"value"});
     }
   }
@@ -63,7 +63,7 @@ Outcome kv_path(const Cluster& cluster) {
   double bytes = 0, seconds = 0;
   std::vector<std::string> paths;
   for (const Json& pod : cluster.items("pods")) {
-    const auto at = cluster.metrics.find(name_of(pod));
+    const auto at = cluster.metrics.find(object_name(pod));
     if (at == cluster.metrics.end() || at->second.empty()) continue;
     const std::string rdma = rdma_of(pod), &text = at->second;
     bytes += sample_sum(text, "vllm:nixl_bytes_transferred_sum").value_or(0);
@@ -74,15 +74,15 @@ Outcome kv_path(const Cluster& cluster) {
       if (!among(paths, path)) paths.emplace_back(path);
       if (std::string_view(path) == "tcp" && !rdma.empty())
         return failed(
-            cat(name_of(pod), " takes KV over TCP, though it has ", rdma),
+            cat(object_name(pod), " takes KV over TCP, though it has ", rdma),
             "UCX_TLS and UCX_NET_DEVICES name the device; ucx_info -d in the pod lists what it sees; memlock must be unlimited");
       if (sample_sum(text, "kv_path_slow", with).value_or(0) > 0)
-        return failed(cat(name_of(pod), ": its ", path, " path is slower than it should be"),
+        return failed(cat(object_name(pod), ": its ", path, " path is slower than it should be"),
                       "kv_path_bandwidth has the figure of each peer; shared hosts, a wrong device, an MTU of 1500?");
     }
     const std::string tls = variable_of(pod, "UCX_TLS");
     if (!rdma.empty() && tls == "tcp")
-      return failed(cat(name_of(pod), ": UCX_TLS=tcp, though it has ", rdma), "leave UCX_TLS away, or name rc with it");
+      return failed(cat(object_name(pod), ": UCX_TLS=tcp, though it has ", rdma), "leave UCX_TLS away, or name rc with it");
   }
   if (cluster.metrics.empty())
     return note("no decode pod's metrics can be read", "this account may not use pods/proxy, or no decode pod is there");
@@ -117,37 +117,37 @@ Outcome scraped(const Cluster& cluster) {
   std::vector<std::string> monitors;
   for (const char* list : {"podmonitors", "podmonitorings"}) {
     for (const Json& monitor : cluster.items(list)) {
-      const auto selector = labels_at(monitor, {"spec", "selector", "matchLabels"});
+      const auto selector = texts_at(monitor, {"spec", "selector", "matchLabels"});
       const bool google = std::string_view(list) == "podmonitorings";
       bool pods = false, port = google;
       std::string wanted;
-      for (const Json& end : list_at(monitor, {"spec", "podMetricsEndpoints"})) wanted = text_at(end, {"port"});
+      for (const Json& end : items_at(monitor, {"spec", "podMetricsEndpoints"})) wanted = text_at(end, {"port"});
       for (const Json& pod : cluster.items("pods")) {
-        if (!discovery::selects(selector, labels_at(pod, {"metadata", "labels"}))) continue;
+        if (!discovery::selects(selector, texts_at(pod, {"metadata", "labels"}))) continue;
         pods = true;
         for (const char* group : {"containers", "initContainers"}) {
-          for (const Json& container : list_at(pod, {"spec", group})) {
-            for (const Json& p : list_at(container, {"ports"})) port |= text_at(p, {"name"}) == wanted;
+          for (const Json& container : items_at(pod, {"spec", group})) {
+            for (const Json& p : items_at(container, {"ports"})) port |= text_at(p, {"name"}) == wanted;
           }
         }
       }
       if (!pods)
-        return failed(cat(name_of(monitor), " selects no pod"), "its labels are the workload's: helm upgrade the release");
+        return failed(cat(object_name(monitor), " selects no pod"), "its labels are the workload's: helm upgrade the release");
       if (!port)
-        return failed(cat(name_of(monitor), " scrapes port ", wanted, ", which no container has"),
+        return failed(cat(object_name(monitor), " scrapes port ", wanted, ", which no container has"),
                       "monitoring.podmonitor.portName must be the name of a container's port: empty graphs otherwise");
-      monitors.push_back(name_of(monitor));
+      monitors.push_back(object_name(monitor));
     }
   }
-  for (const Json& monitor : cluster.items("servicemonitors")) monitors.push_back(name_of(monitor));
+  for (const Json& monitor : cluster.items("servicemonitors")) monitors.push_back(object_name(monitor));
   if (monitors.empty())
     return note("no monitor is there",
                 "docs/monitoring/scripts/install-prometheus-grafana.sh, then decode.monitoring.podmonitor.enabled of the chart");
   const Look* up = cluster.find("up");
   if (up == nullptr || up->status != 200) return {.detail = cat(monitors.size(), " monitors; no Prometheus was asked")};
   int targets = 0, down = 0;
-  for (const Json& one : list_at(up->json, {"data", "result"})) {
-    const auto value = list_at(one, {"value"});
+  for (const Json& one : items_at(up->json, {"data", "result"})) {
+    const auto& value = items_at(one, {"value"});
     ++targets;
     down += value.size() == 2 && value[1].text == "0" ? 1 : 0;
   }

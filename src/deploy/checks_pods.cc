@@ -78,12 +78,12 @@ Outcome pods_ready(const Cluster& cluster) {
   std::vector<std::string> loading;
   size_t all = 0;
   for (const Json& pod : cluster.items("pods")) {
-    const std::string name = name_of(pod), phase = text_at(pod, {"status", "phase"});
+    const std::string name = object_name(pod), phase = text_at(pod, {"status", "phase"});
     if (phase == "Succeeded" || pod.find_path({"metadata", "deletionTimestamp"}) != nullptr) continue;
     ++all;
-    const auto conditions = list_at(pod, {"status", "conditions"});
+    const auto& conditions = items_at(pod, {"status", "conditions"});
     for (const char* list : {"initContainerStatuses", "containerStatuses"}) {
-      for (const Json& status : list_at(pod, {"status", list})) {
+      for (const Json& status : items_at(pod, {"status", list})) {
         if (Outcome o = waiting(name, status); o.verdict != CheckResult::Verdict::kOk) return o;
       }
     }
@@ -101,8 +101,8 @@ Outcome pods_ready(const Cluster& cluster) {
 Outcome names_fit(const Cluster& cluster) {
   std::vector<std::string> cut;
   for (const Json& pod : cluster.items("pods")) {
-    const bool host = text_at(pod, {"spec", "hostname"}).empty() && name_of(pod).size() > 63;
-    if (host && is_model_pod(pod)) cut.push_back(name_of(pod));
+    const bool host = text_at(pod, {"spec", "hostname"}).empty() && object_name(pod).size() > 63;
+    if (host && is_model_pod(pod)) cut.push_back(object_name(pod));
   }
   if (cut.empty()) return {};
   return failed(cat(cut[0], " has ", cut[0].size(), " characters; host names end at 63"),
@@ -112,10 +112,10 @@ Outcome names_fit(const Cluster& cluster) {
 Outcome secrets(const Cluster& cluster) {
   std::map<std::string, std::string> asked;  // "name/key" -> pod
   for (const Json& pod : cluster.items("pods")) {
-    for (const Json& container : list_at(pod, {"spec", "containers"})) {
-      for (const Json& variable : list_at(container, {"env"})) {
+    for (const Json& container : items_at(pod, {"spec", "containers"})) {
+      for (const Json& variable : items_at(container, {"env"})) {
         const std::string name = text_at(variable, {"valueFrom", "secretKeyRef", "name"});
-        if (!name.empty()) asked[cat(name, "/", text_at(variable, {"valueFrom", "secretKeyRef", "key"}))] = name_of(pod);
+        if (!name.empty()) asked[cat(name, "/", text_at(variable, {"valueFrom", "secretKeyRef", "key"}))] = object_name(pod);
       }
     }
   }

@@ -47,8 +47,8 @@ net::Task<Look> look(discovery::KubeClient& client, std::string target, size_t b
 std::set<std::string> secrets_of(const Cluster& cluster) {
   std::set<std::string> out;
   for (const Json& pod : cluster.items("pods")) {
-    for (const Json& container : list_at(pod, {"spec", "containers"})) {
-      for (const Json& variable : list_at(container, {"env"})) {
+    for (const Json& container : items_at(pod, {"spec", "containers"})) {
+      for (const Json& variable : items_at(container, {"env"})) {
         const std::string name = text_at(variable, {"valueFrom", "secretKeyRef", "name"});
         if (!name.empty() && out.size() < 50) out.insert(name);
       }
@@ -66,7 +66,7 @@ const Look* Cluster::find(std::string_view what) const {
 
 std::span<const Json> Cluster::items(std::string_view what) const {
   const Look* seen = find(what);
-  return seen == nullptr ? std::span<const Json>() : list_at(seen->json, {"items"});
+  return seen == nullptr ? std::span<const Json>() : items_at(seen->json, {"items"});
 }
 
 std::string list_path(std::string_view what, std::string_view ns) {
@@ -104,11 +104,11 @@ net::Task<> read_metrics(discovery::KubeClient& client, Cluster& cluster) {
     const int port = metrics_port(pod);
     if (role_of(pod) != "decode" || port == 0 || cluster.metrics.size() >= 8) continue;
     discovery::KubeClient::Ask ask;
-    ask.target = cat("/api/v1/namespaces/", cluster.ns, "/pods/", name_of(pod), ":", port, "/proxy/metrics");
+    ask.target = cat("/api/v1/namespaces/", cluster.ns, "/pods/", object_name(pod), ":", port, "/proxy/metrics");
     ask.bytes_max = kMetricsBytesMax;
     ask.answer_timeout = ask.body_timeout = net::Millis(kAnswerMs);
     auto response = co_await client.fetch(ask);
-    cluster.metrics[name_of(pod)] = response && response->status == 200 ? response->body : "";
+    cluster.metrics[object_name(pod)] = response && response->status == 200 ? response->body : "";
   }
 }
 
@@ -137,22 +137,6 @@ std::string text_at(const Json& object, std::initializer_list<std::string_view> 
   return found != nullptr && (found->is_string() || found->is_number()) ? found->text : "";
 }
 
-std::span<const Json> list_at(const Json& object, std::initializer_list<std::string_view> path) {
-  const Json* found = object.find_path(path);
-  return found != nullptr && found->is_array() ? std::span<const Json>(found->items) : std::span<const Json>();
-}
-
-std::string name_of(const Json& object) { return text_at(object, {"metadata", "name"}); }
-
-std::map<std::string, std::string> labels_at(const Json& object, std::initializer_list<std::string_view> path) {
-  std::map<std::string, std::string> out;
-  const Json* found = object.find_path(path);
-  for (size_t i = 0; found != nullptr && i < found->keys.size(); ++i) {
-    if (found->items[i].is_string()) out[found->keys[i]] = found->items[i].text;
-  }
-  return out;
-}
-
 const Json* condition(std::span<const Json> conditions, std::string_view type) {
   for (const Json& one : conditions) {
     if (text_at(one, {"type"}) == type) return &one;
@@ -164,8 +148,8 @@ std::string role_of(const Json& pod) { return text_at(pod, {"metadata", "labels"
 
 int metrics_port(const Json& pod) {
   int any = 0;
-  for (const Json& container : list_at(pod, {"spec", "containers"})) {
-    for (const Json& port : list_at(container, {"ports"})) {
+  for (const Json& container : items_at(pod, {"spec", "containers"})) {
+    for (const Json& port : items_at(container, {"ports"})) {
       const Json* number = port.find("containerPort");
       const int n = number != nullptr ? static_cast<int>(number->as_int().value_or(0)) : 0;
       const std::string name = text_at(port, {"name"});
@@ -177,7 +161,7 @@ int metrics_port(const Json& pod) {
 }
 
 bool is_model_pod(const Json& pod) {
-  const auto labels = labels_at(pod, {"metadata", "labels"});
+  const auto labels = texts_at(pod, {"metadata", "labels"});
   return labels.contains("llm-d.ai/inferenceServing") || labels.contains("llm-d.ai/inference-serving") ||
          labels.contains("llm-d.ai/role");
 }

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "discovery/kube_client.h"
+#include "discovery/kube_objects.h"
 
 namespace baton::deploy {
 
@@ -38,9 +39,7 @@ Result<Cluster> recorded_cluster(std::string_view json, std::string ns);
 
 // --- pieces of objects, "" and nothing where they are not there
 std::string text_at(const Json& object, std::initializer_list<std::string_view> path);
-std::span<const Json> list_at(const Json& object, std::initializer_list<std::string_view> path);
-std::string name_of(const Json& object);
-std::map<std::string, std::string> labels_at(const Json& object, std::initializer_list<std::string_view> path);
+using discovery::items_at, discovery::object_name, discovery::texts_at;
 const Json* condition(std::span<const Json> conditions, std::string_view type);
 std::string role_of(const Json& pod);                      // label llm-d.ai/role
 int metrics_port(const Json& pod);                         // of its model server; 0: none said

@@ -51,9 +51,9 @@ class Planner {
     return p.rdma ? kRdmaBytesUs : kTcpBytesUs;
   }
   double memory() const { return (ask_.memory_gb > 0 ? ask_.memory_gb : plan_.device->memory_gb) * 1e9; }
-  double usable() const { return memory() * kMemoryPartUsed - std::min(2e9, 0.1 * memory()); }  // less what the runtime takes
+  static double usable(double bytes) { return bytes * kMemoryPartUsed - std::min(2e9, 0.1 * bytes); }  // less what the runtime takes
   int64_t kv_tokens(int tp) const {
-    double room = usable() - plan_.shape.weight_bytes / tp;
+    double room = usable(memory()) - plan_.shape.weight_bytes / tp;
     if (plan_.device->kv_gb > 0) room = std::min(room, plan_.device->kv_gb * 1e9);
     const double shares = std::min(tp, plan_.shape.kv_heads);
     return room <= 0 ? 0 : static_cast<int64_t>(room * shares / static_cast<double>(plan_.shape.kv_bytes_per_token));
@@ -169,10 +169,11 @@ class Planner {
   NoPlan no_memory() const {
     const int widest = plan_.device->node_devices;
     const Shape& s = plan_.shape;
+    const double own = usable(memory());
     NoPlan out;
-    if (s.weight_bytes / widest >= usable()) {
+    if (s.weight_bytes / widest >= own) {
       out.reason = cat(s.name, " has ", gb(s.weight_bytes), " of weights; ", widest, " x ", plan_.device->title, " hold ",
-                       gb(widest * usable()));
+                       gb(widest * own));
       if (s.parameter_bytes > 1) out.advice.push_back("a checkpoint of 8 bits (FP8) needs half of it");
     } else {
       int64_t room = 0;
@@ -184,8 +185,7 @@ class Planner {
     }
     for (const Device& d : devices()) {
       if (d.node_devices < 2 || d.memory_gb <= plan_.device->memory_gb) continue;
-      const double all = d.node_devices * (d.memory_gb * 0.9 - 2) * 1e9;
-      if (all < s.weight_bytes + static_cast<double>(s.kv_bytes_per_token) * ask_.context) continue;
+      if (d.node_devices * usable(d.memory_gb * 1e9) < s.weight_bytes + static_cast<double>(s.kv_bytes_per_token) * ask_.context) continue;
       out.advice.push_back(cat("--device ", d.name, ": a node of ", d.node_devices, " x ", d.title, " holds it"));
       if (out.advice.size() >= 4) break;
     }

@@ -5,7 +5,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -25,14 +24,10 @@ constexpr std::string_view kApis[] = {"telemetry.istio.io/v1",          "network
                                       "monitoring.coreos.com/v1",       "gateway.networking.k8s.io/v1",
                                       "inference.networking.k8s.io/v1", "inference.networking.x-k8s.io/v1alpha2"};
 
-Result<> write_file(const std::string& path, const std::string& text) {
+Result<> put_file(const std::string& path, std::string_view text) {  // and its folder
   std::error_code error;
   fs::create_directories(fs::path(path).parent_path(), error);
-  std::ofstream out(path, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) return fail(Code::kPermissionDenied, "cannot write ", path);
-  return {};
+  return write_file(path, text);
 }
 
 class Scratch {  // a folder that goes with us
@@ -73,11 +68,11 @@ Result<std::string> find_root(const std::string& said) {
 Result<std::string> resolved(const std::string& part, const std::string& values, const std::string& helm,
                              const Scratch& scratch) {
   const std::string chart = scratch.path() + "/helmfile";
-  BATON_OK(write_file(chart + "/Chart.yaml", "{apiVersion: v2, name: helmfile, version: 0.0.1}\n"));
-  BATON_OK(write_file(chart + "/values.yaml", values));
-  BATON_OK(write_file(chart + "/templates/_body.tpl", cat("{{- define \"body\" -}}\n", part, "\n{{- end -}}")));
+  BATON_OK(put_file(chart + "/Chart.yaml", "{apiVersion: v2, name: helmfile, version: 0.0.1}\n"));
+  BATON_OK(put_file(chart + "/values.yaml", values));
+  BATON_OK(put_file(chart + "/templates/_body.tpl", cat("{{- define \"body\" -}}\n", part, "\n{{- end -}}")));
   BATON_OK(
-      write_file(chart + "/templates/c.yaml",
+      put_file(chart + "/templates/c.yaml",
                  "kind: ConfigMap\napiVersion: v1\nmetadata: {name: body}\ndata:\n  body: {{ include \"body\" . | toJson }}\n"));
   BATON_TRY(const std::string text, run_tool({helm, "template", "h", chart}, kHelmMs, kHelmBytesMax));
   BATON_TRY(const YAML::Node map, parse_yaml(text));
@@ -126,7 +121,7 @@ Result<std::string> manifests(const RenderCommand& c, const std::string& helm, c
   }
   for (size_t i = 0; i < release.values.size(); ++i) {
     const std::string file = cat(scratch.path(), "/", release.name, "-", i, ".yaml");
-    BATON_OK(write_file(file, release.values[i]));
+    BATON_OK(put_file(file, release.values[i]));
     argv.insert(argv.end(), {"-f", file});
   }
   return run_tool(argv, kHelmMs, kHelmBytesMax);
@@ -228,7 +223,7 @@ Result<> render(RenderCommand& c) {
   BATON_TRY(const std::string overlay, plan_values(*made, base));
   const std::string values = c.out + "/values.yaml";
   const auto variables = variables_of(*made);
-  BATON_OK(write_file(
+  BATON_OK(put_file(
       values, cat("# baton deploy render ", render_flags(*made), "\n# Over ", base_values(*made, "").substr(1), "\n", overlay)));
   std::printf("%s: what the plan changes of %s\n", values.c_str(), base_values(*made, "").substr(1).c_str());
   const std::string helm = find_tool(c.helm);
@@ -243,7 +238,7 @@ Result<> render(RenderCommand& c) {
   for (const Release& release : releases) {
     BATON_TRY(const std::string text, manifests(c, helm, release, scratch));
     const std::string file = cat(c.out, "/", release.name, ".yaml");
-    BATON_OK(write_file(file, text));
+    BATON_OK(put_file(file, text));
     std::printf(
         "%s: %zu objects\n", file.c_str(),
         static_cast<size_t>(std::ranges::count(YAML::LoadAll(text), true, [](const YAML::Node& n) { return n.IsMap(); })));

@@ -11,15 +11,9 @@
 namespace baton::deploy {
 namespace {
 
-// What the formulas need, before they are used.
-struct Sizes {
-  int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, context = 0;
-  int64_t experts = 0, experts_used = 0, expert_ffn = 0, shared_ffn = 0;
-  bool tied = false;
-  double weight = 2, kv = 2;  // bytes
-};
+constexpr double kKvBytes = 2;  // of one number
 
-Shape shape_from(const Sizes& s, std::string name) {
+Shape shape_from(const ModelSizes& s, std::string name) {
   Shape out;
   out.name = std::move(name);
   out.layers = static_cast<int>(s.layers), out.hidden = static_cast<int>(s.hidden), out.heads = static_cast<int>(s.heads);
@@ -38,7 +32,7 @@ Shape shape_from(const Sizes& s, std::string name) {
   // Quantised checkpoints leave embedding and head in 16 bits where a parameter is a whole byte (FP8, INT8).
   const double ends = s.weight < 1 ? s.weight : 2;
   out.weight_bytes = out.parameters * s.weight + (out.head_parameters + out.embed_parameters) * ends;
-  out.kv_bytes_per_token = static_cast<int64_t>(2 * layers * kv_width * s.kv);
+  out.kv_bytes_per_token = static_cast<int64_t>(2 * layers * kv_width * kKvBytes);
   return out;
 }
 
@@ -128,17 +122,7 @@ cost::ModelWork Shape::work() const {
 }
 
 Shape shape_of(const KnownModel& m) {
-  Shape out = shape_from({.layers = m.layers,
-                          .hidden = m.hidden,
-                          .heads = m.heads,
-                          .kv_heads = m.kv_heads,
-                          .head_dim = m.head_dim,
-                          .ffn = m.ffn,
-                          .vocab = m.vocab,
-                          .context = m.context,
-                          .tied = m.tied,
-                          .weight = m.weight_bytes},
-                         std::string(m.name));
+  Shape out = shape_from(m.sizes, std::string(m.name));
   out.uri = m.name.find('/') != m.name.npos ? cat("hf://", m.name) : "file:///models/SmolLM2-135M-Instruct.Q4_1.gguf";
   return out;
 }
@@ -149,7 +133,7 @@ Result<Shape> parse_shape(std::string_view text, std::string name) {
   const Json& config = inner != nullptr && inner->is_object() ? *inner : whole;
   Reader r(config);
   if (r.has("kv_lora_rank")) return fail(Code::kUnimplemented, "latent attention (kv_lora_rank) is not modelled");
-  Sizes s;
+  ModelSizes s;
   s.layers = r.size({"num_hidden_layers", "n_layer"});
   s.hidden = r.size({"hidden_size", "n_embd"});
   s.heads = r.size({"num_attention_heads", "n_head"});

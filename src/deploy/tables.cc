@@ -1,7 +1,5 @@
 #include "deploy/tables.h"
 
-#include <array>
-
 #include <algorithm>
 
 namespace baton::deploy {
@@ -48,14 +46,14 @@ constexpr Environment kEnvironments[] = {
 
 // name, layers, hidden, heads, KV heads, head size, ffn, vocabulary, context, bytes a parameter, tied
 constexpr KnownModel kModels[] = {
-    {kFp8, 80, 8192, 64, 8, 128, 28672, 128256, 131072, 1, false},
-    {"amd/Llama-3.3-70B-Instruct-FP8-KV", 80, 8192, 64, 8, 128, 28672, 128256, 131072, 1, false},
-    {"meta-llama/Llama-3.3-70B-Instruct", 80, 8192, 64, 8, 128, 28672, 128256, 131072, 2, false},
-    {"meta-llama/Llama-3.1-8B-Instruct", 32, 4096, 32, 8, 128, 14336, 128256, 131072, 2, false},
-    {"meta-llama/Llama-3.2-3B-Instruct", 28, 3072, 24, 8, 128, 8192, 128256, 131072, 2, true},
-    {"deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 28, 1536, 12, 2, 128, 8960, 151936, 131072, 2, false},
-    {"Qwen/Qwen3-0.6B", 28, 1024, 16, 8, 128, 3072, 151936, 40960, 2, true},
-    {"smollm2", 30, 576, 9, 3, 64, 1536, 49152, 8192, 0.625, true},  // the demo model: Q4_1, 5 bits a parameter
+    {kFp8, {80, 8192, 64, 8, 128, 28672, 128256, 131072, 1, false}},
+    {"amd/Llama-3.3-70B-Instruct-FP8-KV", {80, 8192, 64, 8, 128, 28672, 128256, 131072, 1, false}},
+    {"meta-llama/Llama-3.3-70B-Instruct", {80, 8192, 64, 8, 128, 28672, 128256, 131072, 2, false}},
+    {"meta-llama/Llama-3.1-8B-Instruct", {32, 4096, 32, 8, 128, 14336, 128256, 131072, 2, false}},
+    {"meta-llama/Llama-3.2-3B-Instruct", {28, 3072, 24, 8, 128, 8192, 128256, 131072, 2, true}},
+    {"deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", {28, 1536, 12, 2, 128, 8960, 151936, 131072, 2, false}},
+    {"Qwen/Qwen3-0.6B", {28, 1024, 16, 8, 128, 3072, 151936, 40960, 2, true}},
+    {"smollm2", {30, 576, 9, 3, 64, 1536, 49152, 8192, 0.625, true}},  // the demo model: Q4_1, 5 bits a parameter
 };
 
 constexpr std::string_view kGateways[] = {"istio", "kgateway", "agentgateway", "gke", "builtin"};

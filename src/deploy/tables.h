@@ -28,11 +28,16 @@ struct Environment {
   bool baton_engine;                      // else vLLM, which wants prefill TP <= decode TP
 };
 
+struct ModelSizes {
+  int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, context = 0;
+  double weight = 2;  // bytes of one parameter
+  bool tied = false;  // output head = embedding
+  int64_t experts = 0, experts_used = 0, expert_ffn = 0, shared_ffn = 0;
+};
+
 struct KnownModel {
   std::string_view name;
-  int layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context;
-  double weight_bytes;  // of one parameter
-  bool tied;            // output head = embedding
+  ModelSizes sizes;
 };
 
 std::span<const Device> devices();

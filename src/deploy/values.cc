@@ -40,24 +40,16 @@ void write(const YAML::Node& node, size_t indent, std::string& out) {
   }
 }
 
-// Sets the value after `flag` in a container's args. False: it is not there.
-bool set_argument(YAML::Node& container, const std::string& flag, int value) {
-  YAML::Node args = container["args"];
-  if (!args.IsSequence()) return false;
-  for (size_t i = 0; i + 1 < args.size(); ++i) {
-    if (args[i].Scalar() != flag) continue;
-    YAML::Node text(std::to_string(value));
-    text.SetTag("!");
-    args[i + 1] = text;
-    return true;
-  }
-  return false;
+YAML::Node quoted(const std::string& text) {
+  YAML::Node out(text);
+  out.SetTag("!");
+  return out;
 }
 
-int argument(const YAML::Node& container, const std::string& flag) {
-  const YAML::Node args = container["args"];
-  for (size_t i = 0; args.IsSequence() && i + 1 < args.size(); ++i) {
-    if (args[i].Scalar() == flag) return args[i + 1].as<int>(0);
+// Where the value after `flag` stands in a container's args; 0: the flag is not there.
+size_t argument_at(const YAML::Node& args, std::string_view flag) {
+  for (size_t i = 1; args.IsSequence() && i < args.size(); ++i) {
+    if (args[i - 1].Scalar() == flag) return i;
   }
   return 0;
 }
@@ -70,20 +62,24 @@ void add_role(const Plan& plan, const PhasePlan& phase, const char* role, YAML::
   if (!containers.IsSequence() || containers.size() == 0) return;
   YAML::Node server = containers[0];
   bool changed = false;
-  const int length = argument(server, "--max-model-len");
-  // Where the values leave the length to the model, a shorter one of the person's own is said.
-  if (length == 0 && plan.ask.context != std::min(plan.environment->context, plan.shape.context)) {
-    for (const std::string& word : {std::string("--max-model-len"), std::to_string(plan.ask.context)}) {
-      YAML::Node text(word);
-      text.SetTag("!");
-      server["args"].push_back(text);
-    }
+  // The value that the flag has, 0: none; another than `wanted` becomes it.
+  const auto settle = [&](std::string_view flag, int wanted) {
+    YAML::Node args = server["args"];
+    const size_t at = argument_at(args, flag);
+    const int had = at == 0 ? 0 : args[at].as<int>(0);
+    if (had == 0 || had == wanted) return had;
+    args[at] = quoted(std::to_string(wanted));
     changed = true;
-  } else if (length != 0 && length != plan.ask.context) {
-    changed = set_argument(server, "--max-model-len", plan.ask.context);
+    return had;
+  };
+  // Where the values leave the length to the model, a shorter one of the person's own is said.
+  if (settle("--max-model-len", plan.ask.context) == 0 &&
+      plan.ask.context != std::min(plan.environment->context, plan.shape.context)) {
+    server["args"].push_back(quoted("--max-model-len"));
+    server["args"].push_back(quoted(std::to_string(plan.ask.context)));
+    changed = true;
   }
-  const int width = argument(server, "--tensor-parallel-size");
-  if (width != 0 && width != phase.tp) changed |= set_argument(server, "--tensor-parallel-size", phase.tp);
+  settle("--tensor-parallel-size", phase.tp);
   if (changed) out[role]["containers"] = containers;
 }
 

@@ -29,7 +29,7 @@ void add_requests(std::vector<CheckResult> asked, std::vector<CheckResult>& out)
 
 std::string door_missing(const Cluster& cluster) {
   const auto gateways = cluster.items("gateways");
-  const auto addresses = gateways.empty() ? std::span<const Json>() : list_at(gateways[0], {"status", "addresses"});
+  const auto addresses = gateways.empty() ? std::span<const Json>() : items_at(gateways[0], {"status", "addresses"});
   return addresses.empty() ? "" : cat("http://", text_at(addresses[0], {"value"}));  // GKE: nothing of it is in the cluster
 }
 

@@ -24,25 +24,6 @@ std::string text_at(const Json& object, std::initializer_list<std::string_view> 
   return found && found->is_string() && found->text.size() <= kTextBytesMax ? found->text : "";
 }
 
-std::map<std::string, std::string> texts_at(const Json& object, std::initializer_list<std::string_view> path) {
-  std::map<std::string, std::string> out;
-  const Json* found = object.find_path(path);
-  if (!found || !found->is_object()) return out;
-  for (size_t i = 0; i < found->keys.size() && out.size() < kLabelsMax; ++i) {
-    const Json& value = found->items[i];
-    if (value.is_string() && value.text.size() <= kTextBytesMax && found->keys[i].size() <= kTextBytesMax) {
-      out.insert_or_assign(found->keys[i], value.text);
-    }
-  }
-  return out;
-}
-
-const std::vector<Json>& items_at(const Json& object, std::initializer_list<std::string_view> path) {
-  static const std::vector<Json> kNone;
-  const Json* found = object.find_path(path);
-  return found && found->is_array() ? found->items : kNone;
-}
-
 int int_at(const Json& object, std::string_view key) {
   const Json* found = object.find(key);
   const auto value = found ? found->as_int() : std::nullopt;
@@ -90,6 +71,25 @@ std::string first_label(const Pod& pod, std::initializer_list<const char*> keys)
 }
 
 }  // namespace
+
+std::map<std::string, std::string> texts_at(const Json& object, std::initializer_list<std::string_view> path) {
+  std::map<std::string, std::string> out;
+  const Json* found = object.find_path(path);
+  if (!found || !found->is_object()) return out;
+  for (size_t i = 0; i < found->keys.size() && out.size() < kLabelsMax; ++i) {
+    const Json& value = found->items[i];
+    if (value.is_string() && value.text.size() <= kTextBytesMax && found->keys[i].size() <= kTextBytesMax) {
+      out.insert_or_assign(found->keys[i], value.text);
+    }
+  }
+  return out;
+}
+
+const std::vector<Json>& items_at(const Json& object, std::initializer_list<std::string_view> path) {
+  static const std::vector<Json> kNone;
+  const Json* found = object.find_path(path);
+  return found && found->is_array() ? found->items : kNone;
+}
 
 std::string object_name(const Json& object) { return text_at(object, {"metadata", "name"}); }
 

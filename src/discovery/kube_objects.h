@@ -50,6 +50,9 @@ struct NamedRewrite {
 };
 
 std::string object_name(const Json& object);  // metadata.name, "" if it has none
+// Pieces of objects, nothing where they are not there: a list's items, a map's texts (labels, a selector).
+const std::vector<Json>& items_at(const Json& object, std::initializer_list<std::string_view> path);
+std::map<std::string, std::string> texts_at(const Json& object, std::initializer_list<std::string_view> path);
 Result<Pod> parse_pod(const Json& object);
 Result<NodePlace> parse_node(const Json& object);
 Result<PoolSpec> parse_pool(const Json& object, std::string_view group);

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "net/http.h"
 #include "stack/limits.h"
 #include "stack/process.h"
@@ -245,12 +246,6 @@ Result<> Supervisor::run(const std::function<void()>& on_ready) {
   close(signals_);
   say("stopped");
   return {};
-}
-
-Result<> write_file(const std::string& path, std::string_view text) {
-  std::ofstream out(path);
-  out << text;
-  return out.flush() ? Result<>{} : fail(Code::kPermissionDenied, "cannot write ", path);
 }
 
 // The detached child's standard output is a pipe to us: we show its lines until it says it is ready, or ends.

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <span>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/prng.h"
 #include "model/testing/gguf_writer.h"
@@ -255,14 +255,6 @@ std::string hf_config(const TinySpec& s) {
   }
   w.end();
   return w.take();
-}
-
-Result<> write_file(const std::string& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  out.close();
-  if (!out) return fail(Code::kUnavailable, "cannot write ", path);
-  return {};
 }
 
 std::string safetensors_image(const TinySpec& spec, std::span<const Plan> plans) {
