@@ -5,7 +5,7 @@ tests/chaos/run.py --bin DIR --requests 10000 --fault-every 1s --seed N
 
 Every request must end in the right text (from a run without faults) or in one clear error; afterwards no engine may hold a block or a
 grant. The model must be a real one: what a random one says is not read back as the tokens it was, so no stream could go on elsewhere."""
-import argparse, collections, concurrent.futures, http.client, json, os, random, sys, tempfile, threading, time
+import argparse, collections, concurrent.futures, http.client, json, os, random, re, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "e2e")]
@@ -48,7 +48,7 @@ def read_stream(response):
     if len(errors) > 1:
         return Outcome("broken", f"{len(errors)} errors in one stream")
     if errors:
-        return Outcome("error", f"in the stream: {errors[0].get('code')}")
+        return Outcome("error", f"in the stream: {errors[0].get('code')}: {re.sub('[0-9]+', 'N', errors[0].get('message', ''))[:160]}")
     return Outcome("text", text=text) if done else Outcome("broken", f"the stream ended after {len(text)} characters without [DONE]")
 
 
@@ -64,7 +64,9 @@ def ask(port, prompt, max_tokens, stream):
         if r.status == 200:
             return Outcome("text", text=answer["choices"][0]["text"])
         error = answer.get("error", answer)  # the sidecar speaks as llm-d's does: the error is the whole body
-        return Outcome("error", f"{r.status} {error['type']}") if error["message"] else Outcome("broken", f"{r.status} without a message")
+        if not error["message"]:
+            return Outcome("broken", f"{r.status} without a message")
+        return Outcome("error", f"{r.status}: {re.sub('[0-9]+', 'N', error['message'])[:160]}")
     except Exception as e:  # whatever the client library could not read is no clear answer
         return Outcome("broken", f"{type(e).__name__}: {e}")
     finally:
