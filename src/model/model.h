@@ -32,6 +32,7 @@ struct SeqInput {
   std::span<const int32_t> blocks;       // block table covering [0, first_position + tokens.size())
   bool last_logits = false;              // logits of the last token wanted
   bool all_logits = false;               // logits of every token wanted (prompt_logprobs, echo); implies last_logits
+  bool hidden = false;                   // hidden states of every token wanted (embeddings)
 };
 
 class Model {
@@ -47,6 +48,9 @@ class Model {
   // Computes all sequences. Returns f32 logits rows in input order (a seq with all_logits gives tokens.size() rows, one with
   // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
   virtual Result<std::span<const float>> step(std::span<const SeqInput> seqs) = 0;
+  // Of the last step's sequences with `hidden`, in input order: a row a token, config().hidden wide, after the final norm. Valid
+  // until the next step(). Empty from a model that has none.
+  virtual std::span<const float> hidden() const { return {}; }
   virtual std::string backend() const = 0;      // "cpu avx512-vnni-bf16, 2 threads"
   virtual size_t weight_bytes() const = 0;      // bytes read per decode step at batch 1, KV excluded
   virtual std::string fingerprint() const = 0;  // hex digest of config and a sample of the weights: P and D must agree

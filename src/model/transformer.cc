@@ -108,6 +108,10 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
   for (const SeqInput& s : seqs) rows += s.all_logits ? s.tokens.size() : s.last_logits && !s.tokens.empty() ? 1 : 0;
   const auto vocab = static_cast<size_t>(config().vocab);
   float* const logits = logits_.resize(rows * vocab);
+  hidden_values_ = 0;
+  for (const SeqInput& s : seqs) hidden_values_ += s.hidden ? s.tokens.size() * static_cast<size_t>(config().hidden) : 0;
+  slice_.hidden = hidden_.resize(hidden_values_);
+  slice_.hidden_rows.clear();
   slice_.rows.clear();
   slice_.logit_rows.clear();
   slice_.logits = logits;
@@ -115,6 +119,7 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
     for (size_t i = 0; i < s.tokens.size(); ++i) {
       if (s.all_logits || (s.last_logits && i + 1 == s.tokens.size()))
         slice_.logit_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
+      if (s.hidden) slice_.hidden_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
       slice_.rows.push_back({s.tokens[i], s.first_position + static_cast<int32_t>(i), s.blocks.data()});
       if (slice_.rows.size() == kSliceTokens) run_slice();
     }
@@ -184,8 +189,10 @@ void Transformer::run_slice() {
   if (n > kAloneRows) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
   pool_.run([this](Hand& hand) { forward(hand); });
   slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
+  slice_.hidden += slice_.hidden_rows.size() * static_cast<size_t>(c.hidden);
   slice_.rows.clear();
   slice_.logit_rows.clear();
+  slice_.hidden_rows.clear();
 }
 
 // A linear layer's input: a function that gives the prepared activations to a part of the next phase. values(r): row r's `cols`
@@ -233,6 +240,14 @@ void Transformer::forward(Hand& hand) {
     hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, panels, normed_y()); });
     add_to_x(w.down,
              input(hand, n, c.ffn, form_for(w.down.kind), [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
+  }
+  if (!slice_.hidden_rows.empty()) {
+    hand.split(static_cast<int64_t>(slice_.hidden_rows.size()), [&](Share part) {
+      for (int64_t r = part.begin; r < part.end; ++r) {
+        const float* x = x_.get() + slice_.hidden_rows[static_cast<size_t>(r)] * hidden;
+        ops_.rms_norm(x, weights_.norm.data(), hidden, c.rms_eps, slice_.hidden + r * hidden);
+      }
+    });
   }
   const auto wanted = static_cast<int64_t>(slice_.logit_rows.size());
   if (wanted == 0) return;

@@ -54,6 +54,7 @@ class Transformer final : public Model {
   kv::KvLayout kv_layout() const override { return layout_; }
   Result<> bind_kv(std::span<std::byte> pool) override;
   Result<std::span<const float>> step(std::span<const SeqInput> seqs) override;
+  std::span<const float> hidden() const override { return {hidden_.get(), hidden_values_}; }
   std::string backend() const override;
   size_t weight_bytes() const override { return weights_.step_bytes; }
   std::string fingerprint() const override { return fingerprint_; }
@@ -70,10 +71,10 @@ class Transformer final : public Model {
   struct Slice {
     std::vector<Row> rows;
     std::vector<Item> items;
-    std::vector<int32_t> logit_rows;
+    std::vector<int32_t> logit_rows, hidden_rows;
     bool split = false;     // items are single spans; partial states lie in partials_
     int64_t spans_max = 0;  // most spans any row sees
-    float* logits = nullptr;
+    float *logits = nullptr, *hidden = nullptr;
   };
   struct Member {  // one thread's own memory
     ActivationBuffer activations;
@@ -117,7 +118,8 @@ class Transformer final : public Model {
   Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;
   Buffer<float> partial_o_;           // [row][head][span][head_dim]
   Buffer<tensor::Partial> partials_;  // [row][head][span]
-  Buffer<float> logits_;
+  Buffer<float> logits_, hidden_;
+  size_t hidden_values_ = 0;
 };
 
 }  // namespace baton::model

@@ -118,7 +118,7 @@ struct Reference {
     }
     return out;
   }
-  Doubles logits(const std::vector<int32_t>& tokens) const {
+  Doubles hidden(const std::vector<int32_t>& tokens) const {  // after the final norm
     const auto n = static_cast<int64_t>(tokens.size());
     const Doubles embed = weights("embed.weight");
     Doubles x;
@@ -141,8 +141,11 @@ struct Reference {
                  c.hidden, c.ffn);
       for (size_t j = 0; j < x.size(); ++j) x[j] += d[j];
     }
-    return ref::linear(file.find("lm_head.weight") ? weights("lm_head.weight") : embed, norm("norm.weight", x), c.vocab, c.hidden,
-                       n);
+    return norm("norm.weight", x);
+  }
+  Doubles logits(const std::vector<int32_t>& tokens) const {
+    return ref::linear(weights(file.find("lm_head.weight") ? "lm_head.weight" : "embed.weight"), hidden(tokens), c.vocab, c.hidden,
+                       static_cast<int64_t>(tokens.size()));
   }
   const WeightFile& file;
   const ModelConfig& c;
@@ -214,6 +217,36 @@ TEST(Transformer, AgreesWithTheDefinition) {
       RecordProperty(cat("error_", isa, "_", spec.seed), std::to_string(error));
       printf("%s seed %d: relative error %.4f\n", isa.c_str(), static_cast<int>(spec.seed), error);
     }
+  }
+}
+
+// What embeddings are made of: right, and the same bit for bit however the prompt is cut and whoever is beside it.
+TEST(Transformer, HiddenStatesAreWhatTheHeadReads) {
+  const TinySpec& spec = kShapes[0];
+  const TinyFile file(spec);
+  auto weights = WeightFile::open(file.path);
+  ASSERT_TRUE(weights) << weights.error().message;
+  Prng prng(5);
+  const std::vector<int32_t> tokens = random_tokens(prng, 290, spec.vocab);
+  std::vector<int32_t> blocks, other_blocks;
+  for (int i = 0; i < 20; ++i) blocks.push_back(i), other_blocks.push_back(20 + i);
+  const Doubles want = Reference(**weights).hidden(tokens);
+  for (const std::string& isa : isas()) {
+    Engine engine(file.path, isa, 2);
+    EXPECT_TRUE(engine.step({{.tokens = tokens, .blocks = blocks, .hidden = true}}).empty());
+    const std::vector<float> got(engine.model->hidden().begin(), engine.model->hidden().end());
+    ASSERT_EQ(got.size(), want.size());
+    EXPECT_LT(relative_error(got, want), 0.03) << isa;
+    const SeqInput other{.tokens = std::span(tokens).first(7), .blocks = other_blocks, .last_logits = true};
+    std::vector<float> cut;
+    for (int at = 0; at < 290; at += 97) {
+      const auto n = static_cast<size_t>(std::min(97, 290 - at));
+      const SeqInput mine{.tokens = std::span(tokens).subspan(at, n), .first_position = at, .blocks = blocks, .hidden = true};
+      EXPECT_EQ(engine.step({other, mine}).size(), static_cast<size_t>(spec.vocab));
+      const std::span<const float> rows = engine.model->hidden();
+      cut.insert(cut.end(), rows.begin(), rows.end());
+    }
+    EXPECT_EQ(cut, got) << isa;
   }
 }
 
