@@ -5,6 +5,7 @@
 #include "apps/main.h"
 #include "apps/router_options.h"
 #include "deploy/plan_command.h"
+#include "deploy/ratio.h"
 #include "deploy/render.h"
 #include "deploy/verify.h"
 #include "engine/config.h"
@@ -39,7 +40,8 @@ std::string page() {
          section<stack::VerifyConfig>(stack::verify_options) + section<stack::TopConfig>(stack::top_options) +
          section<loadgen::BenchConfig>(loadgen::bench_options) + section<sim::SimCommand>(sim::sim_options) +
          section<stack::PullConfig>(stack::pull_options) + section<deploy::PlanCommand>(deploy::plan_options) +
-         section<deploy::RenderCommand>(deploy::render_options) + section<deploy::VerifyCommand>(deploy::verify_options);
+         section<deploy::RenderCommand>(deploy::render_options) + section<deploy::VerifyCommand>(deploy::verify_options) +
+         section<deploy::RatioCommand>(deploy::ratio_options);
 }
 
 }  // namespace

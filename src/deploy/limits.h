@@ -16,6 +16,9 @@ inline constexpr size_t kListBytesMax = 32u << 20;        // one list of the API
 inline constexpr size_t kMetricsBytesMax = 16u << 20;     // one pod's metrics
 inline constexpr int kListObjectsMax = 500;               // asked for of each kind; a namespace of a stack has some dozen
 inline constexpr int kAnswerMs = 15'000;                  // of the API server
+inline constexpr int kScrapeConnectMs = 1'000;               // of a model server, by the ratio controller
+inline constexpr int kScrapeAnswerMs = 5'000;
+inline constexpr int kScrapeSilentMax = 3;                // of a role in one look; the others are not asked then
 inline constexpr size_t kNamedMax = 3;                    // pods, routes, ... named in one line; the rest is counted
 
 }  // namespace baton::deploy

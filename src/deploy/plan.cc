@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "cost/workers.h"
 #include "deploy/limits.h"
 
 namespace baton::deploy {
@@ -80,9 +81,7 @@ class Planner {
   }
   int batch_max(const Choice& c) const {
     const auto room = c.plan.kv_tokens / std::max(1, ask_.prompt_tokens + ask_.output_tokens);
-    int n = static_cast<int>(std::min<int64_t>(kStreamsMax, room));
-    while (n > 0 && tpot(c, n) > ask_.tpot_ms * 1e3) --n;
-    return n;
+    return cost::streams_max(c.cost, context(), ask_.tpot_ms * 1e3, static_cast<int>(std::min<int64_t>(kStreamsMax, room)));
   }
   double wait_us(const Choice& c, double busy) const {  // M/D/1: the queue's mean work, as tokens that come before ours
     const double tokens = busy / (2 * (1 - busy)) * ask_.prompt_tokens;
@@ -97,8 +96,7 @@ class Planner {
     const double spare = ask_.ttft_ms * 1e3 - out.plan.step_us - hand_over_us() - decode_step_us;
     if (spare < 0) return out;
     const double work = rate * out.plan.step_us / 1e6;
-    // From M/D/1: wait = T busy / (2 (1 - busy)) <= spare.
-    const double allowed = std::min(kPrefillBusyMax, 2 * spare / (2 * spare + out.plan.step_us));
+    const double allowed = cost::prefill_busy_max(out.plan.step_us, spare);
     if (allowed <= 0 || work / allowed > kDevicesMax) return out;
     const int needed = std::max(1, static_cast<int>(std::ceil(work / allowed - 1e-9)));
     out.plan.replicas = ask_.prefill_replicas > 0 ? (needed <= ask_.prefill_replicas ? ask_.prefill_replicas : 0) : needed;
@@ -109,8 +107,7 @@ class Planner {
     Choice out = base(tp);
     out.plan.batch_max = batch_max(out);
     if (out.plan.batch_max == 0) return out;
-    const double seconds = ask_.output_tokens * tpot(out, out.plan.batch_max) / 1e6;  // of one answer, at the fullest
-    const double workers = rate * seconds / out.plan.batch_max;
+    const double workers = cost::decode_workers(out.cost, rate * ask_.output_tokens, context(), out.plan.batch_max);
     if (workers > kDevicesMax) return out;
     const int needed = std::max(1, static_cast<int>(std::ceil(workers - 1e-9)));
     out.plan.replicas = ask_.decode_replicas > 0 ? (needed <= ask_.decode_replicas ? ask_.decode_replicas : 0) : needed;

@@ -56,7 +56,6 @@ using PlanResult = std::expected<Plan, NoPlan>;
 
 PlanResult make_plan(const PlanAsk& ask, const Shape& shape);
 
-inline constexpr double kPrefillBusyMax = 0.8;  // beyond it the wait grows without measure
 inline constexpr double kMemoryPartUsed = 0.9;  // vLLM's --gpu-memory-utilization
 inline constexpr int kStreamsMax = 256;         // vLLM's --max-num-seqs
 inline constexpr double kRdmaBytesUs = 46'000, kTcpBytesUs = 2'600, kLocalBytesUs = 5'000;  // 400 Gb/s, 25 Gb/s, shared memory

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "cost/workers.h"
 #include "deploy/plan_view.h"
 
 namespace baton::deploy {
@@ -106,7 +107,7 @@ TEST(Plan, ARateTakesTheFewestDevices) {
   EXPECT_LT(small.devices_used(), large.devices_used());
   EXPECT_GE(small.rate_max, 2);
   EXPECT_GE(large.rate_max, 40);
-  EXPECT_LE(large.prefill.busy, kPrefillBusyMax + 1e-9);
+  EXPECT_LE(large.prefill.busy, cost::kPrefillBusyMax + 1e-9);
 }
 
 TEST(Plan, WithoutRdmaTheHandOverIsDearer) {

@@ -30,7 +30,8 @@ std::string Resource::path() const {
 std::string rbac_command(const Resource& resource, std::string_view verbs, const std::string& account) {
   constexpr std::string_view kAccount = "system:serviceaccount:";
   const bool service = account.starts_with(kAccount);
-  const std::string role = "baton-router-" + resource.plural;
+  std::string role = "baton-router-" + resource.plural;
+  std::ranges::replace(role, '/', '-');  // of a subresource: deployments.apps/scale
   // Another kind of user is not known by name here: the API server's own message has it.
   const std::string who = service ? " --serviceaccount=" + account.substr(kAccount.size()) : " --user=USER";
   if (resource.cluster) {

@@ -79,9 +79,33 @@ SimConfig pool(const SimCommand& c, const Profile& profile) {
   return out;
 }
 
+RatioConfig controlled(const SimCommand& c, const SimConfig& pool) {
+  RatioConfig out;
+  const int workers = static_cast<int>(pool.workers.size());
+  out.policy.prefill = out.policy.decode = {.min = 1, .max = workers};
+  out.policy.devices = workers;
+  out.worker = pool.workers[0].cost;
+  out.targets = {.ttft_us = 1e3 * c.ttft_ms, .tpot_us = 1e3 * c.tpot_ms, .streams_max = pool.scheduler.max_num_seqs};
+  out.targets.kv_tokens = int64_t{16} * pool.workers[0].kv_blocks;
+  out.start_s = c.start_s;
+  return out;
+}
+
+std::vector<Session> load_of(const SimCommand& c, Shape shape, double rate) {
+  WorkloadParams p{.shape = shape, .rate = rate, .requests = c.requests, .groups = c.groups, .turns = c.turns,
+                   .shared_tokens = c.shared_tokens, .question_tokens = c.question_tokens, .output_tokens = c.output_tokens,
+                   .spread = c.spread, .think_s = c.think_s, .seed = static_cast<uint64_t>(c.seed)};
+  std::vector<Session> out = make_workload(p);
+  if (c.then_question_tokens == 0 && c.then_output_tokens == 0) return out;
+  if (c.then_question_tokens > 0) p.question_tokens = c.then_question_tokens;
+  if (c.then_output_tokens > 0) p.output_tokens = c.then_output_tokens;
+  p.seed += 1;
+  return one_after_the_other(std::move(out), make_workload(p));
+}
+
 void print_row(const SimCommand& c, const std::string& policy, double rate, const SimReport& r) {
   if (!c.json) {
-    std::printf("%-16s %7.4g %9.0f %9.3f %9.3f %9.3f %8.2f %8.2f %7.1f%% %7.2f %7.0f%%\n", policy.c_str(), rate, r.output_tokens_per_s,
+    std::printf("%-20s %7.4g %9.0f %9.3f %9.3f %9.3f %8.2f %8.2f %7.1f%% %7.2f %7.0f%%\n", policy.c_str(), rate, r.output_tokens_per_s,
                 r.ttft_ms.p50 * 1e-3, r.ttft_ms.p95 * 1e-3, r.ttft_ms.mean * 1e-3, r.tpot_ms.p50, r.tpot_ms.p99, r.hit_rate * 100,
                 r.imbalance, r.requests > 0 ? 100.0 * r.remote / r.requests : 0);
     std::fflush(stdout);
@@ -92,7 +116,7 @@ void print_row(const SimCommand& c, const std::string& policy, double rate, cons
   w.field("ttft_p50_ms", r.ttft_ms.p50).field("ttft_p95_ms", r.ttft_ms.p95).field("ttft_mean_ms", r.ttft_ms.mean);
   w.field("tpot_p50_ms", r.tpot_ms.p50).field("tpot_p99_ms", r.tpot_ms.p99).field("hit_rate", r.hit_rate);
   w.field("imbalance", r.imbalance).field("remote", r.remote).field("requests", r.requests).field("refused", r.refused);
-  w.field("unfinished", r.unfinished).end();
+  w.field("unfinished", r.unfinished).field("role_changes", r.role_changes).end();
   std::printf("%s\n", w.text().c_str());
 }
 
@@ -158,7 +182,14 @@ Options sim_options(SimCommand& c) {
       .add("output-tokens", &c.output_tokens, "tokens", "of an answer", 1, 100'000)
       .add("spread", &c.spread, "", "lengths vary by this part either way", 0, 1)
       .add("think-s", &c.think_s, "s", "multi-turn: from an answer to the next question", 0, 3'600)
+      .add("then-question-tokens", &c.then_question_tokens, "tokens", "a second half of the load, as many requests again; 0 = there is none", 0, 100'000)
+      .add("then-output-tokens", &c.then_output_tokens, "tokens", "of its answers; 0 = as before", 0, 100'000)
       .add("seed", &c.seed, "", "of load and ties");
+  o.group("Ratio of the roles")
+      .add("ratio", &c.ratio, "each row once more with the ratio controller, as baton deploy ratio --hold-devices")
+      .add("ttft", &c.ttft_ms, "ms", "its target until the first token", 1, 1e7)
+      .add("tpot", &c.tpot_ms, "ms", "its target for each further token", 0.01, 1e6)
+      .add("start-s", &c.start_s, "s", "that a worker is away between two roles, when it has drained", 0, 3'600);
   o.group("Output").add("json", &c.json, "one JSON object a row");
   return o;
 }
@@ -167,6 +198,7 @@ Result<> sim(const SimCommand& c) {
   const Profile* profile = find_profile(c.profile);
   if (profile == nullptr) return fail(Code::kInvalidArgument, "no profile ", c.profile);
   if ((c.prefill > 0) != (c.decode > 0)) return fail(Code::kInvalidArgument, "--prefill and --decode come together");
+  if (c.ratio && (c.prefill == 0 || c.both > 0)) return fail(Code::kInvalidArgument, "--ratio needs --prefill and --decode, and no --both");
   BATON_TRY(const auto rates, numbers(c.rates));
   BATON_TRY(const auto rows, policies(c));
   BATON_TRY(const Shape shape, shape_from(c.workload));
@@ -174,17 +206,18 @@ Result<> sim(const SimCommand& c) {
   if (!c.json) {
     std::printf("%d workers (%d prefill, %d decode), each %s\n", static_cast<int>(config.workers.size()), c.prefill, c.decode,
                 std::string(profile->what).c_str());
-    std::printf("%-16s %7s %9s %9s %9s %9s %8s %8s %8s %7s %8s\n", "policy", "req/s", "tok/s", "TTFT p50", "p95 s", "mean s", "TPOT p50",
+    std::printf("%-20s %7s %9s %9s %9s %9s %8s %8s %8s %7s %8s\n", "policy", "req/s", "tok/s", "TTFT p50", "p95 s", "mean s", "TPOT p50",
                 "p99 ms", "hits", "uneven", "remote");
   }
   for (double rate : rates) {
-    const auto load = make_workload({.shape = shape, .rate = rate, .requests = c.requests, .groups = c.groups, .turns = c.turns,
-                                     .shared_tokens = c.shared_tokens, .question_tokens = c.question_tokens,
-                                     .output_tokens = c.output_tokens, .spread = c.spread, .think_s = c.think_s,
-                                     .seed = static_cast<uint64_t>(c.seed)});
+    const auto load = load_of(c, shape, rate);
     for (const Policy& policy : rows) {
       config.plan = policy.plan;
+      config.ratio.reset();
       print_row(c, policy.name, rate, simulate(config, load));
+      if (!c.ratio) continue;
+      config.ratio = controlled(c, config);
+      print_row(c, policy.name + " +ratio", rate, simulate(config, load));
     }
   }
   return {};

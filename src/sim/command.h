@@ -17,6 +17,9 @@ struct SimCommand {
   int requests = 1'000, groups = 150, turns = 5;
   int shared_tokens = 6'000, question_tokens = 1'200, output_tokens = 1'000;
   double spread = 0.3, think_s = 10, scrape_ms = 50;
+  int then_question_tokens = 0, then_output_tokens = 0;  // of as many requests again; 0: no second half
+  bool ratio = false;                                    // each row once more, with the ratio controller
+  double ttft_ms = 2'000, tpot_ms = 50, start_s = 60;
   int64_t seed = 1;
   bool json = false;
 };

@@ -89,6 +89,32 @@ TEST(Sim, PrefixAwareHitsWhereOthersCannot) {
   EXPECT_LT(by["prefix-aware"].ttft_ms.mean, by["random"].ttft_ms.mean);
 }
 
+// Long prompts and short answers, then short prompts and long answers: no fixed ratio is right for both halves.
+TEST(Sim, RolesFollowTheLoad) {
+  WorkloadParams half{.shape = Shape::kRandom, .rate = 21, .requests = 700, .shared_tokens = 1, .question_tokens = 6'000,
+                      .output_tokens = 30, .seed = 7};
+  auto load = make_workload(half);
+  half.question_tokens = 200, half.output_tokens = 300, half.seed = 8;
+  load = one_after_the_other(std::move(load), make_workload(half));
+  SimConfig config = pool(4, 4, 0, "least-loaded");
+  const SimReport fixed = simulate(config, load);
+  RatioConfig ratio;
+  ratio.policy.prefill = ratio.policy.decode = {.min = 1, .max = 8};
+  ratio.policy.devices = 8;
+  ratio.policy.up_after_ms = 2'000, ratio.policy.settle_ms = 4'000;
+  ratio.interval_s = 1, ratio.window_s = 8, ratio.start_s = 2;
+  ratio.worker = config.workers[0].cost;
+  ratio.targets = {.ttft_us = 2e6, .tpot_us = 15e3, .kv_tokens = 16 * 26'250};
+  config.ratio = ratio;
+  const SimReport controlled = simulate(config, load);
+  EXPECT_EQ(controlled.requests, 1'400);
+  EXPECT_EQ(controlled.refused + controlled.unfinished, 0) << "a worker that changes its role loses nothing";
+  EXPECT_NEAR(controlled.output_tokens_per_s * controlled.duration_s, fixed.output_tokens_per_s * fixed.duration_s, 1e-3) << "every answer is whole";
+  EXPECT_GE(controlled.role_changes, 2);
+  EXPECT_LE(controlled.role_changes, 12) << "it does not swing";
+  EXPECT_LT(controlled.ttft_ms.mean, fixed.ttft_ms.mean);
+}
+
 TEST(Sim, WorkloadsAreSeeded) {
   const WorkloadParams params{.shape = Shape::kSharedPrefix, .requests = 50, .groups = 3};
   const auto a = make_workload(params), b = make_workload(params);

@@ -24,7 +24,7 @@ struct Flight {  // one request on its way
   bool prompt_done = false;
 };
 
-enum class Kind : uint8_t { kArrival, kReach, kHandOver, kStep, kFetched, kScrape };
+enum class Kind : uint8_t { kArrival, kReach, kHandOver, kStep, kFetched, kScrape, kRatio };
 
 struct Event {
   double at_us = 0;
@@ -58,6 +58,10 @@ class Simulation {
   void token(uint64_t id, int worker, int output);
   void done(uint64_t id, int worker);
   void prompt_computed(Flight& flight);
+  void look_at_ratio();
+  cost::RoleNow role_now(route::Role role) const;
+  void change_role(route::Role from, route::Role to);
+  void bring_back();
   SimWorker::Callbacks callbacks(int worker);
   SimReport report();
 
@@ -77,6 +81,16 @@ class Simulation {
   std::vector<double> ttft_, tpot_, e2e_;
   int64_t output_tokens_ = 0;
   SimReport report_;
+  // With a ratio controller: which role a worker is on its way to (kBoth: it stays what it is), and when it will be there.
+  std::optional<RatioSim> ratio_;
+  RatioCounts counts_;
+  std::vector<route::Role> becomes_;
+  std::vector<double> back_us_;  // < 0: it still drains
+  struct Ended {                 // a worker before its change of role
+    route::Role role;
+    std::unique_ptr<SimWorker> worker;
+  };
+  std::vector<Ended> ended_;
 };
 
 Simulation::Simulation(const SimConfig& config, const std::vector<Session>& workload)
@@ -94,6 +108,10 @@ Simulation::Simulation(const SimConfig& config, const std::vector<Session>& work
   }
   for (size_t s = 0; s < workload.size(); ++s) at(workload[s].arrival_us, Kind::kArrival, s, 0);
   at(0, Kind::kScrape, 0);
+  becomes_.resize(workers_.size(), route::Role::kBoth), back_us_.resize(workers_.size(), 0);
+  if (!config.ratio) return;
+  ratio_.emplace(*config.ratio);
+  at(0, Kind::kRatio, 0);
 }
 
 SimWorker::Callbacks Simulation::callbacks(int worker) {
@@ -189,6 +207,7 @@ void Simulation::reach_decode(uint64_t id) {
 void Simulation::prompt_computed(Flight& flight) {
   if (flight.prompt_done) return;
   flight.prompt_done = true;
+  counts_.prompts += 1;
   loads_[static_cast<size_t>(flight.decode)].inflight_tokens -= flight.uncached_decode;
   if (flight.prefill < 0) return;
   loads_[static_cast<size_t>(flight.prefill)].inflight_tokens -= flight.uncached_prefill;
@@ -203,6 +222,7 @@ void Simulation::token(uint64_t id, int worker, int output) {
     prompt_computed(flight);
   }
   flight.output = output;
+  counts_.answer_tokens += 1;
   flight.last_us = now_us_;
 }
 
@@ -215,6 +235,7 @@ void Simulation::done(uint64_t id, int worker) {
   e2e_.push_back((flight.last_us - flight.sent_us) * 1e-3);
   if (flight.output > 1) tpot_.push_back((flight.last_us - flight.first_us) * 1e-3 / (flight.output - 1));
   output_tokens_ += flight.output;
+  counts_.answers += 1;
   --open_;
   const Session& session = workload_[flight.session];
   if (flight.turn + 1 < session.turns.size()) {
@@ -248,10 +269,75 @@ void Simulation::handle(const Event& event) {
       kick(flight.prefill);  // its blocks are free: somebody may have waited for them
       return kick(event.a);
     }
-    case Kind::kScrape:
-      scrape();
-      if (!flights_.empty() || !events_.empty()) at(now_us_ + config_.scrape_ms * 1e3, Kind::kScrape, 0);
+    case Kind::kRatio:
+      look_at_ratio();
+      if (!flights_.empty() || events_.size() > 1) at(now_us_ + config_.ratio->interval_s * 1e6, Kind::kRatio, 0);
       return;
+    case Kind::kScrape:
+      bring_back();
+      scrape();
+      if (!flights_.empty() || events_.size() > (ratio_ ? 1U : 0U)) at(now_us_ + config_.scrape_ms * 1e3, Kind::kScrape, 0);
+      return;
+  }
+}
+
+// ---- the ratio of the roles
+
+cost::RoleNow Simulation::role_now(route::Role role) const {
+  cost::RoleNow out;
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    const bool changes = becomes_[i] != route::Role::kBoth;
+    out.replicas += (changes ? becomes_[i] : endpoints_[i].role) == role ? 1 : 0;
+    out.starting += changes && becomes_[i] == role ? 1 : 0;
+    out.leaving += changes && endpoints_[i].role == role && back_us_[i] < 0 ? 1 : 0;
+  }
+  return out;
+}
+
+void Simulation::look_at_ratio() {
+  counts_.at_s = now_us_ * 1e-6;
+  counts_.computed_tokens = counts_.prompts_waiting = counts_.streams_waiting = counts_.context = 0;
+  double held = 0, streams = 0;
+  for (const Ended& one : ended_) counts_.computed_tokens += static_cast<double>(one.worker->computed_tokens());
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    const SimWorker& worker = *workers_[i];
+    const bool prefills = endpoints_[i].role == route::Role::kPrefill;
+    counts_.computed_tokens += static_cast<double>(worker.computed_tokens());
+    (prefills ? counts_.prompts_waiting : counts_.streams_waiting) += worker.waiting();
+    if (!prefills) held += worker.kv_usage() * config_.workers[i].kv_blocks * kBlockTokens, streams += worker.running();
+  }
+  if (streams > 0) counts_.context = held / streams;
+  const cost::RoleNow prefill = role_now(route::Role::kPrefill), decode = role_now(route::Role::kDecode);
+  const cost::RatioStep next = ratio_->look(counts_, prefill, decode);
+  for (int i = prefill.replicas; i < next.prefill; ++i) change_role(route::Role::kDecode, route::Role::kPrefill);
+  for (int i = decode.replicas; i < next.decode; ++i) change_role(route::Role::kPrefill, route::Role::kDecode);
+}
+
+// The idlest worker that does `from` goes.
+void Simulation::change_role(route::Role from, route::Role to) {
+  size_t idlest = workers_.size();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (endpoints_[i].role != from || becomes_[i] != route::Role::kBoth) continue;
+    if (idlest == workers_.size() || loads_[i].inflight_requests < loads_[idlest].inflight_requests) idlest = i;
+  }
+  BATON_CHECK(idlest < workers_.size());
+  becomes_[idlest] = to, back_us_[idlest] = -1;
+  loads_[idlest].healthy = false;
+  ++report_.role_changes;
+}
+
+// A worker that has drained is away for start_s, then another process with another role.
+void Simulation::bring_back() {
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (becomes_[i] == route::Role::kBoth) continue;
+    if (back_us_[i] < 0 && loads_[i].inflight_requests == 0) back_us_[i] = now_us_ + config_.ratio->start_s * 1e6;
+    if (back_us_[i] < 0 || now_us_ < back_us_[i]) continue;
+    const WorkerSpec& spec = config_.workers[i];
+    ended_.push_back({endpoints_[i].role, std::move(workers_[i])});
+    workers_[i] = std::make_unique<SimWorker>(spec.cost, spec.kv_blocks, config_.scheduler, callbacks(static_cast<int>(i)));
+    index_.forget(static_cast<int>(i));
+    endpoints_[i].role = std::exchange(becomes_[i], route::Role::kBoth);
+    loads_[i].healthy = true;
   }
 }
 
@@ -278,6 +364,10 @@ SimReport Simulation::report() {
   }
   int64_t prompt = 0, cached = 0;
   double busiest = 0;
+  for (const auto& [role, worker] : ended_) {
+    if (role != route::Role::kDecode) prompt += worker->prompt_tokens(), cached += worker->cached_tokens();
+    out.computed_tokens += worker->computed_tokens();
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     const SimWorker& worker = *workers_[i];
     if (endpoints_[i].role != route::Role::kDecode) prompt += worker.prompt_tokens(), cached += worker.cached_tokens();

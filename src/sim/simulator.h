@@ -1,16 +1,18 @@
 #pragma once
 // simulate(): a pool of SimWorkers behind the picker's own decide(), prefix index and in-flight accounts, on virtual time. What the
 // picker sees is what it would see: numbers scraped every `scrape_ms`, its own counts at once. Prefill elsewhere: the prompt is
-// computed there, its KV moves over the link, the first token travels with it. Deterministic: equal arguments, equal Report.
+// computed there, its KV moves over the link, the first token travels with it. With `ratio` workers change roles. Deterministic: equal arguments, equal Report.
 // Not modelled: failures, HTTP, tokenisation beyond `dispatch_us`. Source: docs/adr/0008; facts sheet "performance" 5.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cost/cost.h"
 #include "route/decide.h"
 #include "sched/scheduler.h"
+#include "sim/ratio.h"
 #include "sim/workload.h"
 
 namespace baton::sim {
@@ -26,6 +28,7 @@ struct SimConfig {
   cost::LinkCost link;
   sched::SchedulerConfig scheduler{.max_num_batched_tokens = 8'192, .max_num_seqs = 256, .max_model_len = 131'072};
   std::shared_ptr<const route::Plan> plan;
+  std::optional<RatioConfig> ratio;  // workers change their role; none of them may do both
   double scrape_ms = 50, dispatch_us = 1'000;
   double horizon_s = 100'000;  // virtual; what is not done by then counts as unfinished
   uint64_t seed = 1;
@@ -45,6 +48,7 @@ struct SimReport {
   int64_t computed_tokens = 0;  // prompt tokens computed, again after a preemption included
   double imbalance = 0;     // busiest worker's busy time over the mean of those with its role
   int max_streams = 0;
+  int role_changes = 0;
 };
 
 SimReport simulate(const SimConfig& config, const std::vector<Session>& workload);

@@ -53,6 +53,15 @@ std::vector<Session> make_workload(const WorkloadParams& p) {
   return out;
 }
 
+std::vector<Session> one_after_the_other(std::vector<Session> first, std::vector<Session> next) {
+  const double end_us = first.empty() ? 0 : first.back().arrival_us;
+  for (Session& session : next) {
+    session.arrival_us += end_us;
+    first.push_back(std::move(session));
+  }
+  return first;
+}
+
 int32_t answer_token(uint64_t session, int position) {
   return static_cast<int32_t>(Prng::at(session, static_cast<uint64_t>(position)) % kVocab);
 }

@@ -39,6 +39,8 @@ struct Session {
 };
 
 std::vector<Session> make_workload(const WorkloadParams& params);
+// `next` begins when the last session of `first` has arrived.
+std::vector<Session> one_after_the_other(std::vector<Session> first, std::vector<Session> next);
 
 // The token a simulated model answers at a position of a session; any worker gives the same.
 int32_t answer_token(uint64_t session, int position);

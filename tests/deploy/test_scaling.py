@@ -100,8 +100,9 @@ class Scaling(unittest.TestCase):
     def test_page(self):
         """docs/scaling.md: its values are taken, and its adapter's rules are about the metrics that the HPAs ask for, by the names they ask."""
         with open(f"{ROOT}/docs/scaling.md") as f:
-            chart, adapter = (stack.load(b) for b in re.findall(r"(?ms)^```yaml\n(.*?)^```", f.read()))
+            chart, adapter, ratio = (stack.load(b) for b in re.findall(r"(?ms)^```yaml\n(.*?)^```", f.read()))
         self.assertEqual({"prefill", "decode"}, set(scalers(render(chart))))
+        self.assertTrue(find(render(ratio), "Deployment", "ms-pd-llm-d-modelservice-ratio"))
         served = set()
         for rule in adapter["rules"]["custom"] + adapter["rules"]["external"]:
             pattern = re.search(r'__name__=~"([^"]+)"', rule["seriesQuery"])[1]
@@ -110,3 +111,79 @@ class Scaling(unittest.TestCase):
                     served.add(re.sub(rule["name"]["matches"], r"vllm_\1", name) if "name" in rule else name)
         asked = {m[m["type"].lower()]["metric"]["name"] for more in ({}, {"pool": "gaie-pd"}) for o in scalers(render(values("hpa", **more))).values() for m in o["spec"]["metrics"]}
         self.assertEqual(asked, served)
+
+
+RATIO = {"ratioController": {"enabled": True, "device": "h200", "prefill": {"min": 1, "max": 6}, "decode": {"min": 1, "max": 2}, "monitoring": {"podmonitor": {"enabled": True}}}}
+
+
+class Ratio(unittest.TestCase):
+    maxDiff = None
+
+    def ratio(self, *more, **how):
+        return [o for o in render(RATIO, *more, **how) if o["metadata"]["name"].endswith("-ratio")]
+
+    def test_golden(self):
+        """As recorded, valid, and within the restricted Pod Security Standard."""
+        objs = self.ratio()
+        self.assertEqual(["Deployment", "PodMonitor", "Role", "RoleBinding", "ServiceAccount"], sorted(o["kind"] for o in objs))
+        for o in objs:
+            self.assertEqual([], kinds.errors(o), key(o))
+        text, path = yaml.safe_dump_all(objs, width=140, sort_keys=True), f"{HERE}/golden/ratio.yaml"
+        if os.environ.get("BATON_WRITE_GOLDENS"):
+            with open(path, "w") as f:
+                f.write(text)
+        with open(path) as f:
+            self.assertEqual(f.read(), text, f"{path}: tests/deploy/run.py --write records the new state")
+        spec = find(objs, "Deployment")[0]["spec"]["template"]["spec"]
+        self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+        self.assertEqual("RuntimeDefault", spec["securityContext"]["seccompProfile"]["type"])
+        self.assertEqual({"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}, spec["containers"][0]["securityContext"])
+
+    def test_it_is_about_this_release_and_nothing_else(self):
+        for sets in ((), ("fullnameOverride=other",)):
+            objs = render(RATIO, sets=sets)
+            ratio, = [w for w, _, _ in pods(objs) if w["metadata"]["name"].endswith("-ratio")]
+            args = dict(a.removeprefix("--").split("=", 1) for a in ratio["spec"]["template"]["spec"]["containers"][0]["args"])
+            role, = [o for o in find(objs, "Role")]
+            allowed = {(r, n) for rule in role["rules"] for r in rule["resources"] for n in rule.get("resourceNames", ["*"]) if "update" in rule["verbs"]}
+            self.assertEqual({("deployments/scale", args["prefill"]), ("deployments/scale", args["decode"]), ("leases", args["lease"])}, allowed)
+            for name in ("prefill", "decode"):
+                workload, = find(objs, "Deployment", args[name])
+                self.assertEqual(name, workload["spec"]["selector"]["matchLabels"]["llm-d.ai/role"])
+                self.assertIn("replicas", workload["spec"], "what it begins with")
+                server = workload["spec"]["template"]["spec"]["containers"][0]
+                self.assertIn("metrics", [p["name"] for p in server["ports"]], "the port it asks")
+            # Neither KV's NetworkPolicy nor a budget nor a pool takes it for a model server.
+            labels = ratio["spec"]["template"]["metadata"]["labels"]
+            for o in find(objs, "NetworkPolicy") + find(objs, "PodDisruptionBudget"):
+                wanted = (o["spec"].get("podSelector") or o["spec"].get("selector"))["matchLabels"]
+                self.assertNotEqual(wanted, {k: labels.get(k) for k in wanted}, key(o))
+
+    def test_off(self):
+        for name, releases in stack.rendered().items():
+            self.assertEqual([], [key(o) for o in stack.all_objects(releases) if o["metadata"]["name"].endswith("-ratio")], name)
+
+    def test_refusals(self):
+        for fault, says in (({"device": ""}, "ratioController.device"), ({"prefill": {"max": 0}}, "ratioController.prefill.max"), ({"decode": {"min": 3}}, "ratioController.decode.max")):
+            with self.assertRaisesRegex(stack.Refused, says):
+                render(RATIO, {"ratioController": fault})
+        with self.assertRaisesRegex(stack.Refused, "would both scale decode"):
+            render(RATIO, {"decode": {"autoscaling": {"enabled": True}}})
+        with self.assertRaisesRegex(stack.Refused, "multinode"):
+            render(RATIO, {"multinode": True})
+        with self.assertRaisesRegex(stack.Refused, "prefill.replicas is 0"):
+            render(RATIO, {"prefill": {"replicas": 0}})
+        costs = ["--prefill-cost=0,28,1", "--decode-cost=5550,0,68"]
+        args = find(self.ratio({"ratioController": {"device": "", "extraArgs": costs}}), "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+        self.assertEqual(costs, [a for a in args if "cost" in a])
+        self.assertFalse([a for a in args if a.startswith("--device")])
+
+    @unittest.skipUnless(stack.BIN, "run.py --bin DIR")
+    def test_the_program_takes_the_arguments(self):
+        for more in ({}, {"ratioController": {"holdDevices": 8, "dryRun": True, "ttftMs": 500, "tpotMs": 12.5}}):
+            for server in ("values.yaml", "values_kind.yaml"):
+                args = find(self.ratio(more, server=server), "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+                done = stack.run([f"{stack.BIN}/baton", "deploy", "ratio", *args, "--print-config"], check=False)
+                self.assertEqual(0, done.returncode, done.stderr)
+                self.assertEqual("", done.stderr)
+                self.assertRegex(done.stdout, r"(?m)^prefill: ms-pd-llm-d-modelservice-prefill\b")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A small API server for tests: get, list (limit/continue, label and metadata.name selectors), watch (history, bookmarks, 410), create,
-update and merge patch with conflicts, delete; resource versions, uids and creation times as a real one gives them. Objects of any kind
+update and merge patch with conflicts, delete, a Deployment's Scale; resource versions, uids and creation times as a real one gives them. Objects of any kind
 whose API path was installed. Standard library alone.
 
     with FakeKube() as kube:
@@ -20,11 +20,14 @@ KINDS = {  # path below the namespace's -> kind
     ("llm-d.ai", "v1alpha2", "inferenceobjectives"): "InferenceObjective",
     ("llm-d.ai", "v1alpha2", "inferencemodelrewrites"): "InferenceModelRewrite",
     ("coordination.k8s.io", "v1", "leases"): "Lease",
+    ("apps", "v1", "deployments"): "Deployment",
+    ("autoscaling", "v2", "horizontalpodautoscalers"): "HorizontalPodAutoscaler",
     ("", "v1", "services"): "Service",
     ("", "v1", "secrets"): "Secret",
     ("gateway.networking.k8s.io", "v1", "gateways"): "Gateway",
     ("gateway.networking.k8s.io", "v1", "httproutes"): "HTTPRoute",
 }
+DEPLOYMENTS = ("apps", "v1", "deployments")
 V1 = ("inference.networking.k8s.io", "v1", "inferencepools")
 
 
@@ -261,13 +264,15 @@ class FakeKube:
                 return self.send(h, 200, self.groups())
             if m := re.fullmatch(r"/api/v1/namespaces/[^/]+/(services|pods)/(?:http:)?([^/]+)/proxy(/.*)", h.path):
                 return self.proxy(h, f"{m[1]}/{m[2]}", m[3], body)
-            resource, ns, name = self.route(url.path)
+            scale = re.fullmatch(r"(.*/deployments/[^/]+)/scale", url.path)
+            resource, ns, name = self.route(scale[1] if scale else url.path)
             verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(h.command) or \
                 ("get" if name else "watch" if query.get("watch") in ("1", "true") else "list")
             with self.lock:
-                self.counts[f"{verb} {resource[2]}"] += 1
+                what = f"{verb} {resource[2]}" + ("/scale" if scale else "")
+                self.counts[what] += 1
                 self.log.append((verb, resource, ns, name, query))
-                waiting = self.faults[f"{verb} {resource[2]}"]
+                waiting = self.faults[what]
                 fault = waiting.pop(0) if waiting else None
             if fault and not self.misbehave(h, fault):
                 return
@@ -277,6 +282,8 @@ class FakeKube:
                 raise Fail(404, "NotFound", "the server could not find the requested resource")
             if verb == "watch":
                 return self.watch(h, resource, ns, query)
+            if scale:
+                return self.send(h, 200, self.scale(verb, ns, name, body))
             self.send(h, 201 if verb == "create" else 200, self.serve(verb, resource, ns, name, query, body, h.headers))
         except Fail as e:
             self.send(h, e.status["code"], e.status)
@@ -364,6 +371,24 @@ class FakeKube:
             if sent.get("metadata", {}).get("name") != name:
                 raise Fail(400, "BadRequest", "the name of the object does not match the path")
             return self.put(resource, sent, ns, expect=sent["metadata"].get("resourceVersion"), only_update=True)
+
+    def scale(self, verb, ns, name, body):
+        """A Deployment's Scale: another view of the same object, so of the same version. Tests stand in for the controller behind it."""
+        with self.lock:
+            workload = self.objects[DEPLOYMENTS, ns].get(name)
+            if workload is None:
+                raise Fail(404, "NotFound", f'deployments.apps "{name}" not found')
+            if verb == "update":
+                sent = json.loads(body)
+                if (sent.get("metadata") or {}).get("name") != name:
+                    raise Fail(400, "BadRequest", "the name of the object does not match the path")
+                changed = {**workload, "spec": {**workload["spec"], "replicas": (sent.get("spec") or {}).get("replicas", 0)}}
+                workload = self.put(DEPLOYMENTS, changed, ns, expect=sent["metadata"].get("resourceVersion"))
+            elif verb != "get":
+                raise Fail(405, "MethodNotAllowed", "a Scale is read and updated")
+            replicas, labels = workload["spec"]["replicas"], workload["spec"]["selector"]["matchLabels"]
+            return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {k: workload["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion")},
+                    "spec": {"replicas": replicas} if replicas else {}, "status": {"replicas": replicas, "selector": ",".join(f"{k}={v}" for k, v in labels.items())}}
 
     def list(self, resource, ns, query):
         after, limit = "", int(query.get("limit") or 0)

@@ -79,7 +79,7 @@
   {{- end -}}
 {{- end -}}
 {{- $spec := dict -}}
-{{- if not (dig "autoscaling" "enabled" false $v) }}{{ $_ := set $spec "replicas" (int $v.replicas) }}{{ end -}}
+{{- if not (dig "autoscaling" "enabled" false $v) }}{{ $_ := set $spec "replicas" (include "ms.replicas" (dict "root" $root "values" $v "name" $name) | int) }}{{ end -}}
 {{- if eq $kind "Deployment" -}}
   {{- $_ := set $spec "selector" (dict "matchLabels" $selector) -}}
   {{- $_ := set $spec "template" $template -}}
