@@ -45,6 +45,9 @@ void add_server(Options& o, EngineConfig& c) {
       .alias("uvicorn-log-level")
       .env("VLLM_LOGGING_LEVEL");
   o.add("enable-server-load-tracking", &c.load_tracking, "count requests in flight in /load");
+  o.add("enable-responses-api-store", &c.responses_store,
+        "keep the answers of /v1/responses in memory, for previous_response_id, background and to be fetched again")
+      .env("VLLM_ENABLE_RESPONSES_API_STORE");
   o.add("dev-mode", &c.dev_mode, "serve /reset_prefix_cache").env("VLLM_SERVER_DEV_MODE");
   o.add("drain-timeout", &c.drain_s, "s", "after SIGTERM, how long requests and hand-overs in flight may take", 0, 86400);
 }
@@ -57,6 +60,13 @@ void add_model(Options& o, EngineConfig& c) {
   o.add("served-model-name", &c.served_model_names, "names to answer to; the first appears in answers and metrics");
   o.add("max-model-len", &c.max_model_len, "tokens", "prompt and output together; 0 = the model's context", 0, 10'000'000);
   o.add("generation-config", &c.generation_config, "auto: the model's own sampling defaults; vllm: none");
+  o.add("runner", &c.runner, "generate, or pooling: the model's hidden states as embeddings; auto: pooling for a sentence-transformers directory",
+        {"auto", "generate", "pooling", "draft"});
+  o.add("convert", &c.convert, "what a generative model becomes with --runner pooling", {"auto", "none", "embed", "classify", "reward"});
+  o.add("task", &c.task, "older spelling: embed is --runner pooling", {"auto", "generate", "embed", "embedding", "classify", "score", "reward"});
+  o.add("pooler-config", &c.pooler_config, "JSON as vLLM takes it: pooling_type LAST, MEAN or CLS, normalize, dimensions")
+      .alias("override-pooler-config");
+  o.add("hf-overrides", &c.hf_overrides, "JSON as vLLM takes it: is_matryoshka and matryoshka_dimensions; other keys are ignored");
   o.add("seed", &c.seed, "", "seed for requests without one; -1 = random", -1, INT64_MAX);
   o.add("chat-template", &c.chat_template, "a file with a chat template, or the template itself");
   o.add("enable-auto-tool-choice", &c.auto_tool_choice, "let the model call the tools of a request; wants --tool-call-parser");

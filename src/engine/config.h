@@ -41,6 +41,8 @@ struct EngineConfig {
   bool request_id_headers = false;
   bool prompt_tokens_details = false;
   std::string generation_config = "auto";
+  std::string runner = "auto", convert = "auto", task = "auto";  // what the model is for: --runner pooling serves embeddings
+  std::string pooler_config, hf_overrides;                       // JSON
   int64_t seed = -1;          // -1: random
   std::string chat_template;  // a file, or the template itself
   bool auto_tool_choice = false;
@@ -50,6 +52,7 @@ struct EngineConfig {
   std::string log_level = "info";
   std::string otlp_traces_endpoint;  // "" = no spans
   bool load_tracking = false;
+  bool responses_store = false;  // VLLM_ENABLE_RESPONSES_API_STORE
   bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache
   std::string kv_transfer_config;  // JSON
   std::string kv_events_config;    // JSON

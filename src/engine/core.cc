@@ -121,7 +121,7 @@ void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
       .priority = s.priority,
       .arrival = arrivals_++,
       .cache_salt = s.cache_salt,
-      .skip_prefix_lookup = s.prompt_logprobs.has_value(),
+      .skip_prefix_lookup = s.prompt_logprobs.has_value() || s.pooling == Pooling::kMean || s.pooling == Pooling::kCls,
       .remote_tokens = index == 0 && s.remote ? s.remote->n_tokens : 0,
       .retain_on_finish = s.prefill_leg,
       .chunk_tokens = seq.promised ? options_.push_chunk_tokens : 0,
@@ -352,6 +352,8 @@ void Core::run(const sched::StepPlan& plan) {
   metrics_.iteration_tokens.observe(plan.n_tokens);
   metrics_.computed_tokens.inc(plan.n_tokens);
 
+  pool(plan);
+
   struct Sampled {
     sched::RequestId id;
     Result<int32_t> token;
@@ -363,6 +365,12 @@ void Core::run(const sched::StepPlan& plan) {
   size_t row = 0;
   for (const sched::ScheduledSeq& part : plan.seqs) {
     Sequence& seq = *find(part.id);
+    if (seq.group->submission.pooling != Pooling::kNone) {
+      if (!part.samples) continue;
+      tokens.push_back(0);  // nobody sees it: the sequence ends below
+      results.push_back({part.id, 0, {}});
+      continue;
+    }
     if (seq.wants_prompt_rows(part)) {
       const int32_t ahead = seq.rows_ahead(part);
       keep_prompt_rows(seq, part.first_position + ahead, logits->subspan(row * vocab),
@@ -386,7 +394,9 @@ void Core::run(const sched::StepPlan& plan) {
   for (Sampled& s : results) {
     Sequence* seq = find(s.id);
     if (!seq) continue;
-    if (s.token) {
+    if (seq->group->submission.pooling != Pooling::kNone) {
+      end_pooled(*seq);
+    } else if (s.token) {
       on_token(*seq, *s.token, std::move(s.table));
     } else {
       metrics_.corrupted.inc();
@@ -406,8 +416,9 @@ Result<std::span<const float>> Core::run_model(const sched::StepPlan& plan) {
     inputs.push_back({.tokens = view->tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens - ahead)),
                       .first_position = first,
                       .blocks = part.blocks,
-                      .last_logits = part.samples,
-                      .all_logits = seq.wants_prompt_rows(part)});
+                      .last_logits = part.samples && seq.group->submission.pooling == Pooling::kNone,
+                      .all_logits = seq.wants_prompt_rows(part),
+                      .hidden = seq.wants_hidden(part)});
   }
   return model_.step(inputs);
 }

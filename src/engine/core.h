@@ -76,6 +76,8 @@ class Core {
   void run(const sched::StepPlan& plan);
   Result<> score_prompts(const sched::StepPlan& plan);
   Result<std::span<const float>> run_model(const sched::StepPlan& plan);
+  void pool(const sched::StepPlan& plan);
+  void end_pooled(Sequence& seq);
   void keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count);
   void fail_plan(const sched::StepPlan& plan, const Error& error);
 

@@ -45,6 +45,39 @@ void Core::keep_prompt_rows(Sequence& seq, int32_t position, std::span<const flo
   }
 }
 
+// Adds what this step computed of the embeddings asked for.
+void Core::pool(const sched::StepPlan& plan) {
+  const auto width = static_cast<size_t>(model_.config().hidden);
+  std::span<const float> rows = model_.hidden();
+  for (const sched::ScheduledSeq& part : plan.seqs) {
+    Sequence& seq = *find(part.id);
+    if (!seq.wants_hidden(part)) continue;
+    const auto n = static_cast<size_t>(part.n_tokens);
+    BATON_CHECK(rows.size() >= n * width);
+    const Pooling pooling = seq.group->submission.pooling;
+    if (part.first_position == 0 || pooling != Pooling::kMean) seq.pooled.assign(width, 0);  // also when it begins again
+    const size_t first = pooling == Pooling::kLast ? n - 1 : 0, end = pooling == Pooling::kCls ? 1 : n;
+    for (size_t i = first; i < end; ++i) {
+      for (size_t k = 0; k < width; ++k) seq.pooled[k] += rows[i * width + k];
+    }
+    rows = rows.subspan(n * width);
+  }
+}
+
+// The prompt is computed, and that was all.
+void Core::end_pooled(Sequence& seq) {
+  const Submission& s = seq.group->submission;
+  TokenEvent event{.choice = s.first_choice + seq.index};
+  const int64_t now = clock_.now_ns();
+  note_first_token(seq, event, now);
+  seq.last_token_ns = now;
+  event.embedding = std::move(seq.pooled);
+  if (s.pooling == Pooling::kMean) {
+    for (float& x : event.embedding) x /= static_cast<float>(s.prompt.size());
+  }
+  end(seq, Finish::kStop, std::move(event));
+}
+
 void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
   const Submission& s = seq.group->submission;
   seq.first_token_ns = now;

@@ -14,6 +14,8 @@
 #include "engine/kv_events.h"
 #include "engine/limits.h"
 #include "engine/metrics.h"
+#include "engine/pooling.h"
+#include "engine/response_store.h"
 #include "engine/step_loop.h"
 #include "net/http.h"
 #include "net/otlp.h"
@@ -93,6 +95,7 @@ struct Engine::Impl {
   std::unique_ptr<transfer::TransferNode> node;
   std::unique_ptr<KvEventPublisher> events;  // outlives the loop
   std::unique_ptr<StepLoop> loop;
+  std::unique_ptr<ResponseStore> responses;
   Serving serving;
   std::unique_ptr<net::Server> server;
   std::mutex transfer_mutex;
@@ -148,6 +151,7 @@ Result<> Engine::Impl::start_tracing() {
 }
 
 Result<> Engine::Impl::start() {
+  BATON_TRY(serving.pooling, pooling_config(config));
   BATON_OK(start_tracing());
   BATON_OK(start_pool());
   BATON_OK(start_transfer());
@@ -190,6 +194,8 @@ Result<> Engine::Impl::start() {
   serving.tokenizer = parts.tokenizer.get();
   serving.chat_template = parts.chat_template ? &*parts.chat_template : nullptr;
   serving.loop = loop.get();
+  if (config.responses_store) responses = std::make_unique<ResponseStore>(kStoredResponsesMax, kStoredBytesMax);
+  serving.responses = responses.get();
   serving.metrics = &*engine_metrics;
   serving.clock = &clock;
   serving.layout_id = parts.model->kv_layout().id();
@@ -209,6 +215,7 @@ void Engine::Impl::stop() {
   if (std::exchange(stopped, true)) return;
   const int64_t deadline = clock.now_ms() + int64_t{config.drain_s} * 1000;
   if (node) node->drain();
+  if (responses) responses->cancel_all();  // what is made in the background can be fetched by nobody any more
   if (server) server->stop(net::Millis(int64_t{config.drain_s} * 1000));
   // Answers are out; decode workers may still be reading what they were promised.
   if (node) {

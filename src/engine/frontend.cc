@@ -4,11 +4,15 @@
 #include <charconv>
 
 #include "base/prng.h"
+#include "engine/embeddings.h"
 #include "engine/generate.h"
 #include "engine/limits.h"
 #include "engine/prepare.h"
+#include "engine/responses.h"
 #include "wire/errors.h"
 #include "wire/headers.h"
+#include "wire/limits.h"
+#include "wire/messages.h"
 #include "wire/openai_response.h"
 
 #ifndef BATON_VERSION
@@ -58,7 +62,7 @@ std::string percent_decoded(std::string_view path) {
   return out;
 }
 
-Task<> one_model(const Serving& s, std::string name, ResponseWriter& out) {
+Task<> one_model(const Serving& s, Request&, std::string name, ResponseWriter& out) {
   if (auto known = check_model_name(s, name); !known) co_return co_await send_error(out, known.error());
   co_await out.send(Response::json(200, wire::model_card(card(s, name))));
 }
@@ -175,9 +179,23 @@ Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
     co_await send_error(out, Error{Code::kUnavailable, "requests still hold KV blocks; the prefix cache was not reset"});
 }
 
-Task<> chat(const Serving& s, Request& r, ResponseWriter& out) { co_await serve_generate(s, Endpoint::kChat, r, out); }
-Task<> completion(const Serving& s, Request& r, ResponseWriter& out) {
-  co_await serve_generate(s, Endpoint::kCompletion, r, out);
+Task<> count_tokens(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const std::string text, wire::chat_body_of_messages(body, request.body, true));
+    BATON_TRY(const Json chat, parse_json(text, wire::kRequestJson));
+    BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(chat));
+    BATON_OK(check_model_name(s, r.model));
+    BATON_TRY(const auto tokens, chat_tokens(s, r));
+    return wire::count_tokens_response(tokens.size());
+  }();
+  if (!reply) co_return co_await send_error(out, reply.error(), wire::messages_error_json);
+  co_await out.send(Response::json(200, *reply));
+}
+
+template <const Api& api>
+Task<> generate(const Serving& s, Request& request, ResponseWriter& out) {
+  return serve_generate(s, api, request, out);
 }
 
 struct Route {
@@ -185,8 +203,13 @@ struct Route {
   Task<> (*serve)(const Serving&, Request&, ResponseWriter&);
 };
 constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", chat},
-    {"POST", "/v1/completions", completion},
+    {"POST", "/v1/chat/completions", generate<kChatApi>},
+    {"POST", "/v1/completions", generate<kCompletionApi>},
+    {"POST", "/v1/responses", create_response},
+    {"POST", "/v1/messages", generate<kMessagesApi>},
+    {"POST", "/v1/messages/count_tokens", count_tokens},
+    {"POST", "/v1/embeddings", embeddings},
+    {"POST", "/inference/v1/generate", generate<kGenerateApi>},
     {"POST", "/v1/chat/completions/render", render_chat_route},
     {"POST", "/v1/completions/render", render_completion},
     {"GET", "/v1/models", models},
@@ -201,6 +224,17 @@ constexpr Route kRoutes[] = {
     {"POST", "/reset_prefix_cache", reset_prefix_cache},
 };
 
+// Routes with a name in their path: method, what stands before it and after it.
+struct NamedRoute {
+  std::string_view method, before, after;
+  Task<> (*serve)(const Serving&, Request&, std::string name, ResponseWriter&);
+};
+constexpr NamedRoute kNamedRoutes[] = {
+    {"GET", "/v1/models/", "", one_model},
+    {"POST", "/v1/responses/", "/cancel", cancel_response},
+    {"GET", "/v1/responses/", "", retrieve_response},
+};
+
 // Constant time in the key's content, so that a key cannot be guessed byte by byte.
 bool equal_secret(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
@@ -211,7 +245,8 @@ bool equal_secret(std::string_view a, std::string_view b) {
 
 bool authorised(const Serving& s, const Request& request) {
   const auto& keys = s.config->api_keys;
-  if (keys.empty() || !request.path.starts_with("/v1") || request.method == "OPTIONS") return true;
+  if (keys.empty() || !(request.path.starts_with("/v1") || request.path.starts_with("/inference")) || request.method == "OPTIONS")
+    return true;
   std::string_view given = request.headers.get("authorization").value_or("");
   constexpr std::string_view kBearer = "Bearer ";
   if (!given.starts_with(kBearer)) return false;
@@ -234,9 +269,14 @@ Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
       co_return co_await route.serve(s, request, out);
     }
   }
-  constexpr std::string_view kModel = "/v1/models/";
-  if (request.method == "GET" && request.path.starts_with(kModel)) {
-    co_return co_await one_model(s, percent_decoded(std::string_view(request.path).substr(kModel.size())), out);
+  for (const NamedRoute& route : kNamedRoutes) {
+    std::string_view name = request.path;
+    if (!name.starts_with(route.before) || !name.ends_with(route.after)) continue;
+    if (name.size() <= route.before.size() + route.after.size()) continue;
+    name.remove_prefix(route.before.size());
+    name.remove_suffix(route.after.size());
+    path_known = true;
+    if (route.method == request.method) co_return co_await route.serve(s, request, percent_decoded(name), out);
   }
   co_await framework_error(out, path_known ? 405 : 404);
 }

@@ -27,10 +27,19 @@ struct PromptState {
   int32_t cached = 0;
 };
 
+// write: the body, from the error.
+Task<> send_api_error(net::ResponseWriter& out, const Error& error, std::function<std::string(const wire::ApiError&)> write) {
+  wire::ApiError api = wire::api_error(error);
+  if (error.code == Code::kNotFound) api.param = "model";
+  net::Response response = net::Response::json(api.status, write(api));
+  if (api.status == 503 || api.status == 429) response.headers.set("Retry-After", "1");
+  co_await out.send(std::move(response));
+}
+
 // One request being answered.
-class Generation {
+class Run final : public Generation {
  public:
-  Generation(const Serving& serving, Endpoint endpoint, const net::Request& request) : s_(serving), endpoint_(endpoint) {
+  Run(const Serving& serving, const net::Request& request) : s_(serving) {
     arrived_ns_ = request.arrived_ns ? request.arrived_ns : s_.clock->now_ns();
     trusted_ = trusts_params(*s_.config, request.headers);
     if (s_.tracer != nullptr) span_.emplace(s_.tracer, request, arrived_ns_);
@@ -42,41 +51,45 @@ class Generation {
     }
   }
 
-  Result<> prepare(const Json& body);
-  Task<> answer(net::ResponseWriter& out);
+  Result<> prepare(const Json& body, std::string_view text, const ReadAsked& read);
+  const wire::Head& head() const override { return head_; }
+  Task<> answer(net::ResponseWriter& out) override;
+  std::function<void()> canceller() const override;
 
  private:
-  bool chat() const { return endpoint_ == Endpoint::kChat; }
-  Result<> add_prompts(const Json& body);
   Result<> add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt);
   void submit();
   void abort();
   void note(const TokenEvent& event);
   void end_on_stop_string(const Answer& answer);
   PromptState& prompt_of(int32_t choice) { return prompts_[static_cast<size_t>(choice / n_)]; }
-  void add_echo(wire::Choice& choice, bool with_rows);
+  void add_echo(wire::Choice& choice);
   wire::Choice choice_of(const Answer& answer, Answer::Piece piece);
+  void count_reasoning(size_t answer, const Answer::Piece& piece);
   std::string chunk(const TokenEvent& event);
   wire::Usage usage() const;
   net::Headers head_fields() const;
   Task<> answer_whole(net::ResponseWriter& out);
   Task<> answer_stream(net::ResponseWriter& out);
   Task<std::optional<TokenEvent>> first_event(net::ResponseWriter& out);
+  Task<> refuse(net::ResponseWriter& out, const Error& error);
+  void finished();
   void log_done() const;
 
   const Serving& s_;
-  const Endpoint endpoint_;
   int64_t arrived_ns_;
   std::string request_id_;
-  wire::GenerateFields fields_;
+  Asked asked_;
+  wire::GenerateFields& fields_ = asked_.fields;
   wire::Head head_;
-  bool echo_ = false, echo_only_ = false, prefill_leg_ = false;
+  bool prefill_leg_ = false;
   int32_t n_ = 1, decode_tail_ = 0;
   std::vector<Submission> submissions_;
   std::vector<PromptState> prompts_;
   std::vector<Answer> answers_;
-  parse::MessageFormat format_;         // of a chat: what its text is taken apart into, if at all
-  std::vector<ChatMessage> messages_;  // streaming, where format_ says so: one a choice
+  std::vector<ChatMessage> messages_;        // streaming, where asked_.format says so: one a choice
+  std::vector<parse::Reasoning> reasoning_;  // the same, to count its tokens
+  int64_t reasoning_tokens_ = 0;
   std::vector<uint8_t> started_;  // streaming: the choice's first chunk went out
   std::vector<int64_t> text_offset_;
   std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
@@ -86,48 +99,27 @@ class Generation {
   bool trusted_ = false;  // may its kv_transfer_params be read
 };
 
-Result<> Generation::prepare(const Json& body) {
+Result<> Run::prepare(const Json& body, std::string_view text, const ReadAsked& read) {
   HandOver hand_over(s_, body.find("kv_transfer_params"), trusted_, request_id_);
-  std::vector<wire::Prompt> prompts;
-  if (chat()) {
-    BATON_TRY(wire::ChatRequest r, wire::parse_chat_request(body));
-    BATON_OK(check_model_name(s_, r.model));
-    BATON_TRY(const std::string text, render_chat(s_, r));
-    BATON_TRY(auto ids, s_.tokenizer->encode(text, r.add_special_tokens));
-    BATON_TRY(format_, message_format(s_, r, text));
-    if (format_.tool_parser && format_.tool_parser->special_tokens) r.skip_special_tokens = false;
-    const Json* role = r.messages.back().find("role");
-    const Json* content = r.messages.back().find("content");
-    echo_ = r.echo && role->text == "assistant" && content && content->is_string();
-    std::string echo_text = echo_ ? content->text : "";
-    fields_ = std::move(static_cast<wire::GenerateFields&>(r));
-    BATON_OK(add(std::move(ids), std::move(echo_text), hand_over, true));
-  } else {
-    BATON_TRY(wire::CompletionRequest r, wire::parse_completion_request(body));
-    BATON_OK(check_model_name(s_, r.model));
-    echo_ = r.echo;
-    echo_only_ = r.echo && r.max_tokens == 0;
-    prompts = std::move(r.prompts);
-    fields_ = std::move(static_cast<wire::GenerateFields&>(r));
-    for (const wire::Prompt& prompt : prompts) {
-      BATON_TRY(auto ids, prompt_tokens(s_, prompt, fields_.add_special_tokens));
-      const auto* text = std::get_if<std::string>(&prompt);
-      std::string echo_text = !echo_ ? "" : text ? *text : s_.tokenizer->decode(ids, false);
-      BATON_OK(add(std::move(ids), std::move(echo_text), hand_over, prompts.size() == 1));
-    }
-  }
+  BATON_TRY(asked_, read(body, text));
+  const bool only_prompt = asked_.prompts.size() == 1;
+  for (AskedPrompt& p : asked_.prompts) BATON_OK(add(std::move(p.ids), std::move(p.echo_text), hand_over, only_prompt));
   if (request_id_.empty()) request_id_ = fields_.request_id.empty() ? uuid4() : fields_.request_id;
-  head_ = {.id = cat(chat() ? "chatcmpl-" : "cmpl-", request_id_), .model = s_.name(), .created = unix_seconds()};
+  head_ = {.id = asked_.id_prefix + request_id_, .model = s_.name(), .created = unix_seconds()};
+  const Submission& first = submissions_.front();
+  asked_.shape->resolved(
+      {.temperature = first.sampling.temperature, .top_p = first.sampling.top_p, .max_tokens = first.max_tokens});
   if (!fields_.unknown.empty())
     log_debug("request fields ignored", "request={} first={} count={}", head_.id, fields_.unknown[0], fields_.unknown.size());
   return {};
 }
 
-Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
+Result<> Run::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
   const bool prefill_leg = prefill_leg_ = hand_over.prefill_leg() && only_prompt;
   BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
-  bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !echo_ && fields_.n == 1;
-  // A split prompt: the decode worker computes the tail, from a whole block on; what is sampled at the front is no token of its answer.
+  bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !asked_.echo && fields_.n == 1;
+  // A split prompt: the decode worker computes the tail, from a whole block on; what is sampled at the front is no token of its
+  // answer.
   const auto size = static_cast<int32_t>(submission.prompt.size()), block = s_.config->block_size;
   const int32_t front = decode_tail_ > 0 ? std::max(0, size - decode_tail_) / block * block : 0;
   if (prefill_leg && front > 0) {
@@ -157,11 +149,14 @@ Result<> Generation::add(std::vector<int32_t> prompt, std::string echo_text, Han
   return {};
 }
 
-void Generation::submit() {
+void Run::submit() {
   started_.resize(answers_.size());
   text_offset_.resize(answers_.size());
-  if (format_.active() && fields_.stream) {
-    for (size_t i = 0; i < answers_.size(); ++i) messages_.emplace_back(format_);
+  if (asked_.format.active() && fields_.stream) {
+    for (size_t i = 0; i < answers_.size(); ++i) messages_.emplace_back(asked_.format);
+  }
+  if (asked_.format.reasoning) {
+    for (size_t i = 0; i < answers_.size(); ++i) reasoning_.emplace_back(*asked_.format.reasoning);
   }
   for (Submission& submission : submissions_) {
     submission.remote_request_id = head_.id;
@@ -170,7 +165,7 @@ void Generation::submit() {
   submissions_.clear();
 }
 
-void Generation::abort() {
+void Run::abort() {
   for (const PromptState& prompt : prompts_) {
     // A prefill leg may have finished a moment ago: then its KV is kept for an answer that nobody will read.
     s_.loop->post([first = prompt.first_id, n = n_, leg = prefill_leg_](Core& core) {
@@ -180,7 +175,16 @@ void Generation::abort() {
   }
 }
 
-void Generation::note(const TokenEvent& event) {
+std::function<void()> Run::canceller() const {
+  std::vector<uint64_t> ids;
+  for (const PromptState& prompt : prompts_) ids.push_back(prompt.first_id);
+  return [loop = s_.loop, mailbox = mailbox_, ids = std::move(ids), n = n_] {
+    for (const uint64_t id : ids) loop->post([id, n](Core& core) { core.abort(id, n); });
+    mailbox->close();
+  };
+}
+
+void Run::note(const TokenEvent& event) {
   if (!event.first) return;
   if (!waterfall_) waterfall_ = event.first->waterfall;
   if (span_) span_->first_token(*waterfall_, s_.clock->now_ns());
@@ -195,13 +199,13 @@ void Generation::note(const TokenEvent& event) {
   for (const LogprobTable& table : event.first->prompt_logprobs) rows.push_back(logprob_row(*s_.tokenizer, table, as_ids));
 }
 
-void Generation::end_on_stop_string(const Answer& answer) {
+void Run::end_on_stop_string(const Answer& answer) {
   if (!answer.stopped_by_string()) return;
   const uint64_t id = prompt_of(answer.index()).first_id + static_cast<uint64_t>(answer.index() % n_);
   s_.loop->post([id](Core& core) { core.finish_on_stop_string(id); });
 }
 
-wire::Choice Generation::choice_of(const Answer& answer, Answer::Piece piece) {
+wire::Choice Run::choice_of(const Answer& answer, Answer::Piece piece) {
   wire::Choice choice{.index = answer.index(), .text = std::move(piece.text), .logprobs = fields_.logprobs.has_value()};
   if (answer.done()) choice.stop = answer.stop();
   choice.rows = std::move(piece.rows);
@@ -210,30 +214,38 @@ wire::Choice Generation::choice_of(const Answer& answer, Answer::Piece piece) {
   return choice;
 }
 
-void Generation::add_echo(wire::Choice& choice, bool with_rows) {
+void Run::add_echo(wire::Choice& choice) {
+  if (!asked_.echo) return;
   const PromptState& prompt = prompt_of(choice.index);
-  if (echo_) {
-    choice.text = prompt.echo_text + choice.text;
-    choice.no_content = false;
-  }
-  if (!echo_ || !with_rows || chat() || !choice.logprobs || !prompt.rows) return;
+  choice.text = prompt.echo_text + choice.text;
+  choice.no_content = false;
+  if (!asked_.echo_rows || !choice.logprobs || !prompt.rows) return;
   choice.echo_rows = static_cast<int32_t>(prompt.rows->size());
   choice.rows.insert(choice.rows.begin(), prompt.rows->begin(), prompt.rows->end());
 }
 
-wire::Usage Generation::usage() const {
+// The tokens of what the model thought, its closing tag not among them.
+void Run::count_reasoning(size_t answer, const Answer::Piece& piece) {
+  if (reasoning_.empty()) return;
+  parse::Events events;
+  reasoning_[answer].add(piece.text, events);
+  if (reasoning_[answer].thinking()) reasoning_tokens_ += static_cast<int64_t>(piece.ids.size());
+}
+
+wire::Usage Run::usage() const {
   wire::Usage usage;
   int64_t cached = 0;
   for (const PromptState& prompt : prompts_) {
     usage.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
     cached += prompt.cached;
   }
-  for (const Answer& answer : answers_) usage.completion_tokens += echo_only_ ? 0 : answer.tokens();
-  if (s_.config->prompt_tokens_details) usage.cached_tokens = cached;
+  for (const Answer& answer : answers_) usage.completion_tokens += asked_.echo_only ? 0 : answer.tokens();
+  if (s_.config->prompt_tokens_details || asked_.cached_details) usage.cached_tokens = cached;
+  usage.reasoning_tokens = reasoning_tokens_;
   return usage;
 }
 
-net::Headers Generation::head_fields() const {
+net::Headers Run::head_fields() const {
   net::Headers headers;
   if (s_.config->request_id_headers) headers.set("X-Request-Id", request_id_);
   if (waterfall_) {
@@ -249,20 +261,28 @@ net::Headers Generation::head_fields() const {
   return headers;
 }
 
+Task<> Run::refuse(net::ResponseWriter& out, const Error& error) {
+  co_await send_api_error(out, error, [this](const wire::ApiError& api) { return asked_.shape->error(api); });
+}
+
 // The first event decides between an HTTP error and a 200. nullopt: answered already, or the client is gone.
-Task<std::optional<TokenEvent>> Generation::first_event(net::ResponseWriter& out) {
+Task<std::optional<TokenEvent>> Run::first_event(net::ResponseWriter& out) {
   auto event = co_await mailbox_->pop();
   if (!event) {
-    if (!out.cancel().cancelled()) co_await send_error(out, Error{Code::kUnavailable, "the engine is shutting down"});
+    if (!out.cancel().cancelled()) co_await refuse(out, Error{Code::kUnavailable, "the engine is shutting down"});
     co_return std::nullopt;
   }
   if (event->finish != Finish::kError) co_return event;
   abort();
-  co_await send_error(out, *event->error);
+  co_await refuse(out, *event->error);
   co_return std::nullopt;
 }
 
-Task<> Generation::answer_whole(net::ResponseWriter& out) {
+void Run::finished() {
+  if (asked_.finished) std::exchange(asked_.finished, {})();
+}
+
+Task<> Run::answer_whole(net::ResponseWriter& out) {
   std::vector<wire::Choice> choices(answers_.size());
   std::vector<Answer::Piece> pieces(answers_.size());
   for (size_t live = answers_.size(); live > 0;) {
@@ -273,6 +293,7 @@ Task<> Generation::answer_whole(net::ResponseWriter& out) {
     note(*event);
     if (event->hand_over) hand_over_ = std::move(event->hand_over);
     Answer::Piece piece = answers_[i].add(*event);
+    count_reasoning(i, piece);
     pieces[i].text += piece.text;
     std::move(piece.rows.begin(), piece.rows.end(), std::back_inserter(pieces[i].rows));
     pieces[i].ids.insert(pieces[i].ids.end(), piece.ids.begin(), piece.ids.end());
@@ -281,54 +302,53 @@ Task<> Generation::answer_whole(net::ResponseWriter& out) {
     end_on_stop_string(answers_[i]);
   }
   for (size_t i = 0; i < answers_.size(); ++i) {
-    if (echo_only_) pieces[i] = {};
+    if (asked_.echo_only) pieces[i] = {};
     choices[i] = choice_of(answers_[i], std::move(pieces[i]));
-    if (echo_only_) choices[i].stop = {.finish_reason = "length"};
+    if (asked_.echo_only) choices[i].stop = {.finish_reason = "length"};
     choices[i].prompt_rows = prompt_of(choices[i].index).rows;
     if (fields_.return_token_ids) choices[i].prompt_token_ids = prompt_of(choices[i].index).ids;
-    if (format_.active()) split_whole(format_, choices[i]);
-    add_echo(choices[i], true);
+    if (asked_.format.active()) split_whole(asked_.format, choices[i]);
+    add_echo(choices[i]);
   }
   const std::string kv = hand_over_ ? wire::format_kv_params(*hand_over_) : "";
-  net::Response response = net::Response::json(
-      200, chat() ? wire::chat_response(head_, choices, usage(), kv) : wire::completion_response(head_, choices, usage(), kv));
+  net::Response response = net::Response::json(200, asked_.shape->whole(head_, choices, usage(), kv));
+  finished();
   for (const auto& [name, value] : head_fields().fields()) response.headers.set(name, value);
   auto sent = co_await out.send(std::move(response));
   if (!sent) abort();
 }
 
 // All the server-sent events of one token event.
-std::string Generation::chunk(const TokenEvent& event) {
+std::string Run::chunk(const TokenEvent& event) {
   const auto i = static_cast<size_t>(event.choice);
   Answer& answer = answers_[i];
   Answer::Piece piece = answer.add(event);
+  count_reasoning(i, piece);
   end_on_stop_string(answer);
-  if (echo_only_) piece = {};
+  if (asked_.echo_only) piece = {};
   wire::Choice choice = choice_of(answer, std::move(piece));
-  if (echo_only_ && answer.done()) choice.stop = {.finish_reason = "length"};
-  wire::Usage so_far{.prompt_tokens = static_cast<int64_t>(prompt_of(event.choice).ids.size()),
-                     .completion_tokens = answer.tokens()};
-  const wire::Usage* usage = fields_.continuous_usage ? &so_far : nullptr;
+  if (asked_.echo_only && answer.done()) choice.stop = {.finish_reason = "length"};
+  const PromptState& prompt = prompt_of(event.choice);
+  const wire::Usage so_far{.prompt_tokens = static_cast<int64_t>(prompt.ids.size()), .completion_tokens = answer.tokens()};
 
   std::string out;
   const bool first = !started_[i];
   started_[i] = 1;
-  if (first && chat()) {
-    wire::Usage none{.prompt_tokens = so_far.prompt_tokens};
-    wire::Choice role{.index = choice.index};
-    if (fields_.return_token_ids) role.prompt_token_ids = prompt_of(event.choice).ids;
-    out += wire::sse_event(wire::chat_chunk(head_, role, wire::Delta::kRole, usage ? &none : nullptr));
+  if (first) {
+    wire::Choice opening{.index = choice.index};
+    if (fields_.return_token_ids) opening.prompt_token_ids = prompt.ids;
+    out = asked_.shape->open(head_, opening, {.prompt_tokens = so_far.prompt_tokens});
   }
+  const bool opened = !out.empty();
   if (!messages_.empty()) {
     std::vector<wire::Choice> parts = messages_[i].stream(std::move(choice));
-    if (first && echo_) parts.insert(parts.begin(), {.index = event.choice, .text = prompt_of(event.choice).echo_text});
-    for (const wire::Choice& part : parts)
-      out += wire::sse_event(wire::chat_chunk(head_, part, wire::Delta::kContent, usage));
+    if (first && asked_.echo) parts.insert(parts.begin(), {.index = event.choice, .text = prompt.echo_text});
+    for (const wire::Choice& part : parts) out += asked_.shape->chunk(head_, part, so_far);
     return out;
   }
   if (first) {
-    add_echo(choice, true);
-    if (!chat() && fields_.return_token_ids) choice.prompt_token_ids = prompt_of(event.choice).ids;
+    add_echo(choice);
+    if (!opened && fields_.return_token_ids) choice.prompt_token_ids = prompt.ids;
   }
   choice.text_offset = text_offset_[i];
   if (choice.logprobs) {
@@ -336,12 +356,10 @@ std::string Generation::chunk(const TokenEvent& event) {
       for (char c : row.empty() ? std::string() : row[0].token) text_offset_[i] += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
     }
   }
-  out += wire::sse_event(chat() ? wire::chat_chunk(head_, choice, wire::Delta::kContent, usage)
-                                : wire::completion_chunk(head_, choice, usage));
-  return out;
+  return out + asked_.shape->chunk(head_, choice, so_far);
 }
 
-Task<> Generation::answer_stream(net::ResponseWriter& out) {
+Task<> Run::answer_stream(net::ResponseWriter& out) {
   auto event = co_await first_event(out);
   if (!event) co_return;
   note(*event);
@@ -351,12 +369,13 @@ Task<> Generation::answer_stream(net::ResponseWriter& out) {
   if (auto began = co_await out.begin(200, std::move(headers)); !began) co_return;
   size_t live = answers_.size();
   std::string bytes;
+  std::optional<wire::ApiError> failed;
   while (live > 0) {
     // Everything that is ready goes out in one write.
     for (; event; event = mailbox_->try_pop()) {
       if (event->finish == Finish::kError) {
         abort();
-        bytes += wire::sse_event(wire::error_json(wire::api_error(*event->error)));
+        failed = wire::api_error(*event->error);
         live = 0;
         break;
       }
@@ -372,16 +391,16 @@ Task<> Generation::answer_stream(net::ResponseWriter& out) {
     event = co_await mailbox_->pop();
     if (!event) {
       if (out.cancel().cancelled()) co_return;
-      bytes += wire::sse_event(wire::error_json(503, "the engine is shutting down"));
+      failed = wire::ApiError{.status = 503, .message = "the engine is shutting down", .type = {}, .param = {}};
       break;
     }
   }
-  if (fields_.include_usage) bytes += wire::sse_event(wire::usage_chunk(head_, chat(), usage()));
-  bytes += wire::kSseDone;
+  bytes += failed ? asked_.shape->fail(*failed) : asked_.shape->end(head_, usage());
+  if (!failed) finished();
   if (auto wrote = co_await out.write(bytes); wrote) co_await out.finish();
 }
 
-void Generation::log_done() const {
+void Run::log_done() const {
   const LogLevel level = s_.config->log_requests ? LogLevel::kInfo : LogLevel::kDebug;
   if (!log_enabled(level)) return;
   const wire::Usage u = usage();
@@ -390,7 +409,7 @@ void Generation::log_done() const {
                        static_cast<double>(s_.clock->now_ns() - arrived_ns_) * 1e-6));
 }
 
-Task<> Generation::answer(net::ResponseWriter& out) {
+Task<> Run::answer(net::ResponseWriter& out) {
   submit();
   const auto watch = out.cancel().on_cancel([this] {
     abort();
@@ -417,20 +436,26 @@ Result<Json> parse_body(const net::Request& request) {
   return body;
 }
 
-Task<> send_error(net::ResponseWriter& out, const Error& error) {
-  wire::ApiError api = wire::api_error(error);
-  if (error.code == Code::kNotFound) api.param = "model";
-  net::Response response = net::Response::json(api.status, wire::error_json(api));
-  if (api.status == 503 || api.status == 429) response.headers.set("Retry-After", "1");
-  co_await out.send(std::move(response));
+Task<> send_error(net::ResponseWriter& out, const Error& error, std::string (*error_json)(const wire::ApiError&)) {
+  co_await send_api_error(out, error, error_json);
 }
 
-Task<> serve_generate(const Serving& serving, Endpoint endpoint, net::Request& request, net::ResponseWriter& out) {
-  auto body = parse_body(request);
-  if (!body) co_return co_await send_error(out, body.error());
-  Generation generation(serving, endpoint, request);
-  if (auto ready = generation.prepare(*body); !ready) co_return co_await send_error(out, ready.error());
-  co_await generation.answer(out);
+Result<std::unique_ptr<Generation>> prepare_generation(const Serving& serving, const net::Request& request, const Json& body,
+                                                       const ReadAsked& read) {
+  auto run = std::make_unique<Run>(serving, request);
+  BATON_OK(run->prepare(body, request.body, read));
+  return run;
+}
+
+Task<> serve_generate(const Serving& serving, const Api& api, net::Request& request, net::ResponseWriter& out) {
+  const auto body = parse_body(request);
+  if (!body) co_return co_await send_error(out, body.error(), api.error_json);
+  if (auto able = check_generates(serving, api.name); !able) co_return co_await send_error(out, able.error(), api.error_json);
+  Run run(serving, request);
+  const auto read = [&](const Json& json, std::string_view text) { return api.read(serving, json, text); };
+  if (auto ready = run.prepare(*body, request.body, read); !ready)
+    co_return co_await send_error(out, ready.error(), api.error_json);
+  co_await run.answer(out);
 }
 
 }  // namespace baton::engine

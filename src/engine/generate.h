@@ -1,18 +1,28 @@
 #pragma once
-// The two generating endpoints: one coroutine a request on its I/O thread, from the JSON body to the last byte of the answer.
-// Guarantees: a client that leaves aborts its sequences at once; a grant named in kv_transfer_params is fetched or declined on
-// every path; the response head is sent when the first token is ready, with the waterfall in x-baton-ttft.
-#include "engine/serving.h"
+// Generating endpoints: one coroutine a request on its I/O thread, from the JSON body to the last byte of the answer, whatever
+// the API (asked.h). Guarantees: a client that leaves aborts its sequences at once; a grant named in kv_transfer_params is
+// fetched or declined on every path; the response head is sent when the first token is ready, with the waterfall in x-baton-ttft.
+#include "engine/asked.h"
 #include "net/http.h"
 
 namespace baton::engine {
 
-enum class Endpoint : uint8_t { kChat, kCompletion };
+net::Task<> serve_generate(const Serving& serving, const Api& api, net::Request& request, net::ResponseWriter& out);
 
-net::Task<> serve_generate(const Serving& serving, Endpoint endpoint, net::Request& request, net::ResponseWriter& out);
+// The same in two parts, for who answers twice: a request that is ready to run, and its answer.
+class Generation {
+ public:
+  virtual ~Generation() = default;
+  virtual const wire::Head& head() const = 0;
+  virtual net::Task<> answer(net::ResponseWriter& out) = 0;  // once, on the thread that prepared it
+  virtual std::function<void()> canceller() const = 0;       // ends it from any thread; harmless after its end
+};
+Result<std::unique_ptr<Generation>> prepare_generation(const Serving& serving, const net::Request& request, const Json& body,
+                                                       const ReadAsked& read);
 
 // Shared with the other endpoints.
-net::Task<> send_error(net::ResponseWriter& out, const Error& error);
+net::Task<> send_error(net::ResponseWriter& out, const Error& error,
+                       std::string (*error_json)(const wire::ApiError&) = openai_error_json);
 Result<Json> parse_body(const net::Request& request);
 
 }  // namespace baton::engine

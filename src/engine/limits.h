@@ -14,6 +14,11 @@ constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for 
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 
 constexpr size_t kChatTemplateBytesMax = 1 << 20;  // a --chat-template file, as text/limits.h has it for any template
+constexpr size_t kSentenceFileBytesMax = 1 << 20;  // modules.json and the like of a sentence-transformers directory
 constexpr int kKvEventBatchesMax = 1'000'000;  // of --kv-events-config's counts: refused at start beyond it
+
+// What /v1/responses keeps with VLLM_ENABLE_RESPONSES_API_STORE: beyond either the oldest goes.
+constexpr size_t kStoredResponsesMax = 4096;
+constexpr size_t kStoredBytesMax = 256u << 20;
 
 }  // namespace baton::engine

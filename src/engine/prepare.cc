@@ -81,7 +81,9 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
 
 void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<int32_t>& prompt) {
   if (!f.truncate_prompt_tokens) return;
-  const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? max_model_len : *f.truncate_prompt_tokens);
+  // "As many as fit", and where the answer may be cut to fit too, one token of it must.
+  const int32_t most = f.limit_max_tokens ? max_model_len - std::clamp(f.max_tokens.value_or(1), 1, max_model_len - 1) : max_model_len;
+  const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? most : *f.truncate_prompt_tokens);
   if (prompt.size() <= keep) return;
   if (f.truncate_left)
     prompt.erase(prompt.begin(), prompt.end() - static_cast<std::ptrdiff_t>(keep));
@@ -127,7 +129,7 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
     return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your request has ",
                 tokens, " input tokens. Please reduce the length of the input messages.");
   }
-  if (f.max_tokens && *f.max_tokens > length - tokens) {
+  if (f.max_tokens && *f.max_tokens > length - tokens && !f.limit_max_tokens) {
     return fail(Code::kInvalidArgument, "'max_tokens' or 'max_completion_tokens' is too large: ", *f.max_tokens,
                 ". This model's maximum context length is ", length, " tokens and your request has ", tokens, " input tokens (",
                 *f.max_tokens, " > ", length, " - ", tokens, ").");
@@ -136,7 +138,7 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   BATON_TRY(out.sampling, resolve_sampling(s, f));
   out.n = prefill_leg ? 1 : f.n;  // one sequence fills the cache; the decode leg makes the n answers
   out.prompt = std::move(prompt);
-  out.max_tokens = std::max(1, f.max_tokens.value_or(length - tokens));
+  out.max_tokens = std::clamp(f.max_tokens.value_or(length - tokens), 1, length - tokens);
   out.stop_ids = f.stop_token_ids;
   if (!f.ignore_eos) {
     const int32_t eos = s.tokenizer->eos();
@@ -157,6 +159,11 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.cache_hit_threshold = f.cache_hit_threshold;
   out.prefill_leg = prefill_leg;
   return out;
+}
+
+Result<> check_generates(const Serving& s, std::string_view api) {
+  if (!s.pooling.on) return {};
+  return fail(Code::kInvalidArgument, "The model does not support ", api);
 }
 
 Result<> check_model_name(const Serving& s, std::string_view name) {

@@ -19,6 +19,8 @@ Result<std::vector<int32_t>> prompt_tokens(const Serving& serving, const wire::P
 Result<Submission> prepare_submission(const Serving& serving, const wire::GenerateFields& fields, std::vector<int32_t> prompt,
                                       bool prefill_leg);
 
+// An error in a server of embeddings.
+Result<> check_generates(const Serving& serving, std::string_view api);
 Result<> check_model_name(const Serving& serving, std::string_view name);
 
 }  // namespace baton::engine

@@ -26,6 +26,10 @@ struct Waterfall {
   std::string kv_transport;  // "shm", "tcp"; "local": a peer had it, and so had we
 };
 
+// Which hidden states of the prompt are its embedding: none, the request is a generating one; the last token's, the first one's,
+// or the mean of all.
+enum class Pooling : uint8_t { kNone, kLast, kCls, kMean };
+
 struct FirstToken {  // comes with a sequence's first event
   Waterfall waterfall;
   int32_t cached_tokens = 0;                  // of the prompt, from the prefix cache or a peer
@@ -40,6 +44,7 @@ struct TokenEvent {
   Finish finish = Finish::kNone;
   std::optional<int32_t> stop_token{};          // the stop id that ended it, if it was not EOS
   std::optional<Error> error{};                 // with kError
+  std::vector<float> embedding{};               // of a submission with pooling
   std::unique_ptr<wire::KvParams> hand_over{};  // prefill leg: what the decode leg needs
 };
 using TokenMailbox = net::Mailbox<TokenEvent>;
@@ -62,6 +67,7 @@ struct Submission {
   int32_t n = 1;
   int32_t first_choice = 0;  // choice index of sequence 0
   std::vector<int32_t> prompt;
+  Pooling pooling = Pooling::kNone;
   SamplingParams sampling;  // sequence i draws with seed + i
   int32_t max_tokens = 16;
   std::vector<int32_t> eos_ids;   // end with stop_reason null; empty with ignore_eos

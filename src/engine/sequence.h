@@ -40,6 +40,13 @@ struct Core::Sequence {
     return wants_prompt_rows(part) ? (part.n_tokens - 1) / kScoredRowsMax * kScoredRowsMax : 0;
   }
 
+  // Hidden states of this part's tokens are needed.
+  bool wants_hidden(const sched::ScheduledSeq& part) const {
+    const Pooling pooling = group->submission.pooling;
+    return pooling == Pooling::kMean || (pooling == Pooling::kCls && part.first_position == 0) ||
+           (pooling == Pooling::kLast && part.samples);
+  }
+
   sched::RequestId id;
   int32_t index;
   std::shared_ptr<Group> group;
@@ -55,6 +62,7 @@ struct Core::Sequence {
   bool token_ahead = false;  // decode leg of a push: the first token went out before the last block came
   int64_t queued_ns = 0, scheduled_ns = 0, fetch_ns = 0, fetched_ns = 0, first_token_ns = 0, last_token_ns = 0;
   std::vector<LogprobTable> prompt_rows;
+  std::vector<float> pooled;  // with pooling: its sum, or the one row, so far
 };
 
 }  // namespace baton::engine

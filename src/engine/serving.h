@@ -8,6 +8,7 @@
 #include "base/trace.h"
 #include "engine/config.h"
 #include "engine/metrics.h"
+#include "engine/pooling.h"
 #include "engine/step_loop.h"
 #include "model/config.h"
 #include "text/chat_template.h"
@@ -15,6 +16,8 @@
 #include "transfer/transfer.h"
 
 namespace baton::engine {
+
+class ResponseStore;
 
 struct Serving {
   const EngineConfig* config = nullptr;
@@ -25,8 +28,10 @@ struct Serving {
   EngineMetrics* metrics = nullptr;
   const Clock* clock = nullptr;
   Tracer* tracer = nullptr;  // nullptr: no spans
+  ResponseStore* responses = nullptr;  // nullptr: /v1/responses keeps nothing
   std::string layout_id;
   int32_t max_model_len = 0;
+  PoolingConfig pooling;
   bool kv_transfer = false;
   transfer::TransferNode* node = nullptr;  // nullptr: P/D is off. From I/O threads only what its header allows to any thread
   int64_t started_ms = 0;

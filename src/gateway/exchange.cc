@@ -20,11 +20,12 @@ struct Forwarded {
   std::string_view path;
   bool generates, chat;  // streams of these can be resumed
 };
-constexpr std::array<Forwarded, 8> kForwarded = {{
+constexpr std::array<Forwarded, 9> kForwarded = {{
     {"/v1/chat/completions", true, true},
     {"/v1/completions", true, false},
     {"/v1/responses", false, false},
     {"/v1/messages", false, false},
+    {"/v1/messages/count_tokens", false, false},
     {"/v1/embeddings", false, false},
     {"/inference/v1/generate", false, false},
     {"/tokenize", false, false},

@@ -27,6 +27,7 @@ class Reasoning {
   explicit Reasoning(Start start) : start_(start), state_(start == Start::kContent ? State::kContent : State::kStart) {}
   void add(std::string_view piece, Events& out);  // kReasoning and kContent
   void finish(Events& out);
+  bool thinking() const { return state_ == State::kThinking; }  // what comes next is thought
 
  private:
   enum class State : uint8_t { kStart, kThinking, kContent };

@@ -53,7 +53,8 @@ FlightImpl::FlightImpl(Core& core, const Head& head)
   ttft_slo_ms_ = head_.ttft_slo_ms;
   tpot_slo_ms_ = head_.tpot_slo_ms;
   // Only there can another worker prefill: the sidecar speaks P/D on these routes.
-  remote_allowed_ = shape_ == Shape::kChat || shape_ == Shape::kCompletions;
+  remote_allowed_ = shape_ == Shape::kChat || shape_ == Shape::kCompletions || shape_ == Shape::kResponses ||
+                    shape_ == Shape::kAnthropic || shape_ == Shape::kVllmGenerate;
   if (const auto objective = live_->priorities.find(head_.objective); objective != live_->priorities.end())
     priority_ = objective->second;
 }

@@ -20,6 +20,7 @@ constexpr size_t kMessagesMax = 16384;
 constexpr size_t kToolsMax = 4096;
 constexpr size_t kRequestIdBytesMax = 256;
 constexpr size_t kCacheSaltBytesMax = 1024;
+constexpr int32_t kEmbeddingInputsMax = 8192;  // inputs of one /v1/embeddings request: each is a sequence in the engine
 constexpr size_t kRemoteBlocksMax = 1u << 20;  // blocks of one hand-over
 
 // A node of our JSON tree takes about 100 bytes, so a hostile body can cost 100 MiB and no more. A batch of token-id prompts

@@ -23,6 +23,7 @@ struct GenerateFields {
   std::optional<int32_t> top_k;
   std::optional<int64_t> seed;
   std::optional<int32_t> max_tokens;
+  bool limit_max_tokens = false;  // more than there is room for is no error: the answer ends where the context does
   int32_t min_tokens = 0;
   int32_t n = 1;
   std::vector<std::string> stop;

@@ -260,6 +260,30 @@ std::string completion_response(const Head& head, std::span<const Choice> choice
   return w.take();
 }
 
+std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage* usage,
+                              std::string_view kv_transfer_params, bool whole) {
+  JsonWriter w;
+  w.object().field("request_id", head.id).key("choices").array();
+  for (const Choice& c : choices) {
+    w.object().field("index", c.index);
+    write_chat_logprobs(w, c);
+    write_stop(w, c.stop, true);
+    write_ids(w, "token_ids", c.token_ids);
+    w.end();
+  }
+  w.end();
+  if (whole) {
+    write_prompt_rows(w, choices.empty() ? std::nullopt : choices[0].prompt_rows);
+    write_kv(w, kv_transfer_params);
+  }
+  if (usage) {
+    w.key("usage");
+    write_usage_fields(w, *usage, whole);
+  }
+  w.end();
+  return w.take();
+}
+
 std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usage* usage) {
   JsonWriter w;
   w.object();

@@ -15,6 +15,7 @@ namespace baton::wire {
 struct Usage {
   int64_t prompt_tokens = 0, completion_tokens = 0;
   std::optional<int64_t> cached_tokens{};  // prompt_tokens_details, with --enable-prompt-tokens-details
+  int64_t reasoning_tokens = 0;            // of completion_tokens, where a reasoning parser tells; not every API says so
 };
 
 // One position's table: the sampled (or prompt) token first, then ranks 1..N without repeating it.
@@ -66,6 +67,10 @@ std::string chat_response(const Head& head, std::span<const Choice> choices, con
                           std::string_view kv_transfer_params);
 std::string completion_response(const Head& head, std::span<const Choice> choices, const Usage& usage,
                                 std::string_view kv_transfer_params);
+
+// /inference/v1/generate, whole or one chunk of a stream. usage: nullptr = not written.
+std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage* usage,
+                              std::string_view kv_transfer_params, bool whole);
 
 // Stream chunks, JSON only; sse_event() frames them. usage: written with continuous_usage_stats.
 enum class Delta : uint8_t { kRole, kContent };

@@ -19,6 +19,7 @@ class FakeModel final : public model::Model {
   explicit FakeModel(int32_t vocab = 300, int32_t context = 4096, int32_t block_tokens = 16, uint64_t seed = 1) : seed_(seed) {
     config_.family = "fake";
     config_.layers = 1;
+    config_.hidden = kHidden;
     config_.kv_heads = 1;
     config_.head_dim = 8;  // 16 bytes of K a token: one 64-bit entry and its position
     config_.vocab = vocab;
@@ -41,17 +42,22 @@ class FakeModel final : public model::Model {
     if (fail_next.exchange(false)) return fail(Code::kInternal, "told to fail");
     ++steps;
     logits_.clear();
+    hidden_.clear();
     for (const model::SeqInput& seq : seqs) {
       for (size_t i = 0; i < seq.tokens.size(); ++i) {
         const int32_t position = seq.first_position + static_cast<int32_t>(i);
         *entry(seq, position) = mix64(mix64(static_cast<uint64_t>(seq.tokens[i]) + seed_) + static_cast<uint64_t>(position));
         ++tokens;
+        if (seq.hidden) append_hidden(seq, position);
         const bool last = i + 1 == seq.tokens.size();
         if (seq.all_logits || (last && seq.last_logits)) append_logits(seq, position);
       }
     }
     return logits_;
   }
+
+  std::span<const float> hidden() const override { return hidden_; }
+  static constexpr int kHidden = 4;
 
   // The answer is these tokens, whatever the prompt says, and after them what it would be. Before a request, one sequence at a time.
   void say(std::vector<int32_t> ids) {
@@ -70,10 +76,17 @@ class FakeModel final : public model::Model {
     const size_t within = static_cast<size_t>(position % layout_.block_tokens) * 16;
     return reinterpret_cast<uint64_t*>(pool_.data() + block * layout_.block_bytes() + layout_.k_offset(0, 0) + within);
   }
-  void append_logits(const model::SeqInput& seq, int32_t position) {
+  uint64_t state_at(const model::SeqInput& seq, int32_t position) {
     uint64_t state = seed_;
     for (int32_t p = 0; p <= position; ++p) state = mix64(state ^ *entry(seq, p));
-    Prng prng(state);
+    return state;
+  }
+  void append_hidden(const model::SeqInput& seq, int32_t position) {
+    Prng prng(state_at(seq, position));
+    for (int i = 0; i < kHidden; ++i) hidden_.push_back(static_cast<float>(prng.uniform() - 0.5));
+  }
+  void append_logits(const model::SeqInput& seq, int32_t position) {
+    Prng prng(state_at(seq, position));
     for (int32_t v = 0; v < config_.vocab; ++v) logits_.push_back(static_cast<float>(prng.uniform() * 8));
     if (next_said_ < said_.size()) logits_[logits_.size() - static_cast<size_t>(config_.vocab) + static_cast<size_t>(said_[next_said_++])] = 1000;
   }
@@ -83,7 +96,7 @@ class FakeModel final : public model::Model {
   size_t next_said_ = 0;
   kv::KvLayout layout_;
   std::span<std::byte> pool_;
-  std::vector<float> logits_;
+  std::vector<float> logits_, hidden_;
 };
 
 }  // namespace baton::engine::testing

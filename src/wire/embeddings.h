@@ -1,0 +1,28 @@
+#pragma once
+// /v1/embeddings as vLLM takes and answers it: text, token ids, batches of either, or a chat.
+// Requires: body parsed with kRequestJson. Guarantees: every check that needs no model, in vLLM's wording. Pure values.
+// Source: vLLM's entrypoints/openai (EmbeddingRequest); OpenAI's API reference.
+#include <span>
+#include <string>
+#include <vector>
+
+#include "wire/openai.h"
+#include "wire/openai_response.h"
+
+namespace baton::wire {
+
+struct EmbeddingRequest {
+  std::string model;
+  std::vector<Prompt> inputs;  // not empty, unless `chat` is there
+  std::optional<ChatRequest> chat;
+  bool base64 = false;  // little-endian float32
+  std::optional<int32_t> dimensions;
+  std::optional<bool> normalize;
+  bool add_special_tokens = true;
+  GenerateFields fields;  // truncate_prompt_tokens, priority, cache_salt
+};
+Result<EmbeddingRequest> parse_embedding_request(const Json& body);
+
+std::string embedding_response(const Head& head, std::span<const std::vector<float>> embeddings, bool base64, const Usage& usage);
+
+}  // namespace baton::wire

@@ -1,0 +1,274 @@
+#include "wire/responses.h"
+
+#include <algorithm>
+
+#include "wire/fields.h"
+#include "wire/limits.h"
+
+namespace baton::wire {
+namespace {
+
+std::string text_of(const Json& object, std::string_view key) {
+  const Json* value = object.find(key);
+  return value ? std::string(value->as_string().value_or("")) : "";
+}
+
+// `input` as chat messages. Items that belong to one turn of the assistant (what it thought, said, called) make one message.
+class Input {
+ public:
+  explicit Input(Fields& f) : f_(f) {}
+
+  void read(const Json& input, std::string_view source) {
+    if (input.is_string()) return add(cat(R"({"role":"user","content":)", json_string(input.text), "}"));
+    f_.require(input.is_array(), "input: Input should be a valid string or list");
+    f_.require(input.items.size() <= kMessagesMax, "input: List should have at most ", kMessagesMax, " items");
+    for (size_t i = 0; i < input.items.size() && !f_.error(); ++i) item(input.items[i], source, i);
+    flush();
+  }
+  std::string take() { return std::move(out_); }
+  bool continues() const { return continues_; }
+
+ private:
+  void add(std::string_view message) {
+    flush();
+    out_ += cat(out_.empty() ? "" : ",", message);
+  }
+  void flush() {
+    if (!turn_.empty()) out_ += cat(out_.empty() ? "" : ",", turn_.take());
+  }
+
+  void item(const Json& item, std::string_view source, size_t index) {
+    f_.require(item.is_object(), "input[", index, "]: Input should be a valid dictionary");
+    if (f_.error()) return;
+    const std::string type = item.find("type") ? text_of(item, "type") : "message";
+    const std::string status = text_of(item, "status");
+    continues_ = (type == "message" || type == "reasoning") && (status == "in_progress" || status == "incomplete");
+    if (type == "message") return message(item, source, index);
+    if (type == "function_call") return call(item, index);
+    if (type == "function_call_output") return call_output(item, index);
+    if (type == "reasoning") return reasoning(item, index);
+    f_.reject(Code::kUnimplemented, "input[", index, "]: items of type '", type, "' are not supported by this engine");
+  }
+
+  std::string content(const Json& item, std::string_view key, size_t index) {
+    const Json* value = item.find(key);
+    auto text = value ? content_text(*value, cat("input[", index, "].", key)) : Result<std::string>();
+    if (!text) f_.reject(text.error().code, text.error().message);
+    return text.value_or("");
+  }
+
+  void message(const Json& item, std::string_view, size_t index) {
+    const std::string role = text_of(item, "role");
+    f_.require(!role.empty(), "input[", index, "].role: Field required");
+    f_.require(item.find("content") != nullptr, "input[", index, "].content: Field required");
+    const std::string text = content(item, "content", index);
+    if (role != "assistant") return add(cat(R"({"role":)", json_string(role), R"(,"content":)", json_string(text), "}"));
+    if (turn_.has_text()) flush();
+    turn_.text(text);
+  }
+
+  void call(const Json& item, size_t index) {
+    const std::string name = text_of(item, "name"), id = text_of(item, "call_id");
+    f_.require(!name.empty(), "input[", index, "].name: Field required");
+    f_.require(!id.empty(), "input[", index, "].call_id: Field required");
+    turn_.call(id, name, text_of(item, "arguments"));
+  }
+
+  void call_output(const Json& item, size_t index) {
+    const std::string id = text_of(item, "call_id");
+    f_.require(!id.empty(), "input[", index, "].call_id: Field required");
+    f_.require(item.find("output") != nullptr, "input[", index, "].output: Field required");
+    add(cat(R"({"role":"tool","tool_call_id":)", json_string(id), R"(,"content":)", json_string(content(item, "output", index)),
+            "}"));
+  }
+
+  void reasoning(const Json& item, size_t index) {
+    const Json* encrypted = item.find("encrypted_content");
+    f_.require(!encrypted || encrypted->is_null(), "Encrypted content is not supported.");
+    std::string text;
+    for (std::string_view key : {"content", "summary"}) {
+      const Json* parts = item.find(key);
+      if (!text.empty() || !parts || !parts->is_array()) continue;
+      for (const Json& part : parts->items) text += text_of(part, "text");
+    }
+    if (turn_.has_text() || turn_.has_reasoning()) flush();
+    turn_.reasoning(text);
+    (void)index;
+  }
+
+  Fields& f_;
+  std::string out_;
+  AssistantMessage turn_;
+  bool continues_ = false;
+};
+
+void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
+  const Json* tools = f.get("tools");
+  f.require(!tools || tools->is_array(), "tools: Input should be a valid list");
+  f.require(!tools || tools->items.size() <= kToolsMax, "tools: List should have at most ", kToolsMax, " items");
+  const Json* choice = f.get("tool_choice");
+  if (choice) r.echo_tool_choice = choice->raw(source);
+  if (f.error() || !tools || tools->items.empty()) {
+    const bool asks = choice && choice->as_string() != "auto" && choice->as_string() != "none";
+    f.require(!asks, "When using `tool_choice`, `tools` must be set.");
+    return;
+  }
+  r.echo_tools = tools->raw(source);
+  chat.key("tools").array();
+  for (size_t i = 0; i < tools->items.size(); ++i) {
+    const Json& tool = tools->items[i];
+    const std::string type = text_of(tool, "type"), name = text_of(tool, "name");
+    f.require(!type.empty(), "tools[", i, "].type: Field required");
+    if (type != "function") f.reject(Code::kUnimplemented, "tools[", i, "]: type '", type, "' is not supported by this engine");
+    f.require(!name.empty(), "tools[", i, "].name: Field required");
+    write_function_tool(chat, name, raw_member(tool, source, "description"), raw_member(tool, source, "parameters"));
+  }
+  chat.end();
+  if (!choice) return;
+  chat.key("tool_choice");
+  if (!choice->is_object()) {
+    chat.raw(choice->raw(source));
+  } else if (text_of(*choice, "type") == "function") {
+    write_named_choice(chat, text_of(*choice, "name"));
+  } else {
+    f.reject(Code::kUnimplemented, "tool_choice of type '", text_of(*choice, "type"), "' is not supported by this engine");
+    chat.null();
+  }
+}
+
+// text.format says what response_format says in a chat; a schema lies a level higher.
+void read_format(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
+  const Json* text = f.get("text");
+  if (!text) return;
+  f.require(text->is_object(), "text: Input should be a valid dictionary");
+  r.echo_text = text->raw(source);
+  const Json* format = text->find("format");
+  if (!format || format->is_null()) return;
+  const std::string type = text_of(*format, "type");
+  f.require(!type.empty(), "text.format.type: Field required");
+  if (f.error() || type == "text") return;
+  chat.key("response_format").object().field("type", type);
+  if (type == "json_schema") {
+    f.require(format->find("schema") != nullptr, "text.format.schema: Field required");
+    chat.key("json_schema").object();
+    copy_members(chat, *format, source,
+                 {{"name", "name"}, {"description", "description"}, {"schema", "schema"}, {"strict", "strict"}});
+    chat.end();
+  }
+  chat.end();
+}
+
+void read_include(Fields& f, JsonWriter& chat) {
+  std::vector<std::string> include;
+  f.texts("include", include, 64, 256);
+  constexpr std::string_view kKnown[] = {"code_interpreter_call.outputs",  "computer_call_output.output.image_url",
+                                         "file_search_call.results",       "message.input_image.image_url",
+                                         "message.output_text.logprobs",   "reasoning.encrypted_content",
+                                         "web_search_call.action.sources", "web_search_call.results"};
+  bool logprobs = false;
+  for (const std::string& what : include) {
+    f.require(std::find(std::begin(kKnown), std::end(kKnown), what) != std::end(kKnown), "include: Input should be '", kKnown[0],
+              "', ..., got '", what, "'");
+    logprobs |= what == "message.output_text.logprobs";
+  }
+  int32_t top = 0;
+  f.integer("top_logprobs", top);
+  if (logprobs) chat.field("logprobs", true).field("top_logprobs", top);
+}
+
+void read_reasoning(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
+  const Json* reasoning = f.get("reasoning");
+  if (!reasoning) return;
+  f.require(reasoning->is_object(), "reasoning: Input should be a valid dictionary");
+  r.echo_reasoning = reasoning->raw(source);
+  copy_members(chat, *reasoning, source, {{"effort", "reasoning_effort"}});
+}
+
+// Fields that the chat request has too, and those that the answer only repeats.
+void read_plain(Fields& f, const Json& body, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
+  copy_members(chat, body, source,
+               {{"model", "model"},
+                {"max_output_tokens", "max_completion_tokens"},
+                {"temperature", "temperature"},
+                {"top_p", "top_p"},
+                {"top_k", "top_k"},
+                {"min_p", "min_p"},
+                {"presence_penalty", "presence_penalty"},
+                {"frequency_penalty", "frequency_penalty"},
+                {"repetition_penalty", "repetition_penalty"},
+                {"seed", "seed"},
+                {"stop", "stop"},
+                {"ignore_eos", "ignore_eos"},
+                {"logit_bias", "logit_bias"},
+                {"skip_special_tokens", "skip_special_tokens"},
+                {"include_stop_str_in_output", "include_stop_str_in_output"},
+                {"stream", "stream"},
+                {"priority", "priority"},
+                {"cache_salt", "cache_salt"},
+                {"request_id", "request_id"},
+                {"parallel_tool_calls", "parallel_tool_calls"},
+                {"mm_processor_kwargs", "mm_processor_kwargs"},
+                {"chat_template_kwargs", "chat_template_kwargs"},
+                {"structured_outputs", "structured_outputs"},
+                {"vllm_xargs", "vllm_xargs"},
+                {"kv_transfer_params", "kv_transfer_params"}});
+  std::string truncation = "disabled";
+  f.text("truncation", truncation, 16);
+  f.require(truncation == "auto" || truncation == "disabled", "truncation: Input should be 'auto' or 'disabled'");
+  if (truncation == "auto") chat.field("truncate_prompt_tokens", -1);
+  const Json* metadata = f.get("metadata");
+  f.require(!metadata || metadata->is_object(), "metadata: Input should be a valid dictionary");
+  r.echo_metadata = raw_member(body, source, "metadata");
+  r.echo_user = raw_member(body, source, "user");
+  r.echo_service_tier = raw_member(body, source, "service_tier");
+  r.echo_truncation = raw_member(body, source, "truncation");
+  r.echo_max_tool_calls = raw_member(body, source, "max_tool_calls");
+  r.echo_top_logprobs = raw_member(body, source, "top_logprobs");
+  r.echo_instructions = raw_member(body, source, "instructions");
+  f.require(!f.has("prompt"), "prompt template is not supported");
+  f.flag("parallel_tool_calls", r.parallel_tool_calls);
+}
+
+}  // namespace
+
+Result<ResponsesRequest> parse_responses_request(const Json& body, std::string_view source) {
+  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  Fields f(body);
+  ResponsesRequest r;
+  f.flag("store", r.store);
+  f.flag("background", r.background);
+  f.flag("stream", r.stream);
+  f.require(!r.background || r.store, "background can only be used when `store` is true");
+  f.text("previous_response_id", r.previous_response_id, kRequestIdBytesMax);
+  f.text("request_id", r.request_id, kRequestIdBytesMax);
+  f.text("instructions", r.instructions, kRequestJson.bytes_max);
+  const Json* input = f.get("input");
+  f.require(input != nullptr, "input: Field required");
+  JsonWriter chat;
+  chat.object();
+  read_plain(f, body, source, r, chat);
+  read_tools(f, source, r, chat);
+  read_format(f, source, r, chat);
+  read_include(f, chat);
+  read_reasoning(f, source, r, chat);
+  Input items(f);
+  if (input && !f.error()) items.read(*input, source);
+  if (items.continues()) chat.field("continue_final_message", true).field("add_generation_prompt", false);
+  if (f.error()) return std::unexpected(*f.error());
+  r.messages = items.take();
+  r.chat_fields = chat.text().substr(1);
+  return r;
+}
+
+std::string chat_body(const ResponsesRequest& r, std::string_view before) {
+  std::string messages;
+  const auto add = [&](std::string_view more) {
+    if (!more.empty()) messages += cat(messages.empty() ? "" : ",", more);
+  };
+  if (!r.instructions.empty()) add(cat(R"({"role":"system","content":)", json_string(r.instructions), "}"));
+  add(before);
+  add(r.messages);
+  return cat("{\"messages\":[", messages, "]", r.chat_fields.empty() ? "" : ",", r.chat_fields, "}");
+}
+
+}  // namespace baton::wire

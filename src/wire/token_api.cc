@@ -1,0 +1,81 @@
+#include "wire/token_api.h"
+
+#include <algorithm>
+
+#include "wire/chat_body.h"
+#include "wire/fields.h"
+#include "wire/limits.h"
+
+namespace baton::wire {
+namespace {
+
+// What SamplingParams has beyond a completion request's fields, and what belongs to the request and not to them.
+constexpr std::string_view kNotSampling[] = {"prompt",
+                                             "model",
+                                             "stream",
+                                             "stream_options",
+                                             "cache_salt",
+                                             "priority",
+                                             "request_id",
+                                             "kv_transfer_params",
+                                             "echo",
+                                             "suffix",
+                                             "add_special_tokens",
+                                             "return_token_ids"};
+
+class GenerateShape : public Shape {
+ public:
+  explicit GenerateShape(const GenerateFields& fields)
+      : include_usage_(fields.include_usage), continuous_(fields.continuous_usage) {}
+  std::string whole(const Head& head, std::span<const Choice> choices, const Usage& usage, std::string_view kv) override {
+    return generate_response(head, choices, &usage, kv, true);
+  }
+  std::string chunk(const Head& head, const Choice& part, const Usage& so_far) override {
+    return sse_event(generate_response(head, {&part, 1}, continuous_ ? &so_far : nullptr, "", false));
+  }
+  std::string end(const Head& head, const Usage& usage) override {
+    return cat(include_usage_ ? sse_event(generate_response(head, {}, &usage, "", false)) : "", kSseDone);
+  }
+
+ private:
+  const bool include_usage_, continuous_;
+};
+
+}  // namespace
+
+Result<std::string> completion_body_of_generate(const Json& body, std::string_view source) {
+  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  Fields f(body);
+  const Json* ids = f.get("token_ids");
+  f.require(ids && ids->is_array(), "token_ids: Field required");
+  const Json* sampling = f.get("sampling_params");
+  f.require(sampling && sampling->is_object(), "sampling_params: Field required");
+  const Json* features = f.get("features");
+  if (features) f.reject(Code::kInvalidArgument, "At most 0 image(s) may be provided in one prompt: the model takes text only.");
+  if (f.error()) return std::unexpected(*f.error());
+  f.require(!ids->items.empty(), "token_ids: List should have at least 1 item after validation, not 0");
+  f.require(std::all_of(ids->items.begin(), ids->items.end(), [](const Json& id) { return id.is_number(); }),
+            "token_ids: Input should be a valid integer");
+  JsonWriter w;
+  w.object().key("prompt").raw(ids->raw(source)).field("return_token_ids", true);
+  copy_members(w, body, source,
+               {{"model", "model"},
+                {"stream", "stream"},
+                {"stream_options", "stream_options"},
+                {"cache_salt", "cache_salt"},
+                {"priority", "priority"},
+                {"request_id", "request_id"},
+                {"kv_transfer_params", "kv_transfer_params"}});
+  for (size_t i = 0; i < sampling->keys.size(); ++i) {
+    const std::string& key = sampling->keys[i];
+    if (std::find(std::begin(kNotSampling), std::end(kNotSampling), key) == std::end(kNotSampling))
+      w.key(key).raw(sampling->items[i].raw(source));
+  }
+  w.end();
+  if (f.error()) return std::unexpected(*f.error());
+  return w.take();
+}
+
+std::unique_ptr<Shape> generate_shape(const GenerateFields& fields) { return std::make_unique<GenerateShape>(fields); }
+
+}  // namespace baton::wire

@@ -1,0 +1,120 @@
+"""The other APIs of the engine, with real clients: /v1/responses and /v1/embeddings by the official one, /v1/messages and
+/inference/v1/generate by HTTP, alone and through prefill and decode on different workers."""
+import json, struct, unittest
+
+import openai
+
+from harness import Stack, request, total
+from prompts import prompts
+
+ASK = prompts()[40]  # long enough for a hand-over to pay
+
+
+def events(body):
+    """[(event, data)] of a stream."""
+    out = []
+    for block in body.decode().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
+        if fields.get("data") not in (None, "[DONE]"):
+            out.append((fields.get("event"), json.loads(fields["data"])))
+    return out
+
+
+class Apis(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = Stack(prefill=1, decode=1, engine_args=["--no-enable-prefix-caching"]).__enter__()
+        cls.decode = cls.stack.engine_port("decode-0")
+        cls.doors = {"engine": cls.decode, "sidecar": cls.stack.endpoints["decode-0"]["port"], "gateway": cls.stack.port}
+        cls.model = json.loads(request(cls.decode, "GET", "/v1/models")[2])["data"][0]["id"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stack.__exit__(None, None, None)
+
+    def each(self, check):
+        """check(port) gives what must be the same through every door; behind the gateway it must be a hand-over."""
+        answers = {}
+        for name, port in self.doors.items():
+            with self.subTest(door=name):
+                before = total(self.decode, "kv_hand_over_total")
+                answers[name] = check(port)
+                if name == "gateway":
+                    self.assertGreater(total(self.decode, "kv_hand_over_total"), before, "no hand-over")
+        self.assertEqual(len({json.dumps(a) for a in answers.values()}), 1, answers)
+
+    def client(self, port):
+        return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+
+    def test_responses(self):
+        def check(port):
+            ask = dict(model=self.model, input=ASK, instructions="You are a painter.", max_output_tokens=16, temperature=0)
+            r = self.client(port).responses.create(**ask, metadata={"k": "v"})
+            self.assertEqual((r.status, r.metadata, r.usage.output_tokens), ("incomplete", {"k": "v"}, 16))
+            seen, text = [], ""
+            with self.client(port).responses.stream(**ask) as stream:
+                for event in stream:
+                    seen.append(event.type)
+                    text += event.delta if event.type == "response.output_text.delta" else ""
+                final = stream.get_final_response()
+            self.assertEqual(seen[:2] + seen[-1:], ["response.created", "response.in_progress", "response.completed"])
+            self.assertEqual(text, r.output_text)
+            self.assertEqual(final.output_text, r.output_text)
+            self.assertGreater(len(r.output_text), 10)
+            return r.output_text
+
+        self.each(check)
+
+    def test_responses_refused(self):
+        with self.assertRaises(openai.BadRequestError):
+            self.client(self.decode).responses.create(model=self.model, input=ASK, background=True)
+        with self.assertRaises(openai.NotFoundError):
+            self.client(self.decode).responses.retrieve("resp_1")
+
+    def test_messages(self):
+        def check(port):
+            ask = {"model": self.model, "max_tokens": 16, "temperature": 0, "system": "You are a painter.",
+                   "messages": [{"role": "user", "content": [{"type": "text", "text": ASK}]}]}
+            status, _, body = request(port, "POST", "/v1/messages", ask)
+            self.assertEqual(status, 200, body)
+            r = json.loads(body)
+            self.assertEqual((r["type"], r["role"], r["stop_reason"]), ("message", "assistant", "max_tokens"))
+            got = events(request(port, "POST", "/v1/messages", {**ask, "stream": True})[2])
+            self.assertEqual([e for e, _ in got if e != "content_block_delta"],
+                             ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"])
+            text = "".join(d["delta"]["text"] for e, d in got if e == "content_block_delta")
+            self.assertEqual(text, r["content"][0]["text"])
+            count = json.loads(request(port, "POST", "/v1/messages/count_tokens", {k: ask[k] for k in ("model", "system", "messages")})[2])
+            self.assertEqual(count["input_tokens"], r["usage"]["input_tokens"])
+            return text
+
+        self.each(check)
+
+    def test_tokens_in_tokens_out(self):
+        ids = json.loads(request(self.decode, "POST", "/tokenize", {"prompt": ASK})[2])["tokens"]
+
+        def check(port):
+            status, _, body = request(port, "POST", "/inference/v1/generate", {"token_ids": ids, "sampling_params": {"max_tokens": 8, "temperature": 0}})
+            self.assertEqual(status, 200, body)
+            return json.loads(body)["choices"][0]["token_ids"]
+
+        self.each(check)
+
+
+class Embeddings(unittest.TestCase):
+    def test_embeddings(self):
+        with Stack(prefill=0, decode=1, engine_args=["--runner", "pooling", "--pooler-config", '{"pooling_type":"MEAN"}']) as s:
+            port = next(iter(s.endpoints.values()))["port"]
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+            model = client.models.list().data[0].id
+            texts = ["A cat sat on the mat.", "The kitten is sitting on the rug.", "Interest rates rose by two percent."]
+            r = client.embeddings.create(model=model, input=texts)  # base64 below
+            plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+            self.assertGreater(r.usage.prompt_tokens, 15)
+            for a, b in zip(r.data, plain.data):
+                self.assertEqual(a.embedding, [struct.unpack("f", struct.pack("f", x))[0] for x in b.embedding])
+                self.assertAlmostEqual(sum(x * x for x in b.embedding), 1, places=4)
+            near = lambda i, j: sum(x * y for x, y in zip(plain.data[i].embedding, plain.data[j].embedding))
+            self.assertGreater(near(0, 1), near(0, 2), "cats are nearer to kittens than to interest rates")
+            with self.assertRaises(openai.BadRequestError):
+                client.completions.create(model=model, prompt="x")
