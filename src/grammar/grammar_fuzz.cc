@@ -1,0 +1,13 @@
+// Input: a byte that seeds the walk, then a grammar, EBNF or Lark. Properties: testing/fuzz_walk.h.
+#include "grammar/testing/fuzz_walk.h"
+
+using namespace baton;
+using namespace baton::grammar;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size < 2 || size > 4096) return 0;
+  const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  Constraint c{.kind = Constraint::Kind::kGrammar, .text = std::string(text)};
+  grammar::testing::fuzz_walk(c, data[0]);
+  return 0;
+}
