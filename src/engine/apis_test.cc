@@ -166,6 +166,17 @@ TEST(Responses, AStoredOneIsTheNextOnesPast) {
   EXPECT_EQ(e.post(cat("/v1/responses/", id, "/cancel"), "{}").error(), "Cannot cancel a synchronous response.");
 }
 
+// Of prefill and decode on different workers, the one that decodes keeps responses; the other has not heard of them.
+TEST(Responses, APrefillLegKeepsNothing) {
+  TestEngine e(talking(true));
+  const char* leg = R"({"input":"x","max_output_tokens":1,"kv_transfer_params":{"do_remote_decode":true})";
+  const Reply plain = e.post("/v1/responses", cat(leg, "}"));
+  EXPECT_EQ(plain.status, 200) << plain.body;
+  EXPECT_EQ(e.get("/v1/responses/" + plain.json().find("id")->text).status, 404);
+  for (const char* more : {R"(,"previous_response_id":"resp_1"})", R"(,"background":true})"})
+    EXPECT_EQ(e.post("/v1/responses", cat(leg, more)).status, 503) << more;
+}
+
 TEST(Responses, BackgroundIsPolledAndCancelled) {
   TestEngine e(talking(true));
   const char* ask = R"({"input":"x","temperature":0,"max_output_tokens":8,"background":true})";

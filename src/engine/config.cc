@@ -48,7 +48,15 @@ void add_server(Options& o, EngineConfig& c) {
   o.add("enable-responses-api-store", &c.responses_store,
         "keep the answers of /v1/responses in memory, for previous_response_id, background and to be fetched again")
       .env("VLLM_ENABLE_RESPONSES_API_STORE");
-  o.add("dev-mode", &c.dev_mode, "serve /reset_prefix_cache").env("VLLM_SERVER_DEV_MODE");
+  o.add("root-path", &c.root_path, "the path a proxy in front serves this under; taken off requests that carry it");
+  o.add("ssl-certfile", &c.ssl_certfile, "HTTPS with this certificate chain (PEM)");
+  o.add("ssl-keyfile", &c.ssl_keyfile, "its private key");
+  o.add("ssl-ca-certs", &c.ssl_ca_certs, "CA certificates that clients are verified by, with --ssl-cert-reqs 2");
+  o.add("ssl-cert-reqs", &c.ssl_cert_reqs, "", "2: clients must show a certificate; 0: they need none", 0, 2);
+  o.add("enable-ssl-refresh", &c.ssl_refresh, "take a changed certificate without a restart");
+  o.add("enable-tokenizer-info-endpoint", &c.tokenizer_info, "serve /tokenizer_info: the tokenizer's configuration, chat template included");
+  o.add(opposite("disable-fastapi-docs", &c.docs, "no /docs and /openapi.json"));
+  o.add("dev-mode", &c.dev_mode, "serve /reset_prefix_cache, /sleep, /wake_up and /is_sleeping").env("VLLM_SERVER_DEV_MODE");
   o.add("drain-timeout", &c.drain_s, "s", "after SIGTERM, how long requests and hand-overs in flight may take", 0, 86400);
 }
 
@@ -160,7 +168,7 @@ Options engine_options(EngineConfig& c) {
   add_baton(o, c);
   // They ask for what we always do, or say how another implementation should do it.
   o.ignore({"trust-remote-code", "enforce-eager", "gpu-memory-utilization", "disable-uvicorn-access-log",
-            "disable-frontend-multiprocessing"});
+            "disable-frontend-multiprocessing", "enable-sleep-mode"});
   o.unknown_is_warning("vLLM");
   return o;
 }
@@ -188,12 +196,18 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
     auto read = read_transfer_config(c);
     require(read.has_value(), read ? "" : read.error().message);
   }
+  require(c.ssl_certfile.empty() == c.ssl_keyfile.empty(), "--ssl-certfile and --ssl-keyfile come together");
+  require(c.ssl_cert_reqs != 1, "--ssl-cert-reqs 1 (an optional certificate) is not supported");
+  require(c.ssl_cert_reqs != 2 || !c.ssl_ca_certs.empty(), "--ssl-cert-reqs 2 wants --ssl-ca-certs");
+  require(c.ssl_ca_certs.empty() || !c.ssl_certfile.empty(), "--ssl-ca-certs wants --ssl-certfile");
+  require(c.root_path.empty() || c.root_path.starts_with('/'), "--root-path begins with a slash");
   require(c.kv_params_trust != "token" || !c.kv_params_token.empty(), "--kv-params-trust=token wants --kv-params-token");
   if (!c.kv_events_config.empty()) {
     auto read = read_events_config(c);
     require(read.has_value(), read ? "" : read.error().message);
   }
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
+  while (c.root_path.ends_with('/')) c.root_path.pop_back();
   if (!c.kv_peers.empty() || c.kv_port >= 0) c.kv_transfer = true;
   if (c.kv_transfer && c.kv_port < 0) c.kv_port = 5600;
   if (c.kv_load_failure_policy.empty()) c.kv_load_failure_policy = "recompute";

@@ -53,7 +53,13 @@ struct EngineConfig {
   std::string otlp_traces_endpoint;  // "" = no spans
   bool load_tracking = false;
   bool responses_store = false;  // VLLM_ENABLE_RESPONSES_API_STORE
-  bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache
+  bool dev_mode = false;           // VLLM_SERVER_DEV_MODE: /reset_prefix_cache, /sleep, ...
+  bool tokenizer_info = false;
+  bool docs = true;
+  std::string root_path;                                // a proxy's prefix, taken off requests that carry it
+  std::string ssl_certfile, ssl_keyfile, ssl_ca_certs;  // "" = plain HTTP
+  int ssl_cert_reqs = 0;                                // 2: clients show a certificate of ssl_ca_certs
+  bool ssl_refresh = false;
   std::string kv_transfer_config;  // JSON
   std::string kv_events_config;    // JSON
 

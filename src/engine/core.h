@@ -50,6 +50,8 @@ class Core {
   size_t cached_blocks(std::span<const kv::BlockHash> chain) const { return scheduler_.pool().lookup(chain).size(); }
   void refuse(const Error& error);  // every live sequence and every later submission gets this error
 
+  void accept() { refusal_.reset(); }  // the opposite
+
   bool step();  // true: something was done, call again
   bool idle() const { return sequences_.empty(); }
   std::string stats_line(double seconds);  // vLLM's 10 s line; "" if nothing happened since the last

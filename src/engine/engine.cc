@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "engine/frontend.h"
@@ -19,6 +20,7 @@
 #include "engine/step_loop.h"
 #include "net/http.h"
 #include "net/otlp.h"
+#include "net/tls.h"
 #include "transfer/interface.h"
 #include "transfer/transfer.h"
 
@@ -26,6 +28,24 @@ namespace baton::engine {
 namespace {
 
 constexpr int64_t kDefaultPoolBytesMax = int64_t{4} << 30;  // vLLM's default on a CPU
+
+// tokenizer_config.json with the chat template in it, as /tokenizer_info gives it; of a GGUF file, what its metadata says of that.
+std::string tokenizer_config(const model::WeightFile& file, const text::Tokenizer& tokenizer, const std::string& chat_template) {
+  const std::string source = file.hf_tokenizer_config_json();
+  const auto have = parse_json(source.empty() ? "{}" : source);
+  JsonWriter w;
+  w.object();
+  for (size_t i = 0; have && i < have->keys.size(); ++i) {
+    if (have->keys[i] != "chat_template") w.key(have->keys[i]).raw(have->items[i].raw(source));
+  }
+  if (source.empty()) {
+    w.field("tokenizer_class", "PreTrainedTokenizerFast");
+    if (tokenizer.eos() >= 0) w.field("eos_token", tokenizer.token_text(tokenizer.eos()));
+  }
+  if (!chat_template.empty()) w.field("chat_template", chat_template);
+  w.end();
+  return w.take();
+}
 
 Result<std::unique_ptr<text::Tokenizer>> load_tokenizer(const model::WeightFile& file) {
   const model::WeightFile::Vocab* v = file.gguf_vocab();
@@ -78,6 +98,7 @@ Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(do
   if (!source.empty()) {
     BATON_TRY(parts.chat_template, text::ChatTemplate::compile(source));
   }
+  parts.tokenizer_config_json = tokenizer_config(*file, *parts.tokenizer, source);
   model::LoadOptions options{
       .threads = config.threads, .isa = config.isa, .block_tokens = config.block_size, .progress = std::move(progress)};
   BATON_TRY(parts.model, model::Model::load(config.model, options));
@@ -107,6 +128,8 @@ struct Engine::Impl {
   Result<> start_pool();
   Result<> start_transfer();
   Result<> start_tracing();
+  Result<> start_server();
+  Result<> keep_kv_memory(bool keep);
   void stop();
 };
 
@@ -135,6 +158,33 @@ Result<> Engine::Impl::start_transfer() {
                                 .metric_labels = {{"model_name", config.served_model_names.front()}, {"engine", "0"}}};
   BATON_TRY(node, transfer::TransferNode::start(std::move(options), parts.model->kv_layout(), *pool, metrics));
   return {};
+}
+
+// Asleep, the pool is gone: its memory is sealed against shrinking, so that no peer that maps it is killed.
+Result<> Engine::Impl::keep_kv_memory(bool keep) {
+  if (!keep) {
+    pool.reset();
+    return {};
+  }
+  const size_t bytes = static_cast<size_t>(blocks) * parts.model->kv_layout().block_bytes();
+  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv"));
+  return parts.model->bind_kv(pool->bytes());
+}
+
+Result<> Engine::Impl::start_server() {
+  net::ServerOptions http;
+  http.host = config.host;
+  http.port = config.port;
+  http.threads = config.io_threads;
+  if (!config.ssl_certfile.empty()) {
+    BATON_TRY(http.tls, net::TlsServer::make({.cert_file = config.ssl_certfile,
+                                              .key_file = config.ssl_keyfile,
+                                              .client_ca_file = config.ssl_cert_reqs == 2 ? config.ssl_ca_certs : "",
+                                              .reload = config.ssl_refresh,
+                                              .alpn = {"http/1.1"}}));
+  }
+  server = std::make_unique<net::Server>(std::move(http), make_frontend(serving));
+  return server->start();
 }
 
 // As vLLM: only where the flag names a collector; the rest by OpenTelemetry's variables.
@@ -203,12 +253,9 @@ Result<> Engine::Impl::start() {
   serving.node = node.get();
   serving.started_ms = clock.now_ms();
   loop->start();
-  net::ServerOptions http;
-  http.host = config.host;
-  http.port = config.port;
-  http.threads = config.io_threads;
-  server = std::make_unique<net::Server>(std::move(http), make_frontend(serving));
-  return server->start();
+  serving.keep_kv_memory = [this](bool keep) { return keep_kv_memory(keep); };
+  serving.tokenizer_config_json = parts.tokenizer_config_json.empty() ? "{}" : parts.tokenizer_config_json;
+  return start_server();
 }
 
 void Engine::Impl::stop() {

@@ -17,6 +17,7 @@ namespace baton::engine {
 
 // What start() loads from config.model; tests bring their own.
 struct EngineParts {
+  std::string tokenizer_config_json{};  // "" = {}
   std::unique_ptr<model::Model> model;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::optional<text::ChatTemplate> chat_template;

@@ -4,6 +4,8 @@
 #include <charconv>
 
 #include "base/prng.h"
+#include "engine/admin.h"
+#include "engine/api_docs.h"
 #include "engine/embeddings.h"
 #include "engine/generate.h"
 #include "engine/limits.h"
@@ -26,11 +28,6 @@ using net::Request;
 using net::Response;
 using net::ResponseWriter;
 using net::Task;
-
-Task<> framework_error(ResponseWriter& out, int status) {
-  const std::string reason(wire::reason_phrase(status));
-  co_await out.send(Response::json(status, wire::error_json({.status = status, .message = reason, .type = reason, .param = {}})));
-}
 
 wire::ModelCard card(const Serving& s, const std::string& name) {
   return {.id = name,
@@ -166,19 +163,6 @@ Task<> detokenize(const Serving& s, Request& request, ResponseWriter& out) {
   co_await out.send(Response::json(200, *reply));
 }
 
-Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
-  if (!s.config->dev_mode) {
-    co_return co_await framework_error(out, 404);
-  }
-  auto answer = std::make_shared<net::Mailbox<bool>>();
-  s.loop->post([answer](Core& core) { answer->push(core.reset_prefix_cache()); });
-  const auto done = co_await answer->pop();
-  if (done.value_or(false))
-    co_await out.send(Response{.status = 200, .headers = {}, .body = {}});
-  else
-    co_await send_error(out, Error{Code::kUnavailable, "requests still hold KV blocks; the prefix cache was not reset"});
-}
-
 Task<> count_tokens(const Serving& s, Request& request, ResponseWriter& out) {
   const auto reply = [&]() -> Result<std::string> {
     BATON_TRY(const Json body, parse_body(request));
@@ -198,42 +182,72 @@ Task<> generate(const Serving& s, Request& request, ResponseWriter& out) {
   return serve_generate(s, api, request, out);
 }
 
+Task<> openapi(const Serving&, Request&, ResponseWriter&);
+Task<> docs(const Serving&, Request&, ResponseWriter&);
+
 struct Route {
-  std::string_view method, path;
+  std::string_view method, path, summary;
   Task<> (*serve)(const Serving&, Request&, ResponseWriter&);
 };
 constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", generate<kChatApi>},
-    {"POST", "/v1/completions", generate<kCompletionApi>},
-    {"POST", "/v1/responses", create_response},
-    {"POST", "/v1/messages", generate<kMessagesApi>},
-    {"POST", "/v1/messages/count_tokens", count_tokens},
-    {"POST", "/v1/embeddings", embeddings},
-    {"POST", "/inference/v1/generate", generate<kGenerateApi>},
-    {"POST", "/v1/chat/completions/render", render_chat_route},
-    {"POST", "/v1/completions/render", render_completion},
-    {"GET", "/v1/models", models},
-    {"GET", "/health", health},
-    {"GET", "/ping", health},
-    {"POST", "/ping", health},
-    {"GET", "/version", version},
-    {"GET", "/load", load},
-    {"GET", "/metrics", metrics},
-    {"POST", "/tokenize", tokenize},
-    {"POST", "/detokenize", detokenize},
-    {"POST", "/reset_prefix_cache", reset_prefix_cache},
+    {"POST", "/v1/chat/completions", "Answer a conversation", generate<kChatApi>},
+    {"POST", "/v1/completions", "Continue a text", generate<kCompletionApi>},
+    {"POST", "/v1/responses", "Answer in OpenAI's Responses API", create_response},
+    {"POST", "/v1/messages", "Answer in Anthropic's Messages API", generate<kMessagesApi>},
+    {"POST", "/v1/messages/count_tokens", "Tokens of a Messages request", count_tokens},
+    {"POST", "/v1/embeddings", "Embeddings of texts or tokens", embeddings},
+    {"POST", "/inference/v1/generate", "Tokens in, tokens out", generate<kGenerateApi>},
+    {"POST", "/v1/chat/completions/render", "Tokens of a conversation", render_chat_route},
+    {"POST", "/v1/completions/render", "Tokens of a completion's prompts", render_completion},
+    {"GET", "/v1/models", "Models served", models},
+    {"GET", "/health", "Is the engine able to answer", health},
+    {"GET", "/ping", "The same", health},
+    {"POST", "/ping", "The same", health},
+    {"GET", "/version", "Version", version},
+    {"GET", "/load", "Requests in flight", load},
+    {"GET", "/metrics", "Metrics for Prometheus", metrics},
+    {"POST", "/tokenize", "Text to tokens", tokenize},
+    {"POST", "/detokenize", "Tokens to text", detokenize},
+    {"GET", "/tokenizer_info", "The tokenizer's configuration (--enable-tokenizer-info-endpoint)", tokenizer_info},
+    {"POST", "/reset_prefix_cache", "Forget cached prefixes (development mode)", reset_prefix_cache},
+    {"POST", "/sleep", "Give the KV memory back (development mode)", fall_asleep},
+    {"POST", "/wake_up", "The opposite (development mode)", wake_up},
+    {"GET", "/is_sleeping", "Does it sleep (development mode)", is_sleeping},
+    {"GET", "/openapi.json", "This list for programs", openapi},
+    {"GET", "/docs", "This list", docs},
 };
 
-// Routes with a name in their path: method, what stands before it and after it.
+// Routes with a {name} in their path.
 struct NamedRoute {
-  std::string_view method, before, after;
+  std::string_view method, path, summary;
   Task<> (*serve)(const Serving&, Request&, std::string name, ResponseWriter&);
+  std::string_view before() const { return path.substr(0, path.find('{')); }
+  std::string_view after() const { return path.substr(path.find('}') + 1); }
 };
 constexpr NamedRoute kNamedRoutes[] = {
-    {"GET", "/v1/models/", "", one_model},
-    {"POST", "/v1/responses/", "/cancel", cancel_response},
-    {"GET", "/v1/responses/", "", retrieve_response},
+    {"GET", "/v1/models/{model}", "One model", one_model},
+    {"POST", "/v1/responses/{response_id}/cancel", "End a response that is made in the background", cancel_response},
+    {"GET", "/v1/responses/{response_id}", "A stored response", retrieve_response},
 };
+
+std::vector<RouteDoc> documented() {
+  std::vector<RouteDoc> out;
+  for (const Route& r : kRoutes) out.push_back({r.method, r.path, r.summary});
+  for (const NamedRoute& r : kNamedRoutes) out.push_back({r.method, r.path, r.summary});
+  return out;
+}
+
+Task<> openapi(const Serving& s, Request&, ResponseWriter& out) {
+  if (!s.config->docs) co_return co_await framework_error(out, 404);
+  co_await out.send(Response::json(200, openapi_json(documented(), BATON_VERSION, s.config->root_path)));
+}
+
+Task<> docs(const Serving& s, Request&, ResponseWriter& out) {
+  if (!s.config->docs) co_return co_await framework_error(out, 404);
+  Response response{.status = 200, .headers = {}, .body = docs_html(documented(), s.config->root_path)};
+  response.headers.set("Content-Type", "text/html; charset=utf-8");
+  co_await out.send(std::move(response));
+}
 
 // Constant time in the key's content, so that a key cannot be guessed byte by byte.
 bool equal_secret(std::string_view a, std::string_view b) {
@@ -257,6 +271,9 @@ bool authorised(const Serving& s, const Request& request) {
 }
 
 Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
+  if (const std::string& root = s.config->root_path; !root.empty() && request.path.starts_with(root + "/")) {
+    request.path.erase(0, root.size());
+  }
   if (!authorised(s, request)) {
     co_await out.send(Response::json(401, "{\"error\":\"Unauthorized\"}"));
     co_return;
@@ -271,10 +288,10 @@ Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
   }
   for (const NamedRoute& route : kNamedRoutes) {
     std::string_view name = request.path;
-    if (!name.starts_with(route.before) || !name.ends_with(route.after)) continue;
-    if (name.size() <= route.before.size() + route.after.size()) continue;
-    name.remove_prefix(route.before.size());
-    name.remove_suffix(route.after.size());
+    if (!name.starts_with(route.before()) || !name.ends_with(route.after())) continue;
+    if (name.size() <= route.before().size() + route.after().size()) continue;
+    name.remove_prefix(route.before().size());
+    name.remove_suffix(route.after().size());
     path_known = true;
     if (route.method == request.method) co_return co_await route.serve(s, request, percent_decoded(name), out);
   }

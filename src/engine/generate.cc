@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/prng.h"
 #include "engine/answer.h"
+#include "engine/beam_search.h"
 #include "engine/chat_message.h"
 #include "engine/hand_over.h"
 #include "engine/prepare.h"
@@ -26,15 +27,6 @@ struct PromptState {
   std::optional<std::vector<wire::LogprobRow>> rows{};  // prompt_logprobs, once known
   int32_t cached = 0;
 };
-
-// write: the body, from the error.
-Task<> send_api_error(net::ResponseWriter& out, const Error& error, std::function<std::string(const wire::ApiError&)> write) {
-  wire::ApiError api = wire::api_error(error);
-  if (error.code == Code::kNotFound) api.param = "model";
-  net::Response response = net::Response::json(api.status, write(api));
-  if (api.status == 503 || api.status == 429) response.headers.set("Retry-After", "1");
-  co_await out.send(std::move(response));
-}
 
 // One request being answered.
 class Run final : public Generation {
@@ -70,6 +62,9 @@ class Run final : public Generation {
   wire::Usage usage() const;
   net::Headers head_fields() const;
   Task<> answer_whole(net::ResponseWriter& out);
+  Task<> answer_beams(net::ResponseWriter& out);
+  Task<> send_whole(net::ResponseWriter& out, std::vector<wire::Choice> choices);
+  bool searches_beams() const { return fields_.beam_search && !prefill_leg_; }
   Task<> answer_stream(net::ResponseWriter& out);
   Task<std::optional<TokenEvent>> first_event(net::ResponseWriter& out);
   Task<> refuse(net::ResponseWriter& out, const Error& error);
@@ -89,8 +84,9 @@ class Run final : public Generation {
   std::vector<Answer> answers_;
   std::vector<ChatMessage> messages_;        // streaming, where asked_.format says so: one a choice
   std::vector<parse::Reasoning> reasoning_;  // the same, to count its tokens
-  int64_t reasoning_tokens_ = 0;
-  std::vector<uint8_t> started_;  // streaming: the choice's first chunk went out
+  int64_t reasoning_tokens_ = 0, beam_tokens_ = 0;
+  std::optional<BeamSearch> beams_;  // the one that runs
+  std::vector<uint8_t> started_;     // streaming: the choice's first chunk went out
   std::vector<int64_t> text_offset_;
   std::shared_ptr<TokenMailbox> mailbox_ = std::make_shared<TokenMailbox>();
   std::optional<Waterfall> waterfall_;
@@ -117,6 +113,7 @@ Result<> Run::prepare(const Json& body, std::string_view text, const ReadAsked& 
 Result<> Run::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
   const bool prefill_leg = prefill_leg_ = hand_over.prefill_leg() && only_prompt;
   BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
+  if (fields_.beam_search && !prefill_leg) hand_over.give_up_if_offered("beam_search");
   bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !asked_.echo && fields_.n == 1;
   // A split prompt: the decode worker computes the tail, from a whole block on; what is sampled at the front is no token of its
   // answer.
@@ -158,6 +155,7 @@ void Run::submit() {
   if (asked_.format.reasoning) {
     for (size_t i = 0; i < answers_.size(); ++i) reasoning_.emplace_back(*asked_.format.reasoning);
   }
+  if (searches_beams()) return;
   for (Submission& submission : submissions_) {
     submission.remote_request_id = head_.id;
     s_.loop->post([submission = std::move(submission)](Core& core) mutable { core.submit(std::move(submission)); });
@@ -166,6 +164,7 @@ void Run::submit() {
 }
 
 void Run::abort() {
+  if (beams_) beams_->abort();
   for (const PromptState& prompt : prompts_) {
     // A prefill leg may have finished a moment ago: then its KV is kept for an answer that nobody will read.
     s_.loop->post([first = prompt.first_id, n = n_, leg = prefill_leg_](Core& core) {
@@ -241,6 +240,7 @@ wire::Usage Run::usage() const {
   }
   for (const Answer& answer : answers_) usage.completion_tokens += asked_.echo_only ? 0 : answer.tokens();
   if (s_.config->prompt_tokens_details || asked_.cached_details) usage.cached_tokens = cached;
+  usage.completion_tokens += beam_tokens_;
   usage.reasoning_tokens = reasoning_tokens_;
   return usage;
 }
@@ -262,7 +262,7 @@ net::Headers Run::head_fields() const {
 }
 
 Task<> Run::refuse(net::ResponseWriter& out, const Error& error) {
-  co_await send_api_error(out, error, [this](const wire::ApiError& api) { return asked_.shape->error(api); });
+  co_await send_error(out, error, [this](const wire::ApiError& api) { return asked_.shape->error(api); });
 }
 
 // The first event decides between an HTTP error and a 200. nullopt: answered already, or the client is gone.
@@ -310,12 +310,42 @@ Task<> Run::answer_whole(net::ResponseWriter& out) {
     if (asked_.format.active()) split_whole(asked_.format, choices[i]);
     add_echo(choices[i]);
   }
+  co_await send_whole(out, std::move(choices));
+}
+
+Task<> Run::send_whole(net::ResponseWriter& out, std::vector<wire::Choice> choices) {
   const std::string kv = hand_over_ ? wire::format_kv_params(*hand_over_) : "";
   net::Response response = net::Response::json(200, asked_.shape->whole(head_, choices, usage(), kv));
   finished();
   for (const auto& [name, value] : head_fields().fields()) response.headers.set(name, value);
   auto sent = co_await out.send(std::move(response));
   if (!sent) abort();
+}
+
+// Prompt by prompt.
+Task<> Run::answer_beams(net::ResponseWriter& out) {
+  std::vector<wire::Choice> choices;
+  for (size_t p = 0; p < submissions_.size(); ++p) {
+    beams_.emplace(s_, std::move(submissions_[p]), BeamOptions{.width = n_, .length_penalty = fields_.length_penalty});
+    const auto found = co_await beams_->run();
+    if (!found) {
+      abort();
+      if (!out.cancel().cancelled()) co_await refuse(out, found.error());
+      co_return;
+    }
+    prompts_[p].cached = beams_->cached_tokens();
+    if (!waterfall_) waterfall_ = beams_->waterfall();
+    for (size_t i = 0; i < found->size(); ++i) {
+      const Beam& beam = (*found)[i];
+      beam_tokens_ += static_cast<int64_t>(beam.tokens.size()) + (beam.end ? 1 : 0);
+      wire::Choice& choice = choices.emplace_back(beam_choice(*s_.tokenizer, fields_, beam));
+      choice.index = static_cast<int32_t>(p) * n_ + static_cast<int32_t>(i);
+      if (fields_.return_token_ids) choice.prompt_token_ids = prompts_[p].ids;
+      if (asked_.format.active()) split_whole(asked_.format, choice);
+      add_echo(choice);
+    }
+  }
+  co_await send_whole(out, std::move(choices));
 }
 
 // All the server-sent events of one token event.
@@ -415,7 +445,9 @@ Task<> Run::answer(net::ResponseWriter& out) {
     abort();
     mailbox_->close();
   });
-  if (fields_.stream)
+  if (searches_beams())
+    co_await answer_beams(out);
+  else if (fields_.stream)
     co_await answer_stream(out);
   else
     co_await answer_whole(out);
@@ -424,21 +456,6 @@ Task<> Run::answer(net::ResponseWriter& out) {
 }
 
 }  // namespace
-
-Result<Json> parse_body(const net::Request& request) {
-  const std::string_view type = request.headers.get("content-type").value_or("");
-  const std::string_view media = type.substr(0, type.find(';'));
-  if (!media.starts_with("application/json")) {
-    return fail(Code::kInvalidArgument, "Unsupported Media Type: Only 'application/json' is allowed");
-  }
-  auto body = parse_json(request.body, wire::kRequestJson);
-  if (!body) return fail(Code::kInvalidArgument, "JSON decode error: ", body.error().message);
-  return body;
-}
-
-Task<> send_error(net::ResponseWriter& out, const Error& error, std::string (*error_json)(const wire::ApiError&)) {
-  co_await send_api_error(out, error, error_json);
-}
 
 Result<std::unique_ptr<Generation>> prepare_generation(const Serving& serving, const net::Request& request, const Json& body,
                                                        const ReadAsked& read) {

@@ -3,6 +3,7 @@
 // the API (asked.h). Guarantees: a client that leaves aborts its sequences at once; a grant named in kv_transfer_params is
 // fetched or declined on every path; the response head is sent when the first token is ready, with the waterfall in x-baton-ttft.
 #include "engine/asked.h"
+#include "engine/reply.h"
 #include "net/http.h"
 
 namespace baton::engine {
@@ -19,10 +20,5 @@ class Generation {
 };
 Result<std::unique_ptr<Generation>> prepare_generation(const Serving& serving, const net::Request& request, const Json& body,
                                                        const ReadAsked& read);
-
-// Shared with the other endpoints.
-net::Task<> send_error(net::ResponseWriter& out, const Error& error,
-                       std::string (*error_json)(const wire::ApiError&) = openai_error_json);
-Result<Json> parse_body(const net::Request& request);
 
 }  // namespace baton::engine

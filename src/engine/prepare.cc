@@ -46,6 +46,9 @@ Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
     return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", *f.prompt_logprobs,
                 ", which is greater than max allowed: ", max);
   }
+  if (f.beam_search && max >= 0 && 2 * f.n > max) {  // each step asks for twice its width
+    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", 2 * f.n, ", which is greater than max allowed: ", max);
+  }
   if (f.priority != 0 && s.config->scheduling_policy != "priority") {
     return fail(Code::kInvalidArgument, "Got priority ", f.priority, " but Priority scheduling is not enabled.");
   }
@@ -69,7 +72,7 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   p.presence_penalty = f.presence_penalty.value_or(0);
   if (p.temperature >= kGreedyBelow && p.temperature < 0.01)
     p.temperature = 0.01;  // below it float32 softmax overflows to one-hot noise
-  if (p.greedy() && f.n > 1) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
+  if (p.greedy() && f.n > 1 && !f.beam_search) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
   const auto seed = f.seed ? f.seed : s.config->seed >= 0 ? std::optional(s.config->seed) : std::nullopt;
   p.seed = seed ? static_cast<uint64_t>(*seed) : secure_random_u64();
   p.min_tokens = f.min_tokens;

@@ -22,6 +22,11 @@ wire::ApiError not_found(std::string_view id) { return invalid(404, cat("Respons
 
 std::string joined(std::string_view a, std::string_view b) { return cat(a, a.empty() || b.empty() ? "" : ",", b); }
 
+bool is_prefill_leg(const Json& body) {
+  const Json* remote = body.find_path({"kv_transfer_params", "do_remote_decode"});
+  return remote && remote->as_bool() == true;
+}
+
 // Takes the place of a client that does not wait.
 class Nobody final : public net::ResponseWriter {
  public:
@@ -82,6 +87,12 @@ Task<> create_response(const Serving& s, net::Request& request, net::ResponseWri
   if (!parsed) co_return co_await send_error(out, parsed.error());
   Create create{.s = s, .request = std::move(*parsed)};
   wire::ResponsesRequest& r = create.request;
+  if (is_prefill_leg(*body)) {
+    // What is kept is kept by the decode worker. 503: its sidecar has the prompt computed there.
+    if (r.background || !r.previous_response_id.empty())
+      co_return co_await send_error(out, Error{Code::kUnavailable, "only the worker that keeps responses can continue one"});
+    r.store = false;
+  }
   if (!s.responses) {
     if (r.background) {
       co_return co_await refuse(

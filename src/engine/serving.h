@@ -1,6 +1,7 @@
 #pragma once
 // Serving: what every request handler reads. Made once by Engine, const and shared by all I/O threads; outlives the server.
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +38,9 @@ struct Serving {
   int64_t started_ms = 0;
   mutable std::atomic<bool> peers_settled{false};
   mutable std::atomic<int> in_flight{0};
+  mutable std::atomic<bool> sleeping{false};         // written on the step thread
+  std::function<Result<>(bool keep)> keep_kv_memory;  // step thread, no request running: gives the pool's memory back, or takes it again
+  std::string tokenizer_config_json;
 
   const std::string& name() const { return config->served_model_names.front(); }
 };

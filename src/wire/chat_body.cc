@@ -4,6 +4,13 @@
 
 namespace baton::wire {
 
+std::string text_member(const Json& object, std::string_view key) {
+  const Json* value = object.find(key);
+  return value ? std::string(value->as_string().value_or("")) : "";
+}
+
+bool is_blank(std::string_view text) { return text.find_first_not_of(" \n\t\r") == std::string_view::npos; }
+
 std::string_view raw_member(const Json& object, std::string_view source, std::string_view key) {
   const Json* value = object.find(key);
   return value && !value->is_null() ? value->raw(source) : std::string_view();

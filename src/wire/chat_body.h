@@ -12,6 +12,8 @@
 
 namespace baton::wire {
 
+std::string text_member(const Json& object, std::string_view key);  // "" if it is no text
+bool is_blank(std::string_view text);                               // nothing but white space
 // Raw text of a value that is there and not null, else "".
 std::string_view raw_member(const Json& object, std::string_view source, std::string_view key);
 // Writes those members of `from` that are there and not null, each under its second name.

@@ -7,11 +7,6 @@
 namespace baton::wire {
 namespace {
 
-std::string text_of(const Json& object, std::string_view key) {
-  const Json* value = object.find(key);
-  return value ? std::string(value->as_string().value_or("")) : "";
-}
-
 // The conversation as chat messages. A message of several blocks may be several of those: results of tools come first.
 class Conversation {
  public:
@@ -24,7 +19,7 @@ class Conversation {
   void message(const Json& message, size_t index) {
     const std::string where = cat("messages[", index, "]");
     f_.require(message.is_object(), where, ": Input should be a valid dictionary");
-    const std::string role = text_of(message, "role");
+    const std::string role = text_member(message, "role");
     f_.require(role == "user" || role == "assistant" || role == "system", where,
                ".role: Input should be 'user', 'assistant' or 'system'");
     const Json* content = message.find("content");
@@ -58,7 +53,7 @@ class Conversation {
   }
 
   void block(const Json& block, std::string_view role, const std::string& where) {
-    const std::string type = text_of(block, "type");
+    const std::string type = text_member(block, "type");
     const bool assistant = role == "assistant";
     if (type == "text") {
       const Json* text = block.find("text");
@@ -69,14 +64,14 @@ class Conversation {
       else
         text_ += text->text;
     } else if (type == "tool_use" && assistant) {
-      const std::string name = text_of(block, "name");
+      const std::string name = text_member(block, "name");
       f_.require(!name.empty(), where, ".name: Field required");
       const std::string_view input = raw_member(block, source_, "input");
-      turn_.call(text_of(block, "id"), name, input.empty() ? "{}" : input);
+      turn_.call(text_member(block, "id"), name, input.empty() ? "{}" : input);
     } else if (type == "tool_result") {
       result(block, assistant, where);
     } else if (type == "thinking" && assistant) {
-      turn_.reasoning(text_of(block, "thinking"));
+      turn_.reasoning(text_member(block, "thinking"));
     } else if (type == "redacted_thinking" && assistant) {
       // Nobody can read it.
     } else if (type == "image" || type == "document") {
@@ -90,8 +85,8 @@ class Conversation {
     const Json* value = block.find("content");
     const std::string text = value ? content(*value, where + ".content") : "";
     if (assistant) return turn_.text(cat("Tool result: ", text));
-    std::string id = text_of(block, "tool_use_id");
-    if (id.empty()) id = text_of(block, "id");
+    std::string id = text_member(block, "tool_use_id");
+    if (id.empty()) id = text_member(block, "id");
     append(cat(R"({"role":"tool","tool_call_id":)", json_string(id), R"(,"content":)", json_string(text), "}"));
     answered_ = true;
   }
@@ -111,7 +106,7 @@ void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
   if (any) chat.key("tools").array();
   for (size_t i = 0; any && i < tools->items.size(); ++i) {
     const Json& tool = tools->items[i];
-    const std::string name = text_of(tool, "name"), type = text_of(tool, "type");
+    const std::string name = text_member(tool, "name"), type = text_member(tool, "type");
     if (!type.empty() && type != "custom")
       f.reject(Code::kUnimplemented, "tools[", i, "]: type '", type, "' is not supported by this engine");
     f.require(!name.empty(), "tools[", i, "].name: Field required");
@@ -122,17 +117,18 @@ void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
   if (any) chat.end();
   const Json* choice = f.get("tool_choice");
   if (!choice) return;
-  const std::string type = text_of(*choice, "type");
+  const std::string type = text_member(*choice, "type");
   f.require(type == "auto" || type == "any" || type == "tool" || type == "none",
             "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'");
-  f.require(type != "tool" || !text_of(*choice, "name").empty(), "tool_choice.name is required when tool_choice.type is 'tool'");
+  f.require(type != "tool" || !text_member(*choice, "name").empty(),
+            "tool_choice.name is required when tool_choice.type is 'tool'");
   f.require(any || type == "auto" || type == "none", "When using `tool_choice`, `tools` must be set.");
   if (f.error() || !any) return;
   if (const Json* single = choice->find("disable_parallel_tool_use"); single && single->as_bool() == true)
     chat.field("parallel_tool_calls", false);
   chat.key("tool_choice");
   if (type == "tool")
-    write_named_choice(chat, text_of(*choice, "name"));
+    write_named_choice(chat, text_member(*choice, "name"));
   else
     chat.value(type == "any" ? "required" : type);
 }
@@ -143,7 +139,7 @@ void read_output(Fields& f, std::string_view source, JsonWriter& chat) {
   copy_members(chat, *output, source, {{"effort", "reasoning_effort"}});
   const Json* format = output->find("format");
   if (!format || format->is_null()) return;
-  chat.key("response_format").object().field("type", text_of(*format, "type")).key("json_schema").object();
+  chat.key("response_format").object().field("type", text_member(*format, "type")).key("json_schema").object();
   chat.field("name", "output");
   copy_members(chat, *format, source, {{"schema", "schema"}});
   chat.end().end();
@@ -182,8 +178,6 @@ std::string tool_use(const ToolCall& call, std::string_view input) {
   return cat(R"({"type":"tool_use","id":)", json_string(call.id), R"(,"name":)", json_string(call.name), R"(,"input":)", input,
              "}");
 }
-
-bool is_blank(std::string_view s) { return s.find_first_not_of(" \n\t\r") == std::string_view::npos; }
 
 }  // namespace
 

@@ -31,9 +31,36 @@ void read_sampling(Fields& f, GenerateFields& r) {
   f.require(r.top_k.value_or(0) >= -1, "top_k must be 0 (disable), or at least 1, got ", r.top_k.value_or(0), ".");
   f.require(r.n >= 1, "n must be at least 1, got ", r.n, ".");
   f.require(r.n <= kChoicesMax, "n must be at most ", kChoicesMax, ", got ", r.n, ".");
-  f.require(r.n == 1 || !r.temperature || *r.temperature >= 1e-5, "n must be 1 when using greedy sampling, got ", r.n, ".");
+  f.require(r.n == 1 || r.beam_search || !r.temperature || *r.temperature >= 1e-5, "n must be 1 when using greedy sampling, got ", r.n, ".");
   f.require(r.min_tokens >= 0, "min_tokens must be greater than or equal to 0, got ", r.min_tokens, ".");
   if (r.seed == -1) r.seed.reset();
+}
+
+// Beam search is on the engine's top of one-token steps, so what acts on the sampler or ends a text has no place in it.
+void read_beams(Fields& f, GenerateFields& r) {
+  f.flag("use_beam_search", r.beam_search);
+  std::optional<double> penalty;
+  f.number("length_penalty", penalty);
+  r.length_penalty = penalty.value_or(1);
+  if (!r.beam_search) return;
+  for (std::string_view key : {"stop", "stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "min_tokens", "frequency_penalty",
+                               "presence_penalty", "repetition_penalty", "prompt_logprobs"}) {
+    const Json* value = f.get(key);
+    const double none = key == "repetition_penalty" ? 1 : 0;
+    const bool set = value && (value->is_array() || value->is_object() ? !value->items.empty() : value->as_double() != none);
+    if (set) f.reject(Code::kUnimplemented, "Beam search with ", key, " is not supported by this engine");
+  }
+  const Json* stream = f.get("stream");
+  f.require(!stream || stream->as_bool() != true, "Beam search cannot be streamed: set `stream` to false.");
+}
+
+// Older clients send it; beyond n it asks for samples that nobody sees.
+void check_best_of(Fields& f, const GenerateFields& r) {
+  std::optional<int32_t> best_of;
+  f.integer("best_of", best_of);
+  if (!best_of) return;
+  f.require(*best_of >= r.n, "best_of must be greater than or equal to n, got n=", r.n, " and best_of=", *best_of, ".");
+  f.require(*best_of == r.n, "vLLM V1 does not yet support best_of.");
 }
 
 void read_stops(Fields& f, GenerateFields& r) {
@@ -99,9 +126,8 @@ void refuse_unsupported(Fields& f) {
   for (std::string_view key : {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"}) {
     if (f.has(key)) refuse(key);
   }
-  const Json* beam = f.get("use_beam_search");
-  if (beam && beam->as_bool() != false) refuse("Beam search");
-  for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs"}) {
+  for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs", "repetition_detection",
+                               "thinking_token_budget", "logprob_token_ids"}) {
     if (f.has(key)) refuse(key);
   }
 }
@@ -109,7 +135,9 @@ void refuse_unsupported(Fields& f) {
 void read_generate(Fields& f, GenerateFields& r) {
   constexpr size_t kNameMax = 1024;
   f.text("model", r.model, kNameMax);
+  read_beams(f, r);
   read_sampling(f, r);
+  check_best_of(f, r);
   read_stops(f, r);
   read_stream(f, r);
   refuse_unsupported(f);
@@ -118,6 +146,7 @@ void read_generate(Fields& f, GenerateFields& r) {
             "truncate_prompt_tokens must be >= 1, got ", r.truncate_prompt_tokens.value_or(0));
   std::string side = "left";
   f.text("truncation_side", side, 16);
+  f.require(side == "left" || side == "right", "truncation_side: Input should be 'left' or 'right'");
   r.truncate_left = side != "right";
   f.integer("prompt_logprobs", r.prompt_logprobs);
   if (r.prompt_logprobs) {
@@ -140,7 +169,7 @@ void read_generate(Fields& f, GenerateFields& r) {
     f.require(kv->is_object(), "kv_transfer_params: Input should be a valid dictionary");
     if (!f.error()) r.kv_transfer_params = *kv;
   }
-  f.known({"user", "best_of", "length_penalty", "spaces_between_special_tokens", "vllm_xargs", "guided_decoding_backend",
+  f.known({"user", "stream_interval", "session_id", "ec_transfer_params", "spaces_between_special_tokens", "vllm_xargs", "guided_decoding_backend",
            "guided_whitespace_pattern", "service_tier", "store", "metadata"});
 }
 

@@ -43,6 +43,8 @@ struct GenerateFields {
   bool return_tokens_as_token_ids = false, return_token_ids = false;
   std::optional<Json> kv_transfer_params;
   std::optional<double> cache_hit_threshold;
+  bool beam_search = false;  // n is its width
+  double length_penalty = 1;
   std::vector<std::string> unknown;  // fields we ignored
 };
 

@@ -8,11 +8,6 @@
 namespace baton::wire {
 namespace {
 
-std::string text_of(const Json& object, std::string_view key) {
-  const Json* value = object.find(key);
-  return value ? std::string(value->as_string().value_or("")) : "";
-}
-
 // `input` as chat messages. Items that belong to one turn of the assistant (what it thought, said, called) make one message.
 class Input {
  public:
@@ -40,8 +35,8 @@ class Input {
   void item(const Json& item, std::string_view source, size_t index) {
     f_.require(item.is_object(), "input[", index, "]: Input should be a valid dictionary");
     if (f_.error()) return;
-    const std::string type = item.find("type") ? text_of(item, "type") : "message";
-    const std::string status = text_of(item, "status");
+    const std::string type = item.find("type") ? text_member(item, "type") : "message";
+    const std::string status = text_member(item, "status");
     continues_ = (type == "message" || type == "reasoning") && (status == "in_progress" || status == "incomplete");
     if (type == "message") return message(item, source, index);
     if (type == "function_call") return call(item, index);
@@ -58,7 +53,7 @@ class Input {
   }
 
   void message(const Json& item, std::string_view, size_t index) {
-    const std::string role = text_of(item, "role");
+    const std::string role = text_member(item, "role");
     f_.require(!role.empty(), "input[", index, "].role: Field required");
     f_.require(item.find("content") != nullptr, "input[", index, "].content: Field required");
     const std::string text = content(item, "content", index);
@@ -68,14 +63,14 @@ class Input {
   }
 
   void call(const Json& item, size_t index) {
-    const std::string name = text_of(item, "name"), id = text_of(item, "call_id");
+    const std::string name = text_member(item, "name"), id = text_member(item, "call_id");
     f_.require(!name.empty(), "input[", index, "].name: Field required");
     f_.require(!id.empty(), "input[", index, "].call_id: Field required");
-    turn_.call(id, name, text_of(item, "arguments"));
+    turn_.call(id, name, text_member(item, "arguments"));
   }
 
   void call_output(const Json& item, size_t index) {
-    const std::string id = text_of(item, "call_id");
+    const std::string id = text_member(item, "call_id");
     f_.require(!id.empty(), "input[", index, "].call_id: Field required");
     f_.require(item.find("output") != nullptr, "input[", index, "].output: Field required");
     add(cat(R"({"role":"tool","tool_call_id":)", json_string(id), R"(,"content":)", json_string(content(item, "output", index)),
@@ -89,7 +84,7 @@ class Input {
     for (std::string_view key : {"content", "summary"}) {
       const Json* parts = item.find(key);
       if (!text.empty() || !parts || !parts->is_array()) continue;
-      for (const Json& part : parts->items) text += text_of(part, "text");
+      for (const Json& part : parts->items) text += text_member(part, "text");
     }
     if (turn_.has_text() || turn_.has_reasoning()) flush();
     turn_.reasoning(text);
@@ -117,7 +112,7 @@ void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWri
   chat.key("tools").array();
   for (size_t i = 0; i < tools->items.size(); ++i) {
     const Json& tool = tools->items[i];
-    const std::string type = text_of(tool, "type"), name = text_of(tool, "name");
+    const std::string type = text_member(tool, "type"), name = text_member(tool, "name");
     f.require(!type.empty(), "tools[", i, "].type: Field required");
     if (type != "function") f.reject(Code::kUnimplemented, "tools[", i, "]: type '", type, "' is not supported by this engine");
     f.require(!name.empty(), "tools[", i, "].name: Field required");
@@ -128,10 +123,10 @@ void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWri
   chat.key("tool_choice");
   if (!choice->is_object()) {
     chat.raw(choice->raw(source));
-  } else if (text_of(*choice, "type") == "function") {
-    write_named_choice(chat, text_of(*choice, "name"));
+  } else if (text_member(*choice, "type") == "function") {
+    write_named_choice(chat, text_member(*choice, "name"));
   } else {
-    f.reject(Code::kUnimplemented, "tool_choice of type '", text_of(*choice, "type"), "' is not supported by this engine");
+    f.reject(Code::kUnimplemented, "tool_choice of type '", text_member(*choice, "type"), "' is not supported by this engine");
     chat.null();
   }
 }
@@ -144,7 +139,7 @@ void read_format(Fields& f, std::string_view source, ResponsesRequest& r, JsonWr
   r.echo_text = text->raw(source);
   const Json* format = text->find("format");
   if (!format || format->is_null()) return;
-  const std::string type = text_of(*format, "type");
+  const std::string type = text_member(*format, "type");
   f.require(!type.empty(), "text.format.type: Field required");
   if (f.error() || type == "text") return;
   chat.key("response_format").object().field("type", type);
@@ -226,6 +221,13 @@ void read_plain(Fields& f, const Json& body, std::string_view source, ResponsesR
   r.echo_top_logprobs = raw_member(body, source, "top_logprobs");
   r.echo_instructions = raw_member(body, source, "instructions");
   f.require(!f.has("prompt"), "prompt template is not supported");
+  // They bring a past along, or ask for the raw messages: without them the answer would be another.
+  for (std::string_view key : {"conversation", "previous_response", "previous_input_messages"}) {
+    if (f.has(key)) f.reject(Code::kUnimplemented, key, " is not supported by this engine");
+  }
+  bool messages = false;
+  f.flag("enable_response_messages", messages);
+  f.require(!messages, "enable_response_messages is currently only supported for gpt-oss");
   f.flag("parallel_tool_calls", r.parallel_tool_calls);
 }
 

@@ -7,8 +7,6 @@
 namespace baton::wire {
 namespace {
 
-bool is_blank(std::string_view s) { return s.find_first_not_of(" \n\t\r") == std::string_view::npos; }
-
 JsonWriter& raw_or_null(JsonWriter& w, std::string_view key, std::string_view json) {
   return json.empty() ? w.field_null(key) : w.key(key).raw(json);
 }

@@ -79,6 +79,7 @@ TEST(ResponsesRequest, RefusesByName) {
       {R"({"input":"x","tools":[{"type":"web_search"}]})", "tools[0]: type 'web_search' is not supported by this engine"},
       {R"({"input":"x","tool_choice":"required"})", "When using `tool_choice`, `tools` must be set."},
       {R"({"input":"x","prompt":{"id":"p"}})", "prompt template is not supported"},
+      {R"({"input":"x","conversation":"c"})", "conversation is not supported by this engine"},
       {R"({"input":"x","background":true,"store":false})", "background can only be used when `store` is true"},
       {R"({"input":"x","truncation":"some"})", "truncation: Input should be 'auto' or 'disabled'"},
       {R"({"input":"x","include":["all"]})", "include: Input should be 'code_interpreter_call.outputs', ..., got 'all'"},

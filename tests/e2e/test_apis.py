@@ -1,9 +1,10 @@
 """The other APIs of the engine, with real clients: /v1/responses and /v1/embeddings by the official one, /v1/messages and
 /inference/v1/generate by HTTP, alone and through prefill and decode on different workers."""
-import json, struct, unittest
+import json, re, ssl, struct, subprocess, tempfile, unittest, urllib.request
 
 import openai
 
+import harness
 from harness import Stack, request, total
 from prompts import prompts
 
@@ -118,3 +119,34 @@ class Embeddings(unittest.TestCase):
             self.assertGreater(near(0, 1), near(0, 2), "cats are nearer to kittens than to interest rates")
             with self.assertRaises(openai.BadRequestError):
                 client.completions.create(model=model, prompt="x")
+
+
+class OverTls(unittest.TestCase):
+    def test_https_under_a_path(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = f"{folder}/c.pem", f"{folder}/k.pem"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-addext",
+                            "subjectAltName=DNS:localhost", "-days", "2", "-keyout", key, "-out", cert], check=True, capture_output=True)
+            engine = subprocess.Popen([f"{harness.BIN}/baton-engine", "serve", harness.MODEL, "--host", "127.0.0.1", "--port", "0", "--threads", "1",
+                                       "--num-gpu-blocks-override", "64", "--ssl-certfile", cert, "--ssl-keyfile", key, "--root-path", "/llm",
+                                       "--enable-tokenizer-info-endpoint"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            try:
+                lines = []
+                for line in engine.stdout:
+                    lines.append(line)
+                    ready = re.search(r"ready port=(\d+)", line)
+                    if ready:
+                        break
+                else:
+                    self.fail("".join(lines))
+                port, trust = int(ready.group(1)), ssl.create_default_context(cafile=cert)
+                get = lambda path: urllib.request.urlopen(f"https://localhost:{port}{path}", context=trust, timeout=60).read()
+                self.assertEqual(get("/llm/health"), b"")
+                self.assertIn(b"/v1/responses", get("/llm/docs"))
+                self.assertIn("chat_template", json.loads(get("/llm/tokenizer_info")))
+                with self.assertRaises(OSError):  # it speaks nothing but TLS
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60)
+            finally:
+                engine.terminate()
+                engine.communicate(timeout=60)
+            self.assertEqual(engine.returncode, 0)

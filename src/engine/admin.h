@@ -1,0 +1,20 @@
+#pragma once
+// Endpoints for an operator and for tools, beside the ones clients use: the development ones (VLLM_SERVER_DEV_MODE: sleep,
+// wake_up, is_sleeping, reset_prefix_cache) and tokenizer_info. A sleeping engine answers 503 and has given its KV memory back to
+// the system; its weights stay, of whatever level the sleep is: they are mapped from the file or packed in memory, and /sleep
+// says so.
+#include "engine/serving.h"
+#include "net/http.h"
+
+namespace baton::engine {
+
+net::Task<> reset_prefix_cache(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> fall_asleep(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> wake_up(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> is_sleeping(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> tokenizer_info(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+
+// An error of the HTTP layer itself: its reason phrase.
+net::Task<> framework_error(net::ResponseWriter& out, int status);
+
+}  // namespace baton::engine
