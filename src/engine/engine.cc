@@ -100,7 +100,8 @@ Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(do
   }
   parts.tokenizer_config_json = tokenizer_config(*file, *parts.tokenizer, source);
   model::LoadOptions options{
-      .threads = config.threads, .isa = config.isa, .block_tokens = config.block_size, .progress = std::move(progress)};
+      .threads = config.threads, .isa = config.isa, .block_tokens = config.block_size,
+      .context = config.max_model_len, .progress = std::move(progress)};
   BATON_TRY(parts.model, model::Model::load(config.model, options));
   return parts;
 }

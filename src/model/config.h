@@ -12,18 +12,27 @@
 #include <vector>
 
 #include "base/result.h"
+#include "tensor/ops.h"
 
 namespace baton::model {
 
-enum class Dtype : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
+enum class Dtype : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K, kMxfp4 };
 std::string_view dtype_name(Dtype d);
 int dtype_block(Dtype d);           // elements per block: 1, 32 or 256
 size_t dtype_block_bytes(Dtype d);  // bytes per block
 
-enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
+enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLongRope };
+
+// What one layer's attention sees, and how it turns queries and keys.
+enum class LayerRope : uint8_t { kGlobal, kLocal, kNone };  // kLocal: rope_local_theta without scaling
+struct LayerKind {
+  int32_t window = 0;  // tokens seen, the query's own included; 0 = all before it
+  LayerRope rope = LayerRope::kGlobal;
+  bool operator==(const LayerKind&) const = default;
+};
 
 struct ModelConfig {
-  std::string family;               // "llama", "qwen2"
+  std::string family;               // a row of families/: "llama", "qwen3", ...
   std::string name;                 // general.name or the directory's name
   int32_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0;
   int32_t vocab = 0;                // rows of the embedding (may be padded beyond the tokenizer)
@@ -34,13 +43,36 @@ struct ModelConfig {
   RopeScaling rope_scaling = RopeScaling::kNone;
   double rope_factor = 1, rope_low_freq_factor = 1, rope_high_freq_factor = 4, rope_original_context = 8192;
   double yarn_beta_fast = 32, yarn_beta_slow = 1, rope_attention_factor = 0;   // 0: the formula's default
-  std::vector<float> rope_divisors; // GGUF rope_freqs.weight: head_dim / 2 divisors, or empty
-  bool qkv_bias = false;
+  bool yarn_truncate = true;        // YaRN's ramp ends at whole dims
+  std::vector<float> rope_divisors; // GGUF rope_freqs.weight: rotated dims / 2 divisors, or empty
+  std::vector<float> rope_short, rope_long;  // LongRoPE's divisors within and beyond rope_original_context
+  int32_t rope_dims = 0;            // first dims of a head that turn; 0 = all
+  double rope_local_theta = 0;      // of layers with LayerRope::kLocal
+  std::vector<LayerKind> layer_kinds;  // one a layer; empty: all {sliding_window, kGlobal}. See layer_kind()
+
+  // What a family adds to Llama's layer, as values: the transformer asks for these, never for the family's name.
+  bool qkv_bias = false, o_bias = false;
+  bool qk_norm = false;             // RMS norm over each head of Q and K before they turn
+  bool post_norms = false;          // RMS norm of what attention and feed-forward give, before it is added
+  float norm_offset = 0;            // added to every norm weight of the file
+  float embed_scale = 1;
+  float attention_scale = 0;        // of scores; 0 = 1 / sqrt(head_dim)
+  float attention_soft_cap = 0, logit_soft_cap = 0;  // 0 = none: x becomes cap * tanh(x / cap)
+  tensor::GatedUnit activation = tensor::GatedUnit::kSilu;
+  bool attention_sinks = false;     // a learnt score a head that takes part in its softmax
+  int32_t experts = 0, experts_used = 0;  // 0 = one dense feed-forward layer; else ffn is an expert's
+  bool expert_norm = true;          // the weights of the experts used are scaled to sum to 1
+  bool expert_bias = false;         // router and experts have biases
   bool tied_embeddings = false;
   int32_t sliding_window = 0;       // 0 = none
   std::vector<int32_t> eos_ids;     // from config / generation_config / GGUF
   std::optional<double> gen_temperature, gen_top_p, gen_repetition_penalty, gen_min_p;   // generation_config.json
   std::optional<int32_t> gen_top_k, gen_max_new_tokens;
+
+  LayerKind layer_kind(int layer) const {
+    return layer_kinds.empty() ? LayerKind{.window = sliding_window} : layer_kinds[static_cast<size_t>(layer)];
+  }
+  int32_t rotated() const { return rope_dims > 0 ? rope_dims : head_dim; }
 };
 
 // A named tensor in a mapped file. Row-major: shape {rows, cols}, cols = input features contiguous (GGUF's ne[0]).
@@ -53,7 +85,9 @@ struct TensorRef {
 
 // WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
 // Neutral names: embed.weight, norm.weight, lm_head.weight (absent if tied), and per layer N: layers.N.{attn_norm,q_proj,k_proj,
-// v_proj,o_proj,ffn_norm,gate_proj,up_proj,down_proj}.weight and layers.N.{q,k,v}_proj.bias.
+// v_proj,o_proj,ffn_norm,gate_proj,up_proj,down_proj}.weight and layers.N.{q,k,v,o}_proj.bias; where the configuration says so
+// {q_norm,k_norm,post_attn_norm,post_ffn_norm}.weight, sinks.weight, and, in the place of gate, up and down, router.{weight,bias}
+// and experts.E.{gate,up,down}_proj.{weight,bias}. What a file holds fused (Phi's Q, K and V, stacked experts) is given as parts.
 // Q and K rows are in half-split (Hugging Face) rotary order after load: see rope_interleaved().
 class WeightFile {
  public:
@@ -72,8 +106,9 @@ class WeightFile {
     std::string model, pre;
     std::vector<std::string> tokens, merges;
     std::vector<int32_t> token_type;
+    std::vector<float> scores;       // SentencePiece models
     int32_t bos = -1, eos = -1, eot = -1, unknown = -1, padding = -1;
-    bool add_bos = false, add_eos = false;
+    bool add_bos = false, add_eos = false, add_space_prefix = true;
   };
   virtual const Vocab* gguf_vocab() const = 0;
   virtual std::string chat_template() const = 0;   // "" if none

@@ -48,6 +48,80 @@ TEST(HfConfig, Families) {
   EXPECT_EQ(parse(qwen + R"("use_sliding_window":true,"max_window_layers":0)").sliding_window, 1024);
   EXPECT_EQ(parse(qwen + R"("layer_types":["full_attention","full_attention"])").sliding_window, 0);
   EXPECT_EQ(parse(qwen + R"("layer_types":["sliding_attention","sliding_attention"])").sliding_window, 1024);
+  const ModelConfig mixed = parse(qwen + R"("use_sliding_window":true,"max_window_layers":1)");
+  EXPECT_EQ(mixed.layer_kinds, (std::vector<LayerKind>{{}, {.window = 1024}}));
+  EXPECT_EQ(parse(R"("sliding_window":8,"layer_types":["full_attention","sliding_attention"])").layer_kinds,
+            (std::vector<LayerKind>{{}, {.window = 8}}));
+}
+
+// The shapes that published models state, without the keys that do not matter here.
+TEST(HfConfig, PublishedModels) {
+  ModelConfig c = parse(
+      R"("model_type":"qwen3","head_dim":128,"num_attention_heads":16,"num_key_value_heads":8,"rope_theta":1000000,)"
+      R"("rms_norm_eps":1e-06,"sliding_window":null,"use_sliding_window":false,"max_window_layers":28,"attention_bias":false)");
+  EXPECT_EQ(std::tie(c.family, c.qk_norm, c.head_dim, c.sliding_window), std::make_tuple("qwen3", true, 128, 0));
+  c = parse(
+      R"("model_type":"gemma3_text","num_hidden_layers":7,"head_dim":256,"query_pre_attn_scalar":256,"rope_theta":1000000,)"
+      R"("rope_local_base_freq":10000,"rope_scaling":null,"sliding_window":512,"sliding_window_pattern":6,)"
+      R"("hidden_activation":"gelu_pytorch_tanh","attn_logit_softcapping":null,"final_logit_softcapping":null,"hidden_size":1024)");
+  EXPECT_EQ(c.layer_kind(4), (LayerKind{512, LayerRope::kLocal}));
+  EXPECT_EQ(c.layer_kind(5), LayerKind{});
+  EXPECT_EQ(std::tie(c.embed_scale, c.attention_scale, c.norm_offset, c.attention_soft_cap, c.rope_local_theta),
+            std::make_tuple(32.f, 1 / 16.f, 1.f, 0.f, 10000.0));
+  c = parse(
+      R"("model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_type":"linear","factor":8.0,"rope_theta":1e6},)"
+      R"("sliding_attention":{"rope_type":"default","rope_theta":5000}},"layer_types":["sliding_attention","full_attention"])");
+  EXPECT_EQ(std::tie(c.rope_theta, c.rope_factor, c.rope_local_theta), std::make_tuple(1e6, 8.0, 5000.0));
+  EXPECT_EQ(c.layer_kinds, (std::vector<LayerKind>{{4096, LayerRope::kLocal}, {}}));
+  // The models that see state little of their text model.
+  const auto seeing = parse_hf_config(
+      R"({"architectures":["Gemma3ForConditionalGeneration"],"boi_token_index":255999,"eos_token_id":[1,106],"model_type":"gemma3",)"
+      R"("text_config":{"hidden_size":2560,"intermediate_size":10240,"model_type":"gemma3_text","num_hidden_layers":34,)"
+      R"("rope_scaling":{"factor":8.0,"rope_type":"linear"},"sliding_window":1024},"vision_config":{"hidden_size":1152}})",
+      "");
+  ASSERT_TRUE(seeing) << seeing.error().message;
+  c = seeing->config;
+  EXPECT_EQ(std::tie(c.hidden, c.heads, c.kv_heads, c.head_dim, c.vocab, c.context),
+            std::make_tuple(2560, 8, 4, 256, 262208, 131072));
+  EXPECT_EQ(std::tie(c.rope_theta, c.rope_factor, c.rope_local_theta, c.eos_ids),
+            std::make_tuple(1e6, 8.0, 10000.0, std::vector<int32_t>{1, 106}));
+  c = parse(R"("model_type":"gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu_pytorch_tanh","head_dim":256,)"
+            R"("attn_logit_softcapping":50.0,"final_logit_softcapping":30.0,"query_pre_attn_scalar":144,"sliding_window":4096)");
+  EXPECT_EQ(std::tie(c.attention_soft_cap, c.logit_soft_cap), std::make_tuple(50.f, 30.f));
+  EXPECT_FLOAT_EQ(c.attention_scale, 1 / 12.f);
+  EXPECT_EQ(c.layer_kinds, (std::vector<LayerKind>{{.window = 4096}, {}}));
+  c = parse(R"("model_type":"smollm3","no_rope_layers":[1,0],"use_sliding_window":false,"sliding_window":null)");
+  EXPECT_EQ(c.layer_kinds, (std::vector<LayerKind>{{}, {.rope = LayerRope::kNone}}));
+  c = parse(
+      R"("model_type":"qwen3_moe","num_experts":128,"num_experts_per_tok":8,"moe_intermediate_size":768,"norm_topk_prob":true,)"
+      R"("decoder_sparse_step":1,"mlp_only_layers":[])");
+  EXPECT_EQ(std::tie(c.experts, c.experts_used, c.ffn, c.expert_norm), std::make_tuple(128, 8, 768, true));
+}
+
+TEST(HfConfig, PhiAndItsLongRope) {
+  ModelConfig c = parse(
+      R"("model_type":"phi3","hidden_size":256,"partial_rotary_factor":0.75,"sliding_window":262144,"max_position_embeddings":131072,)"
+      R"("original_max_position_embeddings":4096,"rope_scaling":{"type":"longrope","short_factor":)"
+      R"([1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"long_factor":[1,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2,2]})");
+  EXPECT_EQ(std::tie(c.rope_scaling, c.rope_dims, c.rope_factor, c.rope_original_context, c.sliding_window),
+            std::make_tuple(RopeScaling::kLongRope, 48, 32.0, 4096.0, 262144));
+  EXPECT_EQ(c.rope_long[1], 2);
+  c = parse(
+      R"("model_type":"phi3","rope_scaling":{"type":"su","short_factor":[1,1,1,1,1,1,1,1],"long_factor":[1,2,2,2,2,2,2,2]})");
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kLongRope);
+}
+
+// They say of themselves what they are: Qwen2.5 and Llama 3.1 with other weights.
+TEST(HfConfig, DeepSeekDistillationsAreTheirBaseFamilies) {
+  ModelConfig c = parse(
+      R"("architectures":["Qwen2ForCausalLM"],"model_type":"qwen2","attention_dropout":0.0,"hidden_act":"silu","rope_theta":10000,)"
+      R"("max_window_layers":21,"sliding_window":4096,"use_mrope":false,"use_sliding_window":false,"tie_word_embeddings":false)");
+  EXPECT_EQ(std::tie(c.family, c.sliding_window, c.rope_theta), std::make_tuple("qwen2", 0, 10000.0));
+  c = parse(
+      R"("architectures":["LlamaForCausalLM"],"model_type":"llama","attention_bias":false,"mlp_bias":false,"pretraining_tp":1,)"
+      R"("rope_scaling":{"factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192,)"
+      R"("rope_type":"llama3"},"rope_theta":500000.0)");
+  EXPECT_EQ(std::tie(c.family, c.rope_scaling, c.rope_factor), std::make_tuple("llama", RopeScaling::kLlama3, 8.0));
 }
 
 TEST(HfConfig, RopeScalings) {
@@ -88,7 +162,18 @@ TEST(HfConfig, GenerationConfigWins) {
 
 TEST(HfConfig, RefusesWhatItDoesNotImplement) {
   const std::pair<std::string_view, std::string_view> cases[] = {
-      {R"("model_type":"gemma3")", "model_type \"gemma3\" is not supported; supported: llama, mistral, qwen2"},
+      {R"("model_type":"mamba")", "model_type \"mamba\" is not supported; supported: llama, mistral, qwen2"},
+      {R"("model_type":"gemma2","hidden_activation":"silu")", "\"hidden_activation\" is \"silu\"; only gelu_pytorch_tanh"},
+      {R"("model_type":"gemma3_text","use_bidirectional_attention":true)", "\"use_bidirectional_attention\" must be false"},
+      {R"("model_type":"gemma3_text","sliding_window_pattern":0)", "\"sliding_window_pattern\" must be at least 1"},
+      {R"("model_type":"smollm3","no_rope_layers":[1])", "\"no_rope_layers\" must have one entry a layer"},
+      {R"("model_type":"qwen3_moe","mlp_only_layers":[0])", "\"mlp_only_layers\" must be empty"},
+      {R"("model_type":"qwen3_moe","num_experts_per_tok":0)", "the number of experts used is 0"},
+      {R"("model_type":"qwen3_moe","num_experts":4)", "the number of experts used is 8"},
+      {R"("model_type":"phi3","rope_scaling":{"type":"longrope","short_factor":[1],"long_factor":[1]})",
+       "short factors has 1 entries"},
+      {R"("model_type":"phi3","rope_scaling":{"type":"longrope","short_factor":["a"],"long_factor":[1]})",
+       "\"short_factor\" must be an array of numbers"},
       {R"("model_type":7)", "\"model_type\" must be a string"},
       {R"("hidden_size":null)", "\"hidden_size\" is missing"},
       {R"("hidden_size":"64")", "\"hidden_size\" must be a 32-bit integer"},
@@ -101,17 +186,20 @@ TEST(HfConfig, RefusesWhatItDoesNotImplement) {
       {R"("rms_norm_eps":7)", "RMS norm epsilon is 7"},
       {R"("hidden_act":"gelu")", "\"hidden_act\" is \"gelu\"; only silu"},
       {R"("quantization_config":{"quant_method":"fp8"})", "quantised weights (quant_method fp8)"},
-      {R"("rope_scaling":{"type":"dynamic","factor":2})", "\"rope_type\" is \"dynamic\"; default, linear, llama3 and yarn"},
+      {R"("rope_scaling":{"type":"dynamic","factor":2})",
+       "\"rope_type\" is \"dynamic\"; default, linear, llama3, yarn and longrope"},
       {R"("rope_scaling":{"type":"linear"})", "rope_scaling: \"factor\" is missing"},
       {R"("rope_scaling":{"type":"linear","factor":0})", "rope scaling factor is 0"},
-      {R"("rope_scaling":{"type":"yarn","factor":2,"truncate":false})", "\"truncate\" must be true"},
+      {R"("rope_scaling":{"type":"yarn","factor":2,"truncate":1})", "\"truncate\" must be true or false"},
       {R"("rope_scaling":{"rope_type":"llama3","factor":2,"low_freq_factor":4,"high_freq_factor":4})",
        "high_freq_factor must be above"},
       {R"("rope_scaling":[])", "rope_scaling must be an object"},
-      {R"("rope_parameters":{"full_attention":{},"sliding_attention":{}})", "different rope parameters for different layers"},
+      {R"("rope_parameters":{"full_attention":{}})", "must hold full_attention and sliding_attention"},
+      {R"("rope_parameters":{"full_attention":{},"sliding_attention":{"rope_type":"yarn"}})",
+       "sliding layers turn by default rules"},
       {R"("partial_rotary_factor":0.5)", "\"partial_rotary_factor\" must be 1"},
-      {R"("model_type":"qwen2","use_sliding_window":true,"max_window_layers":1)", "mixes sliding and full attention"},
-      {R"("layer_types":["full_attention","sliding_attention"])", "mixes kinds of attention"},
+      {R"("layer_types":["full_attention"])", "\"layer_types\" must have one entry a layer"},
+      {R"("layer_types":["full_attention","linear_attention"])", "\"layer_types\" has \"linear_attention\""},
       {R"("eos_token_id":300)", "an end token id is 300"},
       {R"("eos_token_id":"x")", "\"eos_token_id\" must be a token id or a list"},
       {R"("tie_word_embeddings":"yes")", "\"tie_word_embeddings\" must be true or false"},

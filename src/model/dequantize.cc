@@ -1,6 +1,7 @@
 // The block formats of GGUF, element by element as their definition reads (facts sheet engine.md 4.3; ggml's docs). Clear before
 // fast: this file judges the kernels and loads what is not worth a kernel.
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "model/config.h"
@@ -14,9 +15,9 @@ struct DtypeInfo {
   size_t bytes;
 };
 
-constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},    {"Q8_0", 32, 34},
-                                 {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},  {"Q5_1", 32, 24},
-                                 {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}};
+constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},     {"Q8_0", 32, 34},
+                                 {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},   {"Q5_1", 32, 24},
+                                 {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}, {"MXFP4", 32, 17}};
 
 const DtypeInfo& info(Dtype d) { return kDtypes[static_cast<size_t>(d)]; }
 
@@ -119,6 +120,16 @@ void q6_k(const std::byte* b, float* y) {
   }
 }
 
+// MXFP4: a power of two, 2^(byte - 127), and 32 numbers of sign, two bits of exponent and one of mantissa (OCP MX 1.0, E2M1).
+void mxfp4(const std::byte* b, float* y) {
+  static constexpr float kValues[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  const float d = std::ldexp(1.0f, u8(b) - 127);
+  for (int j = 0; j < 32; j++) {
+    const int q = nibble(b + 1, j);
+    y[j] = q < 8 ? d * kValues[q] : -d * kValues[q - 8];
+  }
+}
+
 void dequantize_block(Dtype d, const std::byte* b, float* y) {
   switch (d) {
     case Dtype::kF32:
@@ -146,6 +157,8 @@ void dequantize_block(Dtype d, const std::byte* b, float* y) {
       return q45_k(b, y, true);
     case Dtype::kQ6_K:
       return q6_k(b, y);
+    case Dtype::kMxfp4:
+      return mxfp4(b, y);
   }
 }
 

@@ -143,7 +143,7 @@ TEST(Dequantize, AgreesWithTheGgufPackage) {
   ASSERT_TRUE(golden) << golden.error().message;
   int types = 0;
   for (const Json& c : golden->find("cases")->items) {
-    for (int d = 0; d <= static_cast<int>(Dtype::kQ6_K); d++) {
+    for (int d = 0; d <= static_cast<int>(Dtype::kMxfp4); d++) {
       const auto dtype = static_cast<Dtype>(d);
       if (dtype_name(dtype) != c.find("type")->text) continue;
       types++;
@@ -160,7 +160,7 @@ TEST(Dequantize, AgreesWithTheGgufPackage) {
       }
     }
   }
-  EXPECT_EQ(types, 11);
+  EXPECT_EQ(types, 12);
 }
 
 }  // namespace

@@ -153,7 +153,7 @@ constexpr GgmlType kGgmlTypes[] = {
     {18, "IQ3_XXS", std::nullopt}, {19, "IQ1_S", std::nullopt},  {20, "IQ4_NL", std::nullopt},  {21, "IQ3_S", std::nullopt},
     {22, "IQ2_S", std::nullopt},   {23, "IQ4_XS", std::nullopt}, {24, "I8", std::nullopt},      {25, "I16", std::nullopt},
     {26, "I32", std::nullopt},     {27, "I64", std::nullopt},    {28, "F64", std::nullopt},     {29, "IQ1_M", std::nullopt},
-    {30, "BF16", Dtype::kBf16},    {34, "TQ1_0", std::nullopt},  {35, "TQ2_0", std::nullopt},   {39, "MXFP4", std::nullopt}};
+    {30, "BF16", Dtype::kBf16},    {34, "TQ1_0", std::nullopt},  {35, "TQ2_0", std::nullopt},   {39, "MXFP4", Dtype::kMxfp4}};
 
 Result<Dtype> dtype_of(uint32_t id) {
   const auto* it = std::ranges::find(kGgmlTypes, id, &GgmlType::id);
@@ -289,10 +289,18 @@ std::optional<std::vector<int64_t>> GgufValue::as_ints() const {
   std::vector<int64_t> out;
   out.reserve(count);
   for (uint64_t i = 0; i < count; i++) {
-    const auto n = int_at(type, bytes.data() + i * type_bytes(type));
+    const auto n = int_at(type == GgufType::kBool ? GgufType::kU8 : type, bytes.data() + i * type_bytes(type));
     if (!n) return std::nullopt;
     out.push_back(*n);
   }
+  return out;
+}
+
+std::optional<std::vector<float>> GgufValue::as_floats() const {
+  if (!is_array || type != GgufType::kF32) return std::nullopt;
+  std::vector<float> out;
+  out.reserve(count);
+  for (uint64_t i = 0; i < count; i++) out.push_back(load<float>(bytes.data() + i * sizeof(float)));
   return out;
 }
 

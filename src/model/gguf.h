@@ -30,7 +30,8 @@ struct GgufValue {
   std::optional<double> as_double() const;  // floats and integers
   std::optional<bool> as_bool() const;
   std::optional<std::string_view> as_string() const;
-  std::optional<std::vector<int64_t>> as_ints() const;
+  std::optional<std::vector<int64_t>> as_ints() const;  // of integers or booleans
+  std::optional<std::vector<float>> as_floats() const;  // of F32 elements
   std::optional<std::vector<std::string_view>> as_strings() const;
 };
 

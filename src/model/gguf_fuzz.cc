@@ -18,6 +18,7 @@ void check_views(const Gguf& gguf, std::span<const std::byte> file) {
     (void)value.as_int();
     (void)value.as_double();
     if (const auto list = value.as_strings()) BATON_CHECK(list->size() == value.count);
+    if (const auto list = value.as_floats()) BATON_CHECK(list->size() == value.count);
     if (const auto list = value.as_ints()) BATON_CHECK(list->size() == value.count);
   }
   for (const TensorRef& t : gguf.tensors) {
@@ -52,10 +53,17 @@ std::string edited(std::string image, std::span<const uint8_t> edits) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const std::string good =
-      *testing::tiny_gguf({.layers = 1, .hidden = 32, .heads = 2, .kv_heads = 1, .ffn = 32, .vocab = 259});
+  static const std::vector<std::string> good = [] {
+    std::vector<std::string> files;
+    for (const char* family : {"llama", "phi3", "gemma3", "gpt-oss"})
+      files.push_back(*testing::tiny_gguf(
+          {.layers = 1, .hidden = 32, .heads = 2, .kv_heads = 1, .ffn = 32, .vocab = 259, .family = family, .window = 9}));
+    return files;
+  }();
   check(std::as_bytes(std::span(data, size)));
-  const std::string file = edited(good, {data, size});
-  check(std::as_bytes(std::span(file)));
+  for (const std::string& whole : good) {
+    const std::string file = edited(whole, {data, size});
+    check(std::as_bytes(std::span(file)));
+  }
   return 0;
 }

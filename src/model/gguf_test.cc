@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 
+#include "model/families/family.h"
 #include "model/testing/gguf_writer.h"
 #include "model/testing/tiny_model.h"
 #include "model/weight_data.h"
@@ -217,6 +219,43 @@ TEST(GgufWeights, RopeScaling) {
   ASSERT_EQ(llama3.rope_divisors.size(), 8u);
   EXPECT_EQ(llama3.rope_divisors.front(), 1);
   EXPECT_EQ(llama3.rope_divisors.back(), 4);
+}
+
+TEST(GgufWeights, SlidingLayersByNumberOrByFlags) {
+  const auto layers = [](const std::function<void(testing::GgufWriter&)>& keys, int32_t pattern) {
+    testing::GgufWriter w;
+    w.u32("x.attention.sliding_window", 7);
+    keys(w);
+    const std::string image = w.image();
+    const auto gguf = parse_gguf(bytes_of(image));
+    EXPECT_TRUE(gguf) << gguf.error().message;
+    GgufKeys read(*gguf, "x");
+    ModelConfig c;
+    c.layers = 3;
+    gguf_layers(read, c, pattern, LayerRope::kLocal);
+    EXPECT_TRUE(read.status()) << read.status().error().message;
+    return c.layer_kinds;
+  };
+  const LayerKind slides{7, LayerRope::kLocal}, all{};
+  EXPECT_EQ(layers([](auto&) {}, 2), (std::vector<LayerKind>{slides, all, slides}));
+  EXPECT_EQ(layers([](auto& w) { w.u32("x.attention.sliding_window_pattern", 3); }, 2),
+            (std::vector<LayerKind>{slides, slides, all}));
+  EXPECT_EQ(layers([](auto& w) { w.ints("x.attention.sliding_window_pattern", {0, 1, 1}); }, 2),
+            (std::vector<LayerKind>{all, slides, slides}));
+  EXPECT_EQ(layers([](auto&) {}, 0), (std::vector<LayerKind>{slides, slides, slides}));
+}
+
+// What SentencePiece vocabularies need beyond byte-level ones.
+TEST(GgufWeights, ScoresAndSpacePrefix) {
+  testing::GgufWriter w;
+  w.string("tokenizer.ggml.model", "llama");
+  w.strings("tokenizer.ggml.tokens", {"a", "b"});
+  w.floats("tokenizer.ggml.scores", {-1, 0.5f});
+  w.boolean("tokenizer.ggml.add_space_prefix", false);
+  const auto files = read_gguf_tokenizer(bytes_of(w.image()));
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_EQ(files->vocab->scores, (std::vector<float>{-1, 0.5f}));
+  EXPECT_FALSE(files->vocab->add_space_prefix);
 }
 
 TEST(GgufDemo, MatchesTheModelCard) {

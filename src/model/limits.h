@@ -27,5 +27,7 @@ constexpr int32_t kHeadDimMax = 1024;
 constexpr int32_t kVocabMax = 4 << 20;
 constexpr int32_t kContextMax = 1 << 27;  // positions; angles stay exact enough in double far beyond
 constexpr size_t kEosIdsMax = 64;
+constexpr int32_t kExpertsMax = 1024;    // Qwen3-MoE and gpt-oss: 128
+constexpr int32_t kExpertsUsedMax = 32;  // of a token; real models: 4 to 8
 
 }  // namespace baton::model

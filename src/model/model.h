@@ -1,5 +1,5 @@
 #pragma once
-// Model: a loaded transformer that advances sequences over paged KV. Families: Llama (2, 3, SmolLM2), Qwen2. CPU backend chosen by cpuid.
+// Model: a loaded transformer that advances sequences over paged KV. Families: families/table.cc. CPU backend chosen by cpuid.
 // Batch invariance: the logits of a sequence do not depend on what else is in the step, on how its prompt was cut into chunks, or on
 // whether its KV came from the cache or a peer; every reduction has a fixed order. Tests hold this bit for bit.
 // Owner and only caller of step(): the engine's step thread; the model runs its own pinned worker threads inside.
@@ -22,6 +22,8 @@ struct LoadOptions {
   std::string isa = "auto";              // auto, avx512, avx2, plain
   bool pin_threads = false;              // keep worker threads on a CPU each; for a machine that runs nothing else
   int block_tokens = 16;
+  int32_t context = 0;                   // longest sequence to be served; 0 = the model's own. LongRoPE turns differently beyond its
+                                         // original context, so workers that exchange KV must agree (the fingerprint tells)
   std::function<void(double fraction)> progress;  // called now and then while weights load and repack, from the loading thread
 };
 

@@ -3,27 +3,26 @@
 #include <unordered_map>
 
 #include "base/json.h"
+#include "model/families/family.h"
 #include "model/limits.h"
 #include "model/safetensors.h"
-#include "model/weight_data.h"
 
 namespace baton::model {
 namespace {
 
 constexpr Rename kTop[] = {
     {"model.embed_tokens.weight", "embed.weight"}, {"model.norm.weight", "norm.weight"}, {"lm_head.weight", "lm_head.weight"}};
-constexpr Rename kLayer[] = {{"input_layernorm.weight", "attn_norm.weight"},
-                             {"self_attn.q_proj.weight", "q_proj.weight"},
-                             {"self_attn.k_proj.weight", "k_proj.weight"},
-                             {"self_attn.v_proj.weight", "v_proj.weight"},
-                             {"self_attn.o_proj.weight", "o_proj.weight"},
-                             {"self_attn.q_proj.bias", "q_proj.bias"},
-                             {"self_attn.k_proj.bias", "k_proj.bias"},
-                             {"self_attn.v_proj.bias", "v_proj.bias"},
-                             {"post_attention_layernorm.weight", "ffn_norm.weight"},
-                             {"mlp.gate_proj.weight", "gate_proj.weight"},
-                             {"mlp.up_proj.weight", "up_proj.weight"},
-                             {"mlp.down_proj.weight", "down_proj.weight"}};
+constexpr Rename kLayer[] = {
+    {"input_layernorm.weight", "attn_norm.weight"}, {"self_attn.q_proj.weight", "q_proj.weight"},
+    {"self_attn.k_proj.weight", "k_proj.weight"},   {"self_attn.v_proj.weight", "v_proj.weight"},
+    {"self_attn.o_proj.weight", "o_proj.weight"},   {"self_attn.q_proj.bias", "q_proj.bias"},
+    {"self_attn.k_proj.bias", "k_proj.bias"},       {"self_attn.v_proj.bias", "v_proj.bias"},
+    {"self_attn.o_proj.bias", "o_proj.bias"},       {"self_attn.q_norm.weight", "q_norm.weight"},
+    {"self_attn.k_norm.weight", "k_norm.weight"},   {"post_attention_layernorm.weight", "ffn_norm.weight"},
+    {"mlp.gate_proj.weight", "gate_proj.weight"},   {"mlp.up_proj.weight", "up_proj.weight"},
+    {"mlp.down_proj.weight", "down_proj.weight"},   {"mlp.gate.weight", "router.weight"}};
+constexpr Rename kExpert[] = {
+    {"gate_proj.weight", "gate_proj.weight"}, {"up_proj.weight", "up_proj.weight"}, {"down_proj.weight", "down_proj.weight"}};
 
 using WeightMap = std::unordered_map<std::string, std::string>;  // tensor -> file
 
@@ -40,7 +39,21 @@ Result<TensorRef> to_ref(const Safetensor& t, const std::string& neutral) {
   return ref;
 }
 
+// The name that a tensor of the text model has when it is alone.
+std::string text_name(std::string_view name, const Family& family) {
+  for (const Rename& prefix : family.hf_prefixes)
+    if (name.starts_with(prefix.from)) return cat(prefix.to, name.substr(prefix.from.size()));
+  return std::string(name);
+}
+
 Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, WeightData& data) {
+  const Family& family = *find_family(data.config.family);
+  const Names names{.top = kTop,
+                    .prefix = "model.layers.",
+                    .layer = kLayer,
+                    .family_layer = family.hf_layer,
+                    .expert_prefix = "mlp.experts.",
+                    .expert = kExpert};
   auto tensors = parse_safetensors(shard.bytes);
   if (!tensors) return within(shard.name, std::move(tensors).error());
   for (const Safetensor& t : *tensors) {
@@ -49,7 +62,8 @@ Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, We
       const auto home = weight_map->find(t.name);
       if (home == weight_map->end() || home->second != shard.name) continue;  // the index decides which copy counts
     }
-    const std::string name = neutral_name(t.name, kTop, "model.layers.", kLayer);
+    if (std::ranges::any_of(family.hf_ignored, [&](std::string_view begin) { return t.name.starts_with(begin); })) continue;
+    const std::string name = neutral_name(text_name(t.name, family), names);
     if (name.empty()) {
       return fail(Code::kUnimplemented, shard.name, ": tensor ", t.name, " is no part of the ", data.config.family,
                   " family as supported here; the result would be wrong without it");
@@ -151,7 +165,9 @@ Result<WeightData> read_hf(HfFiles files) {
   const bool has_head = data.tensors.contains("lm_head.weight");
   data.config.tied_embeddings = parsed.tied.value_or(!has_head);
   if (data.config.tied_embeddings) data.tensors.erase("lm_head.weight");  // some files store the shared matrix twice
+  BATON_OK(split_fused(data));
   data.config.qkv_bias = data.tensors.contains("layers.0.q_proj.bias");
+  data.config.o_bias = data.tensors.contains("layers.0.o_proj.bias");
   BATON_OK(check_weights(data));
   return data;
 }

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+
+#include "model/families/family.h"
 
 namespace baton::model {
 
@@ -18,6 +21,11 @@ constexpr int64_t kSliceTokens = 256;
 constexpr int64_t kAloneRows = 2;
 // Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
 constexpr size_t kItemsPerMember = 4;
+
+// The softmax's denominator; a sink takes part in it with its score and adds no value.
+float with_sink(const tensor::Partial& state, const std::vector<float>& sinks, int32_t head) {
+  return sinks.empty() ? state.sum : state.sum + std::exp(sinks[static_cast<size_t>(head)] - state.max);
+}
 
 int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
 
@@ -35,7 +43,7 @@ Activations ActivationBuffer::view(int64_t cols) const {
 }
 
 Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops)
-    : file_(std::move(file)), ops_(ops), pool_(options.threads, options.pin_threads), rope_(make_rope(file_->config())) {
+    : file_(std::move(file)), ops_(ops), pool_(options.threads, options.pin_threads) {
   const ModelConfig& c = file_->config();
   layout_ = {.layers = c.layers,
              .kv_heads = c.kv_heads,
@@ -45,6 +53,8 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
              .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
   tokens_ = static_cast<size_t>(c.vocab);
   if (const WeightFile::Vocab* vocab = file_->gguf_vocab()) tokens_ = std::min(tokens_, vocab->tokens.size());
+  attention_scale_ = c.attention_scale > 0 ? c.attention_scale : 1.f / std::sqrt(static_cast<float>(c.head_dim));
+  plan_layers(options.context > 0 ? options.context : c.context);
   members_.resize(static_cast<size_t>(pool_.size()));
   for (Member& m : members_) {
     m.attend_scratch.resize(tensor::attend_scratch_bytes());
@@ -56,8 +66,11 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
 
 Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> file, const LoadOptions& options) {
   const ModelConfig& c = file->config();
-  if (c.family != "llama" && c.family != "qwen2")
-    return fail(Code::kUnimplemented, "model family \"", c.family, "\" is not supported; supported: llama, qwen2");
+  if (!find_family(c.family))
+    return fail(Code::kUnimplemented, "model family \"", c.family, "\" is not supported; supported: ", known_gguf_families());
+  BATON_OK(check_config(c));
+  if (c.rotated() % 16 != 0)
+    return fail(Code::kUnimplemented, "rotating ", c.rotated(), " dims of a head is not supported: it must be a multiple of 16");
   if (c.head_dim % 16 != 0 || c.head_dim <= 0 || c.head_dim > tensor::kHeadDimMax || c.kv_heads <= 0 ||
       c.heads % c.kv_heads != 0 || c.heads / c.kv_heads > tensor::kAttendRowsMax)
     return fail(Code::kUnimplemented, "heads ", c.heads, " x ", c.head_dim, " over ", c.kv_heads,
@@ -68,8 +81,32 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
   std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops));
   BATON_TRY(model->weights_, pack_weights(*model->file_, model->pool_, options.progress));
-  model->fingerprint_ = weights_fingerprint(*model->file_);
+  model->fingerprint_ = weights_fingerprint(*model->file_, options.context > 0 ? options.context : model->config().context);
   return model;
+}
+
+// Layers that see as far back share a plan of attention, layers that turn alike their cosines.
+void Transformer::plan_layers(int32_t context) {
+  const ModelConfig& c = config();
+  std::vector<LayerRope> ropes;
+  const auto place = [](auto& list, const auto& value, const auto& key, auto make) {
+    const auto at = std::ranges::find(list, value, key);
+    const auto index = static_cast<size_t>(at - list.begin());
+    if (at == list.end()) list.push_back(make());
+    return index;
+  };
+  for (int i = 0; i < c.layers; ++i) {
+    const LayerKind kind = c.layer_kind(i);
+    Layer layer;
+    layer.window = place(slice_.windows, kind.window, &Window::tokens, [&] {
+      Window window;
+      window.tokens = kind.window;
+      return window;
+    });
+    layer.rope = place(ropes, kind.rope, std::identity{}, [&] { return kind.rope; });
+    layers_.push_back(layer);
+  }
+  for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
 }
 
 Result<> Transformer::bind_kv(std::span<std::byte> pool) {
@@ -130,63 +167,66 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
   return std::span<const float>(logits, rows * vocab);
 }
 
-// Items of the slice: for each run of consecutive positions of one block table, kv heads times tiles of queries. Consecutive
-// items go to one member: tiles of a head find its keys in cache, and heads of a decoded sequence lie side by side in every
-// block.
-void Transformer::plan_items() {
+// Items of a kind of layer: for each run of consecutive positions of one block table, kv heads times tiles of queries.
+// Consecutive items go to one member: tiles of a head find its keys in cache, and heads of a decoded sequence lie side by side in
+// every block.
+void Transformer::plan_items(Window& window) {
   const ModelConfig& c = config();
   const std::vector<Row>& rows = slice_.rows;
   const int32_t tile = tensor::kAttendRowsMax / (c.heads / c.kv_heads);
   const auto n = static_cast<int32_t>(rows.size());
-  slice_.items.clear();
-  slice_.spans_max = 0;
+  window.items.clear();
+  slice_.spans_max = 0;  // the same for every window
   for (int32_t first = 0, end; first < n; first = end) {
     for (end = first + 1; end < n && rows[end].blocks == rows[first].blocks && rows[end].position == rows[end - 1].position + 1;)
       ++end;
     for (int32_t h = 0; h < c.kv_heads; ++h) {
       for (int32_t at = first; at < end; at += tile) {
         const int32_t count = std::min(tile, end - at);
-        const int32_t low = c.sliding_window > 0 ? std::max(0, rows[at].position + 1 - c.sliding_window) : 0;
+        const int32_t low = window.tokens > 0 ? std::max(0, rows[at].position + 1 - window.tokens) : 0;
         const int64_t spans = rows[at + count - 1].position / tensor::kSpanTokens + 1;
-        slice_.items.push_back({at, count, h, low / tensor::kSpanTokens, spans});
+        window.items.push_back({at, count, h, low / tensor::kSpanTokens, spans});
         slice_.spans_max = std::max(slice_.spans_max, spans);
       }
     }
   }
   slice_.split =
-      slice_.spans_max > 1 && pool_.size() > 1 && slice_.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
-  if (slice_.split) split_items();
+      slice_.spans_max > 1 && pool_.size() > 1 && window.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
+  if (slice_.split) split_items(window);
 }
 
 // One item a span, and room for their partial states.
-void Transformer::split_items() {
+void Transformer::split_items(Window& window) {
   std::vector<Item> single;
-  for (const Item& item : slice_.items) {
+  for (const Item& item : window.items) {
     for (int64_t s = item.span_begin; s < item.span_end; ++s) {
       single.push_back(item);
       single.back().span_begin = s;
       single.back().span_end = s + 1;
     }
   }
-  slice_.items = std::move(single);
+  window.items = std::move(single);
   const auto states = slice_.rows.size() * static_cast<size_t>(config().heads * slice_.spans_max);
-  std::fill_n(partials_.resize(states), states, tensor::Partial{});
+  std::fill_n(window.partials.resize(states), states, tensor::Partial{});
   partial_o_.resize(states * static_cast<size_t>(config().head_dim));
 }
 
 void Transformer::run_slice() {
   const ModelConfig& c = config();
   const auto n = static_cast<int64_t>(slice_.rows.size());
-  plan_items();
+  for (Window& window : slice_.windows) plan_items(window);
   x_.resize(static_cast<size_t>(n * c.hidden));
   qkv_.resize(static_cast<size_t>(n * (c.heads + 2 * c.kv_heads) * c.head_dim));
   q_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
   attended_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
   gate_.resize(static_cast<size_t>(n * c.ffn));
   up_.resize(static_cast<size_t>(n * c.ffn));
-  cosine_.resize(static_cast<size_t>(n * c.head_dim / 2));
-  sine_.resize(static_cast<size_t>(n * c.head_dim / 2));
-  if (n > kAloneRows) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+  const size_t angles = ropes_.size() * static_cast<size_t>(n * c.head_dim / 2);
+  cosine_.resize(angles);
+  sine_.resize(angles);
+  if (c.post_norms || c.o_bias) branch_.resize(static_cast<size_t>(n * c.hidden));
+  if (c.experts > 0) resize_mixture(n);
+  if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
   pool_.run([this](Hand& hand) { forward(hand); });
   slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
   slice_.hidden += slice_.hidden_rows.size() * static_cast<size_t>(c.hidden);
@@ -222,23 +262,35 @@ void Transformer::forward(Hand& hand) {
     ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
     return mine.row.get();
   };
-  const auto add_to_x = [&](const tensor::Panels& w, auto in) {
-    hand.split(w.panels(), [&](Share part) { ops_.gemm(w, part.begin, part.end, in(), n, x_.get(), hidden, true); });
+  const auto add_to_x = [&](const tensor::Panels& w, const std::vector<float>& bias, const std::vector<float>& norm, auto in) {
+    const bool direct = bias.empty() && norm.empty();
+    float* const to = direct ? x_.get() : branch_.get();
+    hand.split(w.panels(), [&](Share part) { ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct); });
+    if (!direct) hand.split(n, [&](Share rows) { add_branch(bias, norm, rows); });
   };
+  const int64_t heads_whole = c.qk_norm ? c.head_dim / tensor::kPanelRows : 1;  // panels of a head that one member must hold
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
     const unsigned qkv_forms = form_for(w.q.kind) | form_for(w.k.kind) | form_for(w.v.kind);
     auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
-    hand.split(w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); });
-    hand.split(static_cast<int64_t>(slice_.items.size()), [&](Share items) {
-      for (int64_t k = items.begin; k < items.end; ++k) attend_item(slice_.items[static_cast<size_t>(k)], i, mine);
+    hand.split(
+        w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); },
+        heads_whole);
+    const std::vector<Item>& items = slice_.windows[layers_[static_cast<size_t>(i)].window].items;
+    hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
+      for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine);
     });
-    add_to_x(w.o, input(hand, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, mine); }));
+    add_to_x(w.o, w.o_bias, w.post_attn_norm,
+             input(hand, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, w, i, mine); }));
+    if (c.experts > 0) {
+      mixture(hand, w);
+      continue;
+    }
     auto normed_y =
         input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind), [&](int64_t r) { return normed(w.ffn_norm, r); });
     hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, panels, normed_y()); });
-    add_to_x(w.down,
+    add_to_x(w.down, {}, w.post_ffn_norm,
              input(hand, n, c.ffn, form_for(w.down.kind), [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
   }
   if (!slice_.hidden_rows.empty()) {
@@ -254,16 +306,38 @@ void Transformer::forward(Hand& hand) {
   const tensor::Panels& head = weights_.lm_head;
   auto last = input(hand, wanted, hidden, form_for(head.kind),
                     [&](int64_t r) { return normed(weights_.norm, slice_.logit_rows[static_cast<size_t>(r)]); });
-  hand.split(head.panels(),
-             [&](Share part) { ops_.gemm(head, part.begin, part.end, last(), wanted, slice_.logits, c.vocab, false); });
+  hand.split(head.panels(), [&](Share part) {
+    ops_.gemm(head, part.begin, part.end, last(), wanted, slice_.logits, c.vocab, false);
+    if (c.logit_soft_cap == 0) return;
+    const int64_t from = part.begin * tensor::kPanelRows, to = std::min<int64_t>(c.vocab, part.end * tensor::kPanelRows);
+    for (int64_t r = 0; r < wanted; ++r) ops_.soft_cap(slice_.logits + r * c.vocab + from, to - from, c.logit_soft_cap);
+  });
+}
+
+// Rows of branch_, which hold what O or down gave: their bias and norm, and into x.
+void Transformer::add_branch(const std::vector<float>& bias, const std::vector<float>& norm, Share rows) {
+  const int64_t hidden = config().hidden;
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    float* const branch = branch_.get() + r * hidden;
+    float* const x = x_.get() + r * hidden;
+    for (size_t i = 0; i < bias.size(); ++i) branch[i] += bias[i];
+    if (!norm.empty()) ops_.rms_norm(branch, norm.data(), hidden, config().rms_eps, branch);
+    for (int64_t i = 0; i < hidden; ++i) x[i] += branch[i];
+  }
 }
 
 void Transformer::embed(Share rows) {
   const ModelConfig& c = config();
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const Row& row = slice_.rows[static_cast<size_t>(r)];
-    tensor::decode_row(weights_.embed, row.token, x_.get() + r * c.hidden);
-    rope_row(rope_, row.position, cosine_.get() + r * c.head_dim / 2, sine_.get() + r * c.head_dim / 2);
+    float* const x = x_.get() + r * c.hidden;
+    tensor::decode_row(weights_.embed, row.token, x);
+    if (c.embed_scale != 1)
+      for (int64_t i = 0; i < c.hidden; ++i) x[i] *= c.embed_scale;
+    for (size_t k = 0; k < ropes_.size(); ++k) {
+      const int64_t at = (static_cast<int64_t>(k * slice_.rows.size()) + r) * (c.head_dim / 2);
+      rope_row(ropes_[k], row.position, cosine_.get() + at, sine_.get() + at);
+    }
   }
 }
 
@@ -286,33 +360,50 @@ void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part,
   store_values(w, layer, v);
 }
 
-// Bias and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel.
+// Bias and norm of a row's packed panels of Q or K, in place; with a norm the panels are whole heads.
+void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Share panels) {
+  const ModelConfig& c = config();
+  const std::vector<float>& bias = is_q ? w.q_bias : w.k_bias;
+  const std::vector<float>& norm = is_q ? w.q_norm : w.k_norm;
+  float* const raw = qkv_.get() + row * (c.heads + 2 * c.kv_heads) * c.head_dim + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
+  const int64_t end = panels.end * tensor::kPanelRows;
+  if (!bias.empty())
+    for (int64_t i = panels.begin * tensor::kPanelRows; i < end; ++i) raw[i] += bias[static_cast<size_t>(i)];
+  if (!norm.empty())
+    for (int64_t i = panels.begin * tensor::kPanelRows; i < end; i += c.head_dim)
+      ops_.rms_norm(raw + i, norm.data(), c.head_dim, c.rms_eps, raw + i);
+}
+
+// Bias, norm and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel, or 16
+// dims that do not turn (whose cosine is 1).
 void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Share panels) {
   const ModelConfig& c = config();
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
-  const int half = c.head_dim / 2, head_panels = c.head_dim / 16;
-  const std::vector<float>& bias = is_q ? w.q_bias : w.k_bias;
+  const int half = c.head_dim / 2, head_panels = c.head_dim / 16, turning = c.rotated();
+  const size_t angles = layers_[static_cast<size_t>(layer)].rope * slice_.rows.size() * static_cast<size_t>(half);
   for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
+    finish_heads(w, is_q, r, panels);
     const float* raw = qkv_.get() + r * stride + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
     const Row& row = slice_.rows[static_cast<size_t>(r)];
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       const auto head = static_cast<int>(p / head_panels), dim = static_cast<int>(p % head_panels) * 8;
-      const float* cosine = cosine_.get() + r * half + dim;
-      const float* sine = sine_.get() + r * half + dim;
-      float in[16], out[16];
-      for (int i = 0; i < 16; ++i) in[i] = raw[p * 16 + i] + (bias.empty() ? 0.f : bias[static_cast<size_t>(p * 16 + i)]);
+      const int first = 2 * dim < turning ? dim : 2 * dim, second = 2 * dim < turning ? dim + turning / 2 : 2 * dim + 8;
+      const float* cosine = cosine_.get() + angles + r * half + dim;
+      const float* sine = sine_.get() + angles + r * half + dim;
+      const float* in = raw + p * 16;
+      float out[16];
       for (int i = 0; i < 8; ++i) {
         out[i] = in[i] * cosine[i] - in[i + 8] * sine[i];
         out[i + 8] = in[i + 8] * cosine[i] + in[i] * sine[i];
       }
       if (is_q) {
-        float* to = q_.get() + (r * c.heads + head) * c.head_dim + dim;
-        std::memcpy(to, out, 32);
-        std::memcpy(to + half, out + 8, 32);
+        float* to = q_.get() + (r * c.heads + head) * c.head_dim;
+        std::memcpy(to + first, out, 32);
+        std::memcpy(to + second, out + 8, 32);
       } else {
         const tensor::KvView view = kv_view(row, layer, head);
-        ops_.store_k(view, row.position, dim, out, 8);
-        ops_.store_k(view, row.position, dim + half, out + 8, 8);
+        ops_.store_k(view, row.position, first, out, 8);
+        ops_.store_k(view, row.position, second, out + 8, 8);
       }
     }
   }
@@ -345,12 +436,14 @@ tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) cons
           .head_dim = layout_.head_dim};
 }
 
-void Transformer::attend_item(const Item& item, int layer, Member& mine) {
+void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine) {
   const ModelConfig& c = config();
   const int32_t group = c.heads / c.kv_heads;
+  Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
   tensor::AttendRows rows;
+  rows.soft_cap = c.attention_soft_cap;
   tensor::Partial states[tensor::kAttendRowsMax];
-  const auto state_index = [&](int32_t r, int32_t head) {  // of partials_
+  const auto state_index = [&](int32_t r, int32_t head) {  // of the window's partials
     return (static_cast<size_t>(r) * c.heads + head) * slice_.spans_max + item.span_begin;
   };
   for (int32_t i = 0; i < item.rows; ++i) {
@@ -358,7 +451,7 @@ void Transformer::attend_item(const Item& item, int layer, Member& mine) {
     for (int32_t g = 0; g < group; ++g) {
       const int32_t head = item.kv_head * group + g;
       rows.q[rows.rows] = q_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
-      rows.begin[rows.rows] = c.sliding_window > 0 ? std::max(0, end - c.sliding_window) : 0;
+      rows.begin[rows.rows] = window.tokens > 0 ? std::max(0, end - window.tokens) : 0;
       rows.end[rows.rows] = end;
       states[rows.rows].o =
           slice_.split ? partial_o_.get() + state_index(r, head) * c.head_dim : mine.o.get() + rows.rows * c.head_dim;
@@ -366,28 +459,30 @@ void Transformer::attend_item(const Item& item, int layer, Member& mine) {
     }
   }
   const tensor::KvView view = kv_view(slice_.rows[static_cast<size_t>(item.first_row)], layer, item.kv_head);
-  const float scale = 1.f / std::sqrt(static_cast<float>(c.head_dim));
-  ops_.attend(rows, view, scale, item.span_begin, item.span_end, states, mine.attend_scratch.get());
+  ops_.attend(rows, view, attention_scale_, item.span_begin, item.span_end, states, mine.attend_scratch.get());
   for (int k = 0; k < rows.rows; ++k) {
     const int32_t r = item.first_row + k / group, head = item.kv_head * group + k % group;
     if (slice_.split) {
-      partials_.get()[state_index(r, head)] = states[k];
+      window.partials.get()[state_index(r, head)] = states[k];
     } else {
       float* to = attended_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
-      for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] / states[k].sum;
+      const float total = with_sink(states[k], w.sinks, head);
+      for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] / total;
     }
   }
 }
 
 // Row r of the attention output; split spans are joined here, in order.
-const float* Transformer::attended_row(int64_t r, Member& mine) {
+const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine) {
   const ModelConfig& c = config();
   if (!slice_.split) return attended_.get() + r * c.heads * c.head_dim;
   for (int32_t head = 0; head < c.heads; ++head) {
-    const tensor::Partial* spans = partials_.get() + (r * c.heads + head) * slice_.spans_max;
+    const Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
+    const tensor::Partial* spans = window.partials.get() + (r * c.heads + head) * slice_.spans_max;
     tensor::Partial all{.max = 0, .sum = 0, .o = mine.row.get() + head * c.head_dim};
     for (int64_t s = 0; s < slice_.spans_max; ++s) ops_.merge(all, spans[s], c.head_dim);
-    for (int d = 0; d < c.head_dim; ++d) all.o[d] /= all.sum;
+    const float total = with_sink(all, w.sinks, head);
+    for (int d = 0; d < c.head_dim; ++d) all.o[d] /= total;
   }
   return mine.row.get();
 }
@@ -398,7 +493,8 @@ void Transformer::feed_forward(const LayerWeights& w, Share part, const Activati
   ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
   ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);
   const int64_t from = part.begin * tensor::kPanelRows, to = std::min(ffn, part.end * tensor::kPanelRows);
-  for (int64_t r = 0; r < n; ++r) ops_.silu_mul(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
+  const auto activate = ops_.gate_mul[static_cast<size_t>(config().activation)];
+  for (int64_t r = 0; r < n; ++r) activate(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
 }
 
 }  // namespace baton::model

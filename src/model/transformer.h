@@ -1,8 +1,9 @@
 #pragma once
 // Transformer: the CPU Model. A step is cut into slices of at most kSliceTokens tokens, which bounds buffers and keeps
 // activations in L2; each slice runs through all layers on the whole thread team, in phases (tensor/threads.h):
-//   [norm, quantise] Q K V, bias, rotate, store K V | attend | [join spans, quantise] O, += x |
-//   [norm, quantise] gate, up, silu * | [quantise] down, += x
+//   [norm, quantise] Q K V, bias, norm, rotate, store K V | attend | [join spans, quantise] O, += x |
+//   [norm, quantise] gate, up, activation | [quantise] down, += x
+// Where a family has biases or norms behind O and down, those are a phase of their own; transformer_experts.cc has mixtures.
 // A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
 // itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
 // is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
@@ -68,11 +69,19 @@ class Transformer final : public Model {
     int32_t first_row, rows, kv_head;
     int64_t span_begin, span_end;
   };
+  struct Window {        // what attention does in the layers that see as far back
+    int32_t tokens = 0;  // LayerKind::window
+    std::vector<Item> items;
+    Buffer<tensor::Partial> partials;  // if split: [row][head][span]
+  };
+  struct Layer {  // what a layer looks up, in windows of the slice and in ropes_
+    size_t window = 0, rope = 0;
+  };
   struct Slice {
     std::vector<Row> rows;
-    std::vector<Item> items;
+    std::vector<Window> windows;  // one for each kind of layer
     std::vector<int32_t> logit_rows, hidden_rows;
-    bool split = false;     // items are single spans; partial states lie in partials_
+    bool split = false;     // items are single spans; partial states lie in Window::partials
     int64_t spans_max = 0;  // most spans any row sees
     float *logits = nullptr, *hidden = nullptr;
   };
@@ -84,18 +93,28 @@ class Transformer final : public Model {
 
   Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops);
   Result<> check(std::span<const SeqInput> seqs) const;
-  void plan_items();
-  void split_items();
+  void plan_layers(int32_t context);
+  void plan_items(Window& window);
+  void split_items(Window& window);
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
   void forward(Hand& hand);
   void embed(tensor::Share rows);
   void attention_inputs(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
+  void finish_heads(const LayerWeights& w, bool is_q, int64_t row, tensor::Share panels);
   void rotate_columns(const LayerWeights& w, int layer, bool is_q, tensor::Share panels);
   void store_values(const LayerWeights& w, int layer, tensor::Share panels);
-  void attend_item(const Item& item, int layer, Member& mine);
-  const float* attended_row(int64_t r, Member& mine);
+  void attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine);
+  const float* attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine);
+  void add_branch(const std::vector<float>& bias, const std::vector<float>& norm, tensor::Share rows);
   void feed_forward(const LayerWeights& w, tensor::Share panels, const tensor::Activations& x);
+  void resize_mixture(int64_t rows);
+  void mixture(Hand& hand, const LayerWeights& w);
+  void choose_experts(const LayerWeights& w, tensor::Share rows);
+  void group_by_expert();
+  void add_experts(tensor::Share rows);
+  template <class F>
+  void for_groups(tensor::Share items, int64_t panels, F f);
   template <class RowValues>
   auto input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values);
   tensor::KvView kv_view(const Row& row, int layer, int kv_head) const;
@@ -103,7 +122,9 @@ class Transformer final : public Model {
   std::unique_ptr<WeightFile> file_;
   const tensor::Ops& ops_;
   tensor::ThreadPool pool_;
-  Rope rope_;
+  std::vector<Rope> ropes_;
+  std::vector<Layer> layers_;
+  float attention_scale_ = 1;
   kv::KvLayout layout_;
   TransformerWeights weights_;
   size_t tokens_ = 0;  // of the vocabulary; the rest of its rows is padding
@@ -115,11 +136,27 @@ class Transformer final : public Model {
   ActivationBuffer activations_;
   // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and
   // sines
-  Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;
-  Buffer<float> partial_o_;           // [row][head][span][head_dim]
-  Buffer<tensor::Partial> partials_;  // [row][head][span]
+  Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;  // cosine_, sine_: [rope][row][head_dim / 2]
+  Buffer<float> branch_;     // [row]: what is normed before it joins x_, if the family does so
+  Buffer<float> partial_o_;  // [row][head][span][head_dim]
   Buffer<float> logits_, hidden_;
   size_t hidden_values_ = 0;
+
+  // A mixture's slice. A token's choice of an expert is a slot; slots of an expert lie together and begin at multiples of 4.
+  struct Group {
+    int32_t expert, first_slot, rows;
+  };
+  struct Mixture {
+    Buffer<float> normed, scores;           // [row][hidden], [row][experts]
+    Buffer<int32_t> expert, slot;           // [row][experts_used], best first
+    Buffer<float> weight;                   // of the same
+    int64_t groups_max = 0, slots_max = 0;  // of a slice of so many rows: known before its experts are
+    std::vector<Group> groups;
+    std::vector<int32_t> row_of;   // [slot]; -1: none
+    ActivationBuffer activations;  // [slot]
+    Buffer<float> gate, up, out;   // [slot][ffn], [slot][hidden]
+  };
+  Mixture mixture_;
 };
 
 }  // namespace baton::model

@@ -8,15 +8,15 @@
 #include <functional>
 
 #include "base/prng.h"
+#include "model/testing/reference.h"
 #include "model/testing/tiny_model.h"
-#include "tensor/ref/ref.h"
 
 namespace baton::model {
 namespace {
 
+using testing::Doubles;
+using testing::Reference;
 using testing::TinySpec;
-namespace ref = tensor::ref;
-using Doubles = std::vector<double>;
 
 // A model file in the test's directory, removed with the object.
 struct TinyFile {
@@ -53,103 +53,6 @@ struct Engine {
   }
   std::unique_ptr<Model> model;
   Buffer<std::byte> pool;
-};
-
-// The definition of the model in double, from dequantised weights; no cache, no chunks. Logits of every token.
-struct Reference {
-  explicit Reference(const WeightFile& f) : file(f), c(f.config()), rope(make_rope(c)) {}
-
-  Doubles weights(const std::string& name) const {
-    const TensorRef* t = file.find(name);
-    EXPECT_TRUE(t) << name;
-    std::vector<float> w(static_cast<size_t>(t->rows * t->cols));
-    dequantize(t->dtype, t->bytes, w);
-    return {w.begin(), w.end()};
-  }
-  Doubles linear(const std::string& name, const Doubles& x, int64_t rows, int64_t cols) const {
-    Doubles out = ref::linear(weights(name + ".weight"), x, rows, cols, static_cast<int64_t>(x.size()) / cols);
-    if (!file.find(name + ".bias")) return out;
-    const Doubles bias = weights(name + ".bias");
-    for (size_t i = 0; i < out.size(); ++i) out[i] += bias[i % bias.size()];
-    return out;
-  }
-  Doubles norm(const std::string& name, const Doubles& x) const {
-    const Doubles weight = weights(name);
-    Doubles out;
-    for (size_t at = 0; at < x.size(); at += weight.size()) {
-      const Doubles row = ref::rms_norm(std::span(x).subspan(at, weight.size()), weight, static_cast<double>(c.rms_eps));
-      out.insert(out.end(), row.begin(), row.end());
-    }
-    return out;
-  }
-  // Rotates rows of `heads` heads; file order is half-split or interleaved, and the result stays in that order (q . k is the
-  // same).
-  void rotate(Doubles& x, int heads) const {
-    const int half = c.head_dim / 2;
-    for (size_t at = 0; at < x.size(); at += c.head_dim) {
-      const auto position = static_cast<int32_t>(at / (static_cast<size_t>(heads) * c.head_dim));
-      std::vector<float> cosine(half), sine(half);
-      rope_row(rope, position, cosine.data(), sine.data());
-      for (int i = 0; i < half; ++i) {
-        double& a = x[at + (file.rope_interleaved() ? 2 * i : i)];
-        double& b = x[at + (file.rope_interleaved() ? 2 * i + 1 : half + i)];
-        const double first = a * cosine[i] - b * sine[i];
-        b = b * cosine[i] + a * sine[i];
-        a = first;
-      }
-    }
-  }
-  Doubles attention(const Doubles& q, const Doubles& k, const Doubles& v, int64_t n) const {
-    const int64_t hd = c.head_dim, group = c.heads / c.kv_heads;
-    Doubles out(q.size());
-    for (int64_t t = 0; t < n; ++t) {
-      for (int64_t h = 0; h < c.heads; ++h) {
-        const int64_t from = c.sliding_window > 0 ? std::max<int64_t>(0, t + 1 - c.sliding_window) : 0;
-        Doubles keys, values;
-        for (int64_t s = from; s <= t; ++s) {
-          const int64_t at = (s * c.kv_heads + h / group) * hd;
-          keys.insert(keys.end(), k.begin() + at, k.begin() + at + hd);
-          values.insert(values.end(), v.begin() + at, v.begin() + at + hd);
-        }
-        const Doubles o = ref::attend(std::span(q).subspan((t * c.heads + h) * hd, hd), keys, values, t + 1 - from,
-                                      1 / std::sqrt(static_cast<double>(hd)));
-        std::copy(o.begin(), o.end(), out.begin() + (t * c.heads + h) * hd);
-      }
-    }
-    return out;
-  }
-  Doubles hidden(const std::vector<int32_t>& tokens) const {  // after the final norm
-    const auto n = static_cast<int64_t>(tokens.size());
-    const Doubles embed = weights("embed.weight");
-    Doubles x;
-    for (const int32_t t : tokens)
-      x.insert(x.end(), embed.begin() + int64_t{t} * c.hidden, embed.begin() + int64_t{t + 1} * c.hidden);
-    for (int i = 0; i < c.layers; ++i) {
-      const std::string at = cat("layers.", i, ".");
-      const Doubles h = norm(at + "attn_norm.weight", x);
-      Doubles q = linear(at + "q_proj", h, c.heads * c.head_dim, c.hidden),
-              k = linear(at + "k_proj", h, c.kv_heads * c.head_dim, c.hidden);
-      rotate(q, c.heads);
-      rotate(k, c.kv_heads);
-      const Doubles a = attention(q, k, linear(at + "v_proj", h, c.kv_heads * c.head_dim, c.hidden), n);
-      const Doubles o = linear(at + "o_proj", a, c.hidden, c.heads * c.head_dim);
-      for (size_t j = 0; j < x.size(); ++j) x[j] += o[j];
-      const Doubles g = norm(at + "ffn_norm.weight", x);
-      const Doubles d =
-          linear(at + "down_proj",
-                 ref::silu_mul(linear(at + "gate_proj", g, c.ffn, c.hidden), linear(at + "up_proj", g, c.ffn, c.hidden)),
-                 c.hidden, c.ffn);
-      for (size_t j = 0; j < x.size(); ++j) x[j] += d[j];
-    }
-    return norm("norm.weight", x);
-  }
-  Doubles logits(const std::vector<int32_t>& tokens) const {
-    return ref::linear(weights(file.find("lm_head.weight") ? "lm_head.weight" : "embed.weight"), hidden(tokens), c.vocab, c.hidden,
-                       static_cast<int64_t>(tokens.size()));
-  }
-  const WeightFile& file;
-  const ModelConfig& c;
-  Rope rope;
 };
 
 std::vector<int32_t> random_tokens(Prng& prng, int n, int vocab) {
@@ -197,6 +100,63 @@ const TinySpec kShapes[] = {
      .vocab = 391,
      .dtype = Dtype::kF16,
      .seed = 15},
+    {.layers = 2, .hidden = 96, .heads = 6, .kv_heads = 2, .head_dim = 32, .ffn = 96, .dtype = Dtype::kQ8_0, .family = "qwen3", .seed = 16},
+    {.layers = 1,
+     .hidden = 64,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 48,
+     .ffn = 96,
+     .dtype = Dtype::kF32,
+     .family = "phi3",
+     .seed = 17,
+     .rope_scaling = RopeScaling::kLongRope,
+     .window = 130,
+     .rotated = 32},
+    {.layers = 2,
+     .hidden = 64,
+     .heads = 4,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .ffn = 96,
+     .dtype = Dtype::kQ4_1,
+     .family = "gemma2",
+     .seed = 18,
+     .window = 50,
+     .soft_cap = 3},
+    {.layers = 3,
+     .hidden = 64,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ffn = 96,
+     .dtype = Dtype::kBf16,
+     .family = "gemma3",
+     .seed = 19,
+     .window = 140},
+    {.layers = 2,
+     .hidden = 64,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ffn = 64,
+     .dtype = Dtype::kMxfp4,
+     .family = "gpt-oss",
+     .seed = 23,
+     .window = 60,
+     .experts = 4,
+     .experts_used = 3},
+    {.layers = 1,
+     .hidden = 64,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ffn = 96,
+     .dtype = Dtype::kF16,
+     .family = "qwen3moe",
+     .seed = 22,
+     .experts = 9,
+     .experts_used = 3},
 };
 
 TEST(Transformer, AgreesWithTheDefinition) {
@@ -291,7 +251,7 @@ TEST(Transformer, LogitsDoNotDependOnChunksBatchOrThreads) {
 }
 
 TEST(Transformer, EveryQuantisationRunsAlikeInOneChunkAndInMany) {
-  for (const Dtype dtype : {Dtype::kQ4_0, Dtype::kQ5_0, Dtype::kQ5_1, Dtype::kQ4_K, Dtype::kQ5_K, Dtype::kQ6_K}) {
+  for (const Dtype dtype : {Dtype::kQ4_0, Dtype::kQ5_0, Dtype::kQ5_1, Dtype::kQ4_K, Dtype::kQ5_K, Dtype::kQ6_K, Dtype::kMxfp4}) {
     const TinySpec spec{
         .layers = 1, .hidden = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .ffn = 512, .dtype = dtype, .seed = 31};
     const TinyFile file(spec);
@@ -379,7 +339,9 @@ TEST(Transformer, RefusesWhatItCannotRun) {
     EXPECT_NE(model.error().message.find(says), std::string::npos) << model.error().message;
   };
   refused([](ModelConfig& c) { c.family = "mamba"; }, {.progress = {}}, "mamba");
-  refused([](ModelConfig& c) { c.head_dim = 24; }, {.progress = {}}, "head_dim");
+  refused([](ModelConfig& c) { c.head_dim = 24; }, {.progress = {}}, "24 dims of a head");
+  refused([](ModelConfig& c) { c.head_dim = 272; }, {.progress = {}}, "head_dim");
+  refused([](ModelConfig& c) { c.rope_dims = 8; }, {.progress = {}}, "rotating 8 dims");
   refused([](ModelConfig& c) { c.layers = 3; }, {.progress = {}}, "layers.2.");
   refused([](ModelConfig& c) { c.ffn = 64; }, {.progress = {}}, "gate_proj");
   refused([](ModelConfig&) {}, {.block_tokens = 8, .progress = {}}, "block size 8");
@@ -432,41 +394,6 @@ TEST(Transformer, FingerprintNamesTheWeightsAndProgressReachesOne) {
   EXPECT_NE(of(a, "auto"), of(b, "auto"));
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.begin() + static_cast<long>(seen.size() / 4)));
   EXPECT_EQ(seen.back(), 1.0);
-}
-
-TEST(Rope, ScalingsFollowTheirFormulas) {
-  ModelConfig c;
-  c.head_dim = 64;
-  c.rope_theta = 500000;
-  const Rope plain = make_rope(c);
-  ASSERT_EQ(plain.frequencies.size(), 32u);
-  EXPECT_EQ(plain.frequencies[0], 1);
-  EXPECT_NEAR(plain.frequencies[16], std::pow(500000, -0.5), 1e-9);
-  c.rope_scaling = RopeScaling::kLinear;
-  c.rope_factor = 4;
-  for (size_t i = 0; i < 32; ++i) EXPECT_FLOAT_EQ(make_rope(c).frequencies[i], plain.frequencies[i] / 4);
-  c.rope_scaling = RopeScaling::kLlama3;
-  c.rope_factor = 8;
-  const Rope llama3 = make_rope(c);
-  EXPECT_EQ(llama3.frequencies[0], plain.frequencies[0]);              // short wavelength: kept
-  EXPECT_FLOAT_EQ(llama3.frequencies[31], plain.frequencies[31] / 8);  // long: divided
-  for (size_t i = 0; i < 32; ++i) {
-    EXPECT_LE(llama3.frequencies[i], plain.frequencies[i]);
-    EXPECT_GE(llama3.frequencies[i], plain.frequencies[i] / 8.0001f);
-  }
-  c.rope_scaling = RopeScaling::kYarn;
-  c.rope_original_context = 4096;
-  const Rope yarn = make_rope(c);
-  EXPECT_EQ(yarn.frequencies[0], 1);
-  EXPECT_FLOAT_EQ(yarn.frequencies[31], plain.frequencies[31] / 8);
-  EXPECT_NEAR(yarn.magnitude, 0.1 * std::log(8.0) + 1, 1e-6);
-  c.rope_scaling = RopeScaling::kNone;
-  c.rope_divisors.assign(32, 2);
-  EXPECT_FLOAT_EQ(make_rope(c).frequencies[5], plain.frequencies[5] / 2);
-  std::vector<float> cosine(32), sine(32);
-  rope_row(plain, 7, cosine.data(), sine.data());
-  for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(cosine[i] * cosine[i] + sine[i] * sine[i], 1, 1e-6);
-  EXPECT_FLOAT_EQ(cosine[0], std::cos(7.f));
 }
 
 }  // namespace

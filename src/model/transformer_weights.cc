@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/sha256.h"
+#include "model/rope.h"
 
 namespace baton::model {
 namespace {
@@ -34,6 +35,8 @@ tensor::Format format_of(Dtype d) {
       return tensor::Format::kQ5_K;
     case Dtype::kQ6_K:
       return tensor::Format::kQ6_K;
+    case Dtype::kMxfp4:
+      return tensor::Format::kMxfp4;
   }
   return tensor::Format::kF32;
 }
@@ -61,17 +64,31 @@ Result<std::vector<float>> vector(const WeightFile& file, const std::string& nam
   return out;
 }
 
+// A norm's weights, with what the family adds to them.
+Result<std::vector<float>> norm(const WeightFile& file, const std::string& name, int64_t n, bool optional = false) {
+  BATON_TRY(std::vector<float> out, vector(file, name, n, optional));
+  for (float& f : out) f += file.config().norm_offset;
+  return out;
+}
+
 // File row of each packed row of Q or K: see the header.
-std::vector<int32_t> rotary_rows(int heads, int head_dim, bool interleaved) {
+std::vector<int32_t> rotary_rows(int heads, const ModelConfig& c, bool interleaved) {
   std::vector<int32_t> rows;
-  const int half = head_dim / 2;
+  const int turning = c.rotated();
   for (int h = 0; h < heads; ++h) {
-    for (int n = 0; n < head_dim; ++n) {
-      const int second = n % 16 / 8, i = n / 16 * 8 + n % 8;  // dim = second * half + i
-      rows.push_back(h * head_dim + (interleaved ? 2 * i + second : second * half + i));
+    for (int n = 0; n < c.head_dim; ++n) {
+      const int second = n % 16 / 8, i = n / 16 * 8 + n % 8;  // dim = second * turning / 2 + i
+      const int dim = n >= turning ? n : interleaved ? 2 * i + second : second * (turning / 2) + i;
+      rows.push_back(h * c.head_dim + dim);
     }
   }
   return rows;
+}
+
+std::vector<float> reordered(const std::vector<float>& values, std::span<const int32_t> order) {
+  std::vector<float> out;
+  for (size_t n = 0; n < values.size(); ++n) out.push_back(values[static_cast<size_t>(order[n])]);
+  return out;
 }
 
 struct Packing {
@@ -79,6 +96,104 @@ struct Packing {
   std::span<const int32_t> rows;
   tensor::Panels* to;
 };
+
+// Reads a layer's vectors and lists its matrices for packing.
+class LayerReader {
+ public:
+  LayerReader(const WeightFile& file, std::vector<Packing>& packings)
+      : file_(file),
+        c_(file.config()),
+        q_order_(rotary_rows(c_.heads, c_, file.rope_interleaved())),
+        k_order_(rotary_rows(c_.kv_heads, c_, file.rope_interleaved())),
+        packings_(packings) {}
+
+  Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to) {
+    BATON_TRY(const tensor::Matrix m, model::matrix(file_, name, rows, cols));
+    packings_.push_back({m, order, &to});
+    return {};
+  }
+  Result<> read(int i, LayerWeights& layer) {
+    at_ = cat("layers.", i, ".");
+    BATON_OK(attention(layer));
+    BATON_TRY(layer.ffn_norm, norm(file_, at_ + "ffn_norm.weight", c_.hidden));
+    BATON_TRY(layer.post_ffn_norm, norm(file_, at_ + "post_ffn_norm.weight", c_.hidden, !c_.post_norms));
+    return c_.experts > 0 ? mixture(layer) : feed_forward("", layer.gate, layer.up, layer.down);
+  }
+
+ private:
+  Result<> attention(LayerWeights& layer) {
+    const int64_t q_rows = int64_t{c_.heads} * c_.head_dim, kv_rows = int64_t{c_.kv_heads} * c_.head_dim;
+    BATON_TRY(layer.attn_norm, norm(file_, at_ + "attn_norm.weight", c_.hidden));
+    BATON_TRY(layer.post_attn_norm, norm(file_, at_ + "post_attn_norm.weight", c_.hidden, !c_.post_norms));
+    BATON_OK(matrix(at_ + "q_proj.weight", q_rows, c_.hidden, q_order_, layer.q));
+    BATON_OK(matrix(at_ + "k_proj.weight", kv_rows, c_.hidden, k_order_, layer.k));
+    BATON_OK(matrix(at_ + "v_proj.weight", kv_rows, c_.hidden, {}, layer.v));
+    BATON_OK(matrix(at_ + "o_proj.weight", c_.hidden, q_rows, {}, layer.o));
+    BATON_TRY(const std::vector<float> q_bias, vector(file_, at_ + "q_proj.bias", q_rows, !c_.qkv_bias));
+    BATON_TRY(const std::vector<float> k_bias, vector(file_, at_ + "k_proj.bias", kv_rows, !c_.qkv_bias));
+    BATON_TRY(layer.v_bias, vector(file_, at_ + "v_proj.bias", kv_rows, !c_.qkv_bias));
+    BATON_TRY(layer.o_bias, vector(file_, at_ + "o_proj.bias", c_.hidden, !c_.o_bias));
+    BATON_TRY(const std::vector<float> q_norm, norm(file_, at_ + "q_norm.weight", c_.head_dim, !c_.qk_norm));
+    BATON_TRY(const std::vector<float> k_norm, norm(file_, at_ + "k_norm.weight", c_.head_dim, !c_.qk_norm));
+    BATON_TRY(layer.sinks, vector(file_, at_ + "sinks.weight", c_.heads, !c_.attention_sinks));
+    layer.q_bias = reordered(q_bias, q_order_);
+    layer.k_bias = reordered(k_bias, k_order_);
+    layer.q_norm = reordered(q_norm, q_order_);  // the first head's order is every head's
+    layer.k_norm = reordered(k_norm, k_order_);
+    return {};
+  }
+  Result<> feed_forward(const std::string& name, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
+    BATON_OK(matrix(at_ + name + "gate_proj.weight", c_.ffn, c_.hidden, {}, gate));
+    BATON_OK(matrix(at_ + name + "up_proj.weight", c_.ffn, c_.hidden, {}, up));
+    return matrix(at_ + name + "down_proj.weight", c_.hidden, c_.ffn, {}, down);
+  }
+  Result<> mixture(LayerWeights& layer) {
+    BATON_OK(matrix(at_ + "router.weight", c_.experts, c_.hidden, {}, layer.router));
+    BATON_TRY(layer.router_bias, vector(file_, at_ + "router.bias", c_.experts, !c_.expert_bias));
+    layer.experts.resize(static_cast<size_t>(c_.experts));
+    for (int x = 0; x < c_.experts; ++x) {
+      ExpertWeights& e = layer.experts[static_cast<size_t>(x)];
+      const std::string name = cat("experts.", x, ".");
+      for (const std::string_view what : {"gate_proj.weight", "up_proj.weight", "down_proj.weight"}) {
+        const TensorRef *one = file_.find(cat(at_, "experts.0.", what)), *mine = file_.find(cat(at_, name, what));
+        if (one && mine && one->dtype != mine->dtype)
+          return fail(Code::kUnimplemented, "tensor ", mine->name, " is ", dtype_name(mine->dtype), " and that of expert 0 ",
+                      dtype_name(one->dtype), ": experts of one layer must be of one type");
+      }
+      BATON_OK(feed_forward(name, e.gate, e.up, e.down));
+      BATON_TRY(e.gate_bias, vector(file_, at_ + name + "gate_proj.bias", c_.ffn, !c_.expert_bias));
+      BATON_TRY(e.up_bias, vector(file_, at_ + name + "up_proj.bias", c_.ffn, !c_.expert_bias));
+      BATON_TRY(e.down_bias, vector(file_, at_ + name + "down_proj.bias", c_.hidden, !c_.expert_bias));
+    }
+    return {};
+  }
+
+  const WeightFile& file_;
+  const ModelConfig& c_;
+  const std::vector<int32_t> q_order_, k_order_;
+  std::vector<Packing>& packings_;
+  std::string at_;
+};
+
+// Bytes of experts that a token does not use.
+size_t idle_expert_bytes(const TransformerWeights& w, const ModelConfig& c) {
+  size_t experts = 0;
+  for (const LayerWeights& layer : w.layers)
+    for (const ExpertWeights& e : layer.experts) experts += e.gate.bytes() + e.up.bytes() + e.down.bytes();
+  return c.experts == 0 ? 0 : experts / static_cast<size_t>(c.experts) * static_cast<size_t>(c.experts - c.experts_used);
+}
+
+// The configuration's values that only some families set.
+std::string features_text(const ModelConfig& c, int32_t context) {
+  std::string out = cat(c.rotated() - c.head_dim, " ", c.rope_local_theta, " ", c.yarn_truncate, " ", c.o_bias, " ", c.qk_norm,
+                        " ", c.post_norms, " ", c.norm_offset, " ", c.embed_scale, " ", c.attention_scale, " ",
+                        c.attention_soft_cap, " ", c.logit_soft_cap, " ", static_cast<int>(c.activation), " ", c.attention_sinks,
+                        " ", c.experts, " ", c.experts_used, " ", c.expert_norm, " ", c.expert_bias);
+  for (const LayerKind& k : c.layer_kinds) out += cat(" ", k.window, "/", static_cast<int>(k.rope));
+  if (c.rope_scaling == RopeScaling::kLongRope)
+    for (const float f : make_rope(c, LayerRope::kGlobal, context).frequencies) out += cat(" ", f);
+  return out;
+}
 
 }  // namespace
 
@@ -106,41 +221,15 @@ Arena::~Arena() {
 Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPool& pool,
                                         const std::function<void(double)>& progress) {
   const ModelConfig& c = file.config();
-  const int64_t q_rows = int64_t{c.heads} * c.head_dim, kv_rows = int64_t{c.kv_heads} * c.head_dim;
-  const std::vector<int32_t> q_order = rotary_rows(c.heads, c.head_dim, file.rope_interleaved());
-  const std::vector<int32_t> k_order = rotary_rows(c.kv_heads, c.head_dim, file.rope_interleaved());
-
   TransformerWeights w;
   w.layers.resize(static_cast<size_t>(c.layers));
   std::vector<Packing> packings;
-  const auto add = [&](const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order,
-                       tensor::Panels& to) -> Result<> {
-    BATON_TRY(const tensor::Matrix m, matrix(file, name, rows, cols));
-    packings.push_back({m, order, &to});
-    return {};
-  };
-  for (int i = 0; i < c.layers; ++i) {
-    LayerWeights& layer = w.layers[static_cast<size_t>(i)];
-    const std::string at = cat("layers.", i, ".");
-    BATON_TRY(layer.attn_norm, vector(file, at + "attn_norm.weight", c.hidden));
-    BATON_TRY(layer.ffn_norm, vector(file, at + "ffn_norm.weight", c.hidden));
-    BATON_OK(add(at + "q_proj.weight", q_rows, c.hidden, q_order, layer.q));
-    BATON_OK(add(at + "k_proj.weight", kv_rows, c.hidden, k_order, layer.k));
-    BATON_OK(add(at + "v_proj.weight", kv_rows, c.hidden, {}, layer.v));
-    BATON_OK(add(at + "o_proj.weight", c.hidden, q_rows, {}, layer.o));
-    BATON_OK(add(at + "gate_proj.weight", c.ffn, c.hidden, {}, layer.gate));
-    BATON_OK(add(at + "up_proj.weight", c.ffn, c.hidden, {}, layer.up));
-    BATON_OK(add(at + "down_proj.weight", c.hidden, c.ffn, {}, layer.down));
-    BATON_TRY(const std::vector<float> q_bias, vector(file, at + "q_proj.bias", q_rows, !c.qkv_bias));
-    BATON_TRY(const std::vector<float> k_bias, vector(file, at + "k_proj.bias", kv_rows, !c.qkv_bias));
-    BATON_TRY(layer.v_bias, vector(file, at + "v_proj.bias", kv_rows, !c.qkv_bias));
-    for (size_t n = 0; n < q_bias.size(); ++n) layer.q_bias.push_back(q_bias[static_cast<size_t>(q_order[n])]);
-    for (size_t n = 0; n < k_bias.size(); ++n) layer.k_bias.push_back(k_bias[static_cast<size_t>(k_order[n])]);
-  }
-  BATON_TRY(w.norm, vector(file, "norm.weight", c.hidden));
+  LayerReader reader(file, packings);
+  for (int i = 0; i < c.layers; ++i) BATON_OK(reader.read(i, w.layers[static_cast<size_t>(i)]));
+  BATON_TRY(w.norm, norm(file, "norm.weight", c.hidden));
   BATON_TRY(w.embed, matrix(file, "embed.weight", c.vocab, c.hidden));
-  BATON_OK(add(c.tied_embeddings || !file.find("lm_head.weight") ? "embed.weight" : "lm_head.weight", c.vocab, c.hidden, {},
-               w.lm_head));
+  BATON_OK(reader.matrix(c.tied_embeddings || !file.find("lm_head.weight") ? "embed.weight" : "lm_head.weight", c.vocab, c.hidden,
+                         {}, w.lm_head));
 
   size_t total = 0;
   for (Packing& p : packings) {
@@ -160,23 +249,25 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
     done += (p.to->bytes() + 63) / 64 * 64;
     if (progress) progress(static_cast<double>(done) / static_cast<double>(total));
   }
-  w.step_bytes = total + (static_cast<size_t>(c.layers) * 2 + 1) * static_cast<size_t>(c.hidden) * sizeof(float);
+  w.step_bytes =
+      total - idle_expert_bytes(w, c) + (static_cast<size_t>(c.layers) * 2 + 1) * static_cast<size_t>(c.hidden) * sizeof(float);
   return w;
 }
 
-std::string weights_fingerprint(const WeightFile& file) {
+std::string weights_fingerprint(const WeightFile& file, int32_t context) {
   const ModelConfig& c = file.config();
   Sha256 hash;
   hash.update(cat(c.family, " ", c.layers, " ", c.hidden, " ", c.heads, " ", c.kv_heads, " ", c.head_dim, " ", c.ffn, " ",
                   c.vocab, " ", c.rms_eps, " ", c.rope_theta, " ", static_cast<int>(c.rope_scaling), " ", c.rope_factor, " ",
                   c.rope_low_freq_factor, " ", c.rope_high_freq_factor, " ", c.rope_original_context, " ", c.yarn_beta_fast, " ",
                   c.yarn_beta_slow, " ", c.rope_attention_factor, " ", c.sliding_window, "\n"));
+  if (const std::string features = features_text(c, context); features != features_text({}, 0)) hash.update(features + "\n");
   constexpr size_t kSample = 4096;
   const std::string last = cat("layers.", c.layers - 1, ".");
   for (const std::string& name :
        {std::string("embed.weight"), std::string("norm.weight"), std::string("layers.0.attn_norm.weight"),
         std::string("layers.0.q_proj.weight"), std::string("layers.0.k_proj.weight"), last + "v_proj.weight",
-        last + "down_proj.weight", last + "ffn_norm.weight"}) {
+        last + "down_proj.weight", last + "ffn_norm.weight", last + "router.weight", last + "experts.0.down_proj.weight"}) {
     const TensorRef* t = file.find(name);
     if (!t) continue;
     hash.update(cat(name, " ", dtype_name(t->dtype), " ", t->rows, " ", t->cols, "\n"));

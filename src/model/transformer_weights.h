@@ -1,9 +1,9 @@
 #pragma once
 // TransformerWeights: every matrix of a model packed for the kernels (tensor/panels.h), in one arena of huge pages, and its
 // vectors in f32. Rows of Q and K are ordered so that both halves of eight rotary pairs share a panel: panel p of a head holds
-// dims [8p, 8p + 8) in lanes 0-7 and [head_dim/2 + 8p, ...) in lanes 8-15, so the thread that computed a panel can rotate it. The
-// order is undone when Q and K are stored. GGUF's interleaved rows are mapped in the same pass. Immutable after load; any thread
-// may read.
+// dims [8p, 8p + 8) in lanes 0-7 and [d/2 + 8p, ...) in lanes 8-15, where d dims of the head turn, so the thread that computed a
+// panel can rotate it; panels of dims that do not turn are straight. The order is undone when Q and K are stored. GGUF's
+// interleaved rows are mapped in the same pass. Immutable after load; any thread may read.
 #include <functional>
 #include <memory>
 #include <vector>
@@ -30,10 +30,23 @@ class Arena {
   size_t bytes_ = 0;
 };
 
+// One gated feed-forward network of a mixture.
+struct ExpertWeights {
+  tensor::Panels gate, up, down;
+  std::vector<float> gate_bias, up_bias, down_bias;  // empty if none
+};
+
 struct LayerWeights {
   std::vector<float> attn_norm, ffn_norm;
   tensor::Panels q, k, v, o, gate, up, down;
   std::vector<float> q_bias, k_bias, v_bias;  // in packed row order; empty if none
+  // What some families have besides; empty in the others.
+  std::vector<float> o_bias, q_norm, k_norm;  // the norms: of one head, in packed row order
+  std::vector<float> post_attn_norm, post_ffn_norm;
+  std::vector<float> sinks;  // a head
+  tensor::Panels router;
+  std::vector<float> router_bias;
+  std::vector<ExpertWeights> experts;  // in the place of gate, up and down
 };
 
 struct TransformerWeights {
@@ -42,7 +55,7 @@ struct TransformerWeights {
   std::vector<float> norm;
   tensor::Panels lm_head;
   tensor::Matrix embed;   // rows stay in the file: a step reads only its tokens'
-  size_t step_bytes = 0;  // read by every step: panels and norms
+  size_t step_bytes = 0;  // read by a step of one token: panels and norms, of a mixture's experts those used
 };
 
 // The file must outlive the result. progress: fraction packed, from the calling thread.
@@ -50,6 +63,7 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
                                         const std::function<void(double)>& progress);
 
 // Hex SHA-256 of the configuration and of the ends of a few tensors: cheap, and differs between any two models or quantisations.
-std::string weights_fingerprint(const WeightFile& file);
+// context: see LoadOptions; it counts where it changes what the model computes.
+std::string weights_fingerprint(const WeightFile& file, int32_t context);
 
 }  // namespace baton::model

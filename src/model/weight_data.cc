@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <unordered_set>
 
 #include "model/limits.h"
 #include "model/weight_data.h"
@@ -15,6 +16,17 @@ Result<> check_range(std::string_view what, int64_t value, int64_t low, int64_t 
 Result<> check_finite(std::string_view what, double value, double low, double high) {
   if (value >= low && value <= high) return {};  // false for NaN
   return fail(Code::kInvalidArgument, what, " is ", value, "; ", low, " to ", high, " are supported");
+}
+
+// Divisors of the frequencies: one for each, or none unless they are needed.
+Result<> check_divisors(std::string_view what, const std::vector<float>& divisors, const ModelConfig& c, bool needed) {
+  if (divisors.empty() && !needed) return {};
+  if (divisors.size() != static_cast<size_t>(c.rotated() / 2)) {
+    return fail(Code::kInvalidArgument, what, " has ", divisors.size(), " entries for a head dimension of ", c.head_dim,
+                " of which ", c.rotated(), " turn");
+  }
+  for (const float d : divisors) BATON_OK(check_finite(cat("an entry of ", what), d, 1e-6, 1e9));
+  return {};
 }
 
 Result<> check_rope(const ModelConfig& c) {
@@ -33,13 +45,16 @@ Result<> check_rope(const ModelConfig& c) {
     BATON_OK(check_finite("rope beta_fast", c.yarn_beta_fast, 1e-3, 1e6));
     BATON_OK(check_finite("rope beta_slow", c.yarn_beta_slow, 1e-3, 1e6));
   }
-  if (!c.rope_divisors.empty() && c.rope_divisors.size() != static_cast<size_t>(c.head_dim / 2)) {
-    return fail(Code::kInvalidArgument, "rope_freqs has ", c.rope_divisors.size(), " entries for a head dimension of ",
-                c.head_dim);
-  }
-  for (const float d : c.rope_divisors) BATON_OK(check_finite("an entry of rope_freqs", d, 1e-6, 1e9));
-  return {};
+  BATON_OK(check_range("the number of rotated dims", c.rope_dims, 0, c.head_dim));
+  if (c.rope_dims % 2 != 0) return fail(Code::kInvalidArgument, "the number of rotated dims, ", c.rope_dims, ", is odd");
+  if (c.rope_local_theta != 0) BATON_OK(check_finite("the rope theta of sliding layers", c.rope_local_theta, 1.0001, 1e12));
+  const bool longrope = c.rope_scaling == RopeScaling::kLongRope;
+  BATON_OK(check_divisors("rope_freqs", c.rope_divisors, c, false));
+  BATON_OK(check_divisors("LongRoPE's short factors", c.rope_short, c, longrope));
+  return check_divisors("LongRoPE's long factors", c.rope_long, c, longrope);
 }
+
+std::string layer_name(int layer, std::string_view what) { return cat("layers.", layer, ".", what); }
 
 // Takes tensors off the list of what is left as the family asks for them.
 class Expectation {
@@ -56,19 +71,23 @@ class Expectation {
       return fail(Code::kInvalidArgument, "tensor ", name, " is ", t.rows, " x ", t.cols,
                   " but the model's configuration asks for ", rows, " x ", cols);
     }
-    found_++;
+    found_.insert(it->first);
     return {};
   }
-  bool complete() const { return found_ == data_.tensors.size(); }
+  // The first tensor nobody asked for, "" if none.
+  std::string_view stranger() const {
+    if (found_.size() == data_.tensors.size()) return "";
+    for (const auto& [name, tensor] : data_.tensors)
+      if (!found_.contains(name)) return name;
+    return "";
+  }
 
  private:
   const WeightData& data_;
-  size_t found_ = 0;
+  std::unordered_set<std::string_view> found_;
 };
 
-std::string layer_name(int layer, std::string_view what) { return cat("layers.", layer, ".", what); }
-
-Result<> need_layer(Expectation& e, const ModelConfig& c, int i) {
+Result<> need_attention(Expectation& e, const ModelConfig& c, int i) {
   const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
   BATON_OK(e.need(layer_name(i, "attn_norm.weight"), 1, c.hidden));
   BATON_OK(e.need(layer_name(i, "q_proj.weight"), q, c.hidden));
@@ -80,28 +99,38 @@ Result<> need_layer(Expectation& e, const ModelConfig& c, int i) {
     BATON_OK(e.need(layer_name(i, "k_proj.bias"), 1, kv));
     BATON_OK(e.need(layer_name(i, "v_proj.bias"), 1, kv));
   }
-  BATON_OK(e.need(layer_name(i, "ffn_norm.weight"), 1, c.hidden));
-  BATON_OK(e.need(layer_name(i, "gate_proj.weight"), c.ffn, c.hidden));
-  BATON_OK(e.need(layer_name(i, "up_proj.weight"), c.ffn, c.hidden));
-  return e.need(layer_name(i, "down_proj.weight"), c.hidden, c.ffn);
+  if (c.o_bias) BATON_OK(e.need(layer_name(i, "o_proj.bias"), 1, c.hidden));
+  if (c.qk_norm) {
+    BATON_OK(e.need(layer_name(i, "q_norm.weight"), 1, c.head_dim));
+    BATON_OK(e.need(layer_name(i, "k_norm.weight"), 1, c.head_dim));
+  }
+  if (c.attention_sinks) BATON_OK(e.need(layer_name(i, "sinks.weight"), 1, c.heads));
+  if (c.post_norms) {
+    BATON_OK(e.need(layer_name(i, "post_attn_norm.weight"), 1, c.hidden));
+    BATON_OK(e.need(layer_name(i, "post_ffn_norm.weight"), 1, c.hidden));
+  }
+  return {};
 }
 
-// Names the first tensor that the family has no use for.
-std::string stranger(const WeightData& data) {
-  static constexpr std::string_view kKnown[] = {"attn_norm.weight", "q_proj.weight",    "k_proj.weight",  "v_proj.weight",
-                                                "o_proj.weight",    "q_proj.bias",      "k_proj.bias",    "v_proj.bias",
-                                                "ffn_norm.weight",  "gate_proj.weight", "up_proj.weight", "down_proj.weight"};
-  for (const auto& [name, tensor] : data.tensors) {
-    if (name == "embed.weight" || name == "norm.weight" || (name == "lm_head.weight" && !data.config.tied_embeddings)) continue;
-    constexpr std::string_view kLayers = "layers.";
-    int layer = -1;
-    const char* end = name.data() + name.size();
-    const char* stop = name.starts_with(kLayers) ? std::from_chars(name.data() + kLayers.size(), end, layer).ptr : end;
-    const std::string_view what = stop == end ? "" : std::string_view(stop + 1, end);
-    const bool known = std::ranges::find(kKnown, what) != std::end(kKnown) && (data.config.qkv_bias || !what.ends_with(".bias"));
-    if (!known || layer < 0 || layer >= data.config.layers) return name;
-  }
-  return "";
+// One gated feed-forward network, of the layer or of an expert.
+Result<> need_feed_forward(Expectation& e, const ModelConfig& c, int i, const std::string& at, bool bias) {
+  BATON_OK(e.need(layer_name(i, at + "gate_proj.weight"), c.ffn, c.hidden));
+  BATON_OK(e.need(layer_name(i, at + "up_proj.weight"), c.ffn, c.hidden));
+  BATON_OK(e.need(layer_name(i, at + "down_proj.weight"), c.hidden, c.ffn));
+  if (!bias) return {};
+  BATON_OK(e.need(layer_name(i, at + "gate_proj.bias"), 1, c.ffn));
+  BATON_OK(e.need(layer_name(i, at + "up_proj.bias"), 1, c.ffn));
+  return e.need(layer_name(i, at + "down_proj.bias"), 1, c.hidden);
+}
+
+Result<> need_layer(Expectation& e, const ModelConfig& c, int i) {
+  BATON_OK(need_attention(e, c, i));
+  BATON_OK(e.need(layer_name(i, "ffn_norm.weight"), 1, c.hidden));
+  if (c.experts == 0) return need_feed_forward(e, c, i, "", false);
+  BATON_OK(e.need(layer_name(i, "router.weight"), c.experts, c.hidden));
+  if (c.expert_bias) BATON_OK(e.need(layer_name(i, "router.bias"), 1, c.experts));
+  for (int x = 0; x < c.experts; x++) BATON_OK(need_feed_forward(e, c, i, cat("experts.", x, "."), c.expert_bias));
+  return {};
 }
 
 Result<> check_vocab(const WeightFile::Vocab& vocab, int32_t rows) {
@@ -114,6 +143,24 @@ Result<> check_vocab(const WeightFile::Vocab& vocab, int32_t rows) {
   for (const int32_t id : {vocab.bos, vocab.eos, vocab.eot, vocab.unknown, vocab.padding}) {
     BATON_OK(check_range("a special token id of tokenizer.ggml", id, -1, n - 1));
   }
+  return {};
+}
+
+// Values that families add.
+Result<> check_features(const ModelConfig& c) {
+  if (!c.layer_kinds.empty() && c.layer_kinds.size() != static_cast<size_t>(c.layers))
+    return fail(Code::kInvalidArgument, "the configuration describes ", c.layer_kinds.size(), " of ", c.layers, " layers");
+  for (const LayerKind& k : c.layer_kinds) {
+    BATON_OK(check_range("the sliding window", k.window, 0, kContextMax));
+    if (k.rope == LayerRope::kLocal && c.rope_local_theta == 0)
+      return fail(Code::kInvalidArgument, "the rope theta of sliding layers is missing");
+  }
+  BATON_OK(check_finite("the embedding's scale", c.embed_scale, 1e-6, 1e6));
+  BATON_OK(check_finite("the scale of attention", c.attention_scale, 0, 1e6));
+  for (const float cap : {c.attention_soft_cap, c.logit_soft_cap})
+    if (cap != 0) BATON_OK(check_finite("a soft cap", cap, 1e-3, 1e6));
+  BATON_OK(check_range("the number of experts", c.experts, 0, kExpertsMax));
+  if (c.experts > 0) BATON_OK(check_range("the number of experts used", c.experts_used, 1, std::min(c.experts, kExpertsUsedMax)));
   return {};
 }
 
@@ -137,6 +184,7 @@ Result<> check_config(const ModelConfig& c) {
   BATON_OK(check_finite("the RMS norm epsilon", static_cast<double>(c.rms_eps), 0, 1));
   BATON_OK(check_range("the number of end tokens", static_cast<int64_t>(c.eos_ids.size()), 0, kEosIdsMax));
   for (const int32_t id : c.eos_ids) BATON_OK(check_range("an end token id", id, 0, c.vocab - 1));
+  BATON_OK(check_features(c));
   return check_rope(c);
 }
 
@@ -148,25 +196,110 @@ Result<> check_weights(const WeightData& data) {
   for (int i = 0; i < c.layers; i++) BATON_OK(need_layer(e, c, i));
   BATON_OK(e.need("norm.weight", 1, c.hidden));
   if (!c.tied_embeddings) BATON_OK(e.need("lm_head.weight", c.vocab, c.hidden));
-  if (!e.complete()) {
-    return fail(Code::kUnimplemented, "tensor ", stranger(data), " is no part of the ", c.family,
+  if (const std::string_view stranger = e.stranger(); !stranger.empty()) {
+    return fail(Code::kUnimplemented, "tensor ", stranger, " is no part of the ", c.family,
                 " family as supported here; the result would be wrong without it");
   }
   if (data.vocab) return check_vocab(*data.vocab, c.vocab);
   return {};
 }
 
-std::string neutral_name(std::string_view name, std::span<const Rename> top, std::string_view prefix,
-                         std::span<const Rename> layer) {
-  const auto whole = std::ranges::find(top, name, &Rename::from);
-  if (whole != top.end()) return std::string(whole->to);
-  if (!name.starts_with(prefix)) return "";
-  const char* end = name.data() + name.size();
+namespace {
+
+// "7.rest" to 7 and "rest"; -1 if it is not so.
+int take_number(std::string_view& text) {
   int number = -1;
-  const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, number);
-  if (error != std::errc() || number < 0 || stop == end || *stop != '.') return "";
-  const auto part = std::ranges::find(layer, std::string_view(stop + 1, end), &Rename::from);
-  return part == layer.end() ? "" : cat("layers.", number, ".", part->to);
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || number < 0 || stop == end || *stop != '.') return -1;
+  text.remove_prefix(static_cast<size_t>(stop - text.data()) + 1);
+  return number;
+}
+
+std::string_view lookup(std::span<const Rename> table, std::string_view name) {
+  const auto found = std::ranges::find(table, name, &Rename::from);
+  return found == table.end() ? std::string_view() : found->to;
+}
+
+// Rows [first, first + rows) of a tensor under another name.
+TensorRef rows_of(const TensorRef& t, const std::string& name, int64_t first, int64_t rows) {
+  const size_t row_bytes = t.bytes.size() / static_cast<size_t>(t.rows);
+  return {.name = name,
+          .dtype = t.dtype,
+          .rows = rows,
+          .cols = t.cols,
+          .bytes = t.bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(rows) * row_bytes)};
+}
+
+struct Part {
+  std::string name;
+  int64_t rows;
+};
+
+// The tensor `fused` of a layer, if it is there, becomes its parts, which lie in it one after the other.
+Result<> split_rows(WeightData& data, const std::string& fused, const std::vector<Part>& parts) {
+  const auto it = data.tensors.find(fused);
+  if (it == data.tensors.end()) return {};
+  const TensorRef whole = it->second;
+  int64_t rows = 0;
+  for (const Part& p : parts) rows += p.rows;
+  if (whole.rows != rows)
+    return fail(Code::kInvalidArgument, "tensor ", fused, " has ", whole.rows, " rows but the model's configuration asks for ",
+                rows);
+  data.tensors.erase(it);
+  int64_t at = 0;
+  for (const Part& p : parts) {
+    if (!data.tensors.emplace(p.name, rows_of(whole, p.name, at, p.rows)).second)
+      return fail(Code::kInvalidArgument, "tensor ", p.name, " occurs twice: alone and as a part of ", fused);
+    at += p.rows;
+  }
+  return {};
+}
+
+Result<> split_experts(WeightData& data, int layer, std::string_view what, int64_t rows) {
+  for (const std::string_view kind : {".weight", ".bias"}) {
+    std::vector<Part> parts;
+    for (int x = 0; x < data.config.experts; x++)
+      parts.push_back({layer_name(layer, cat("experts.", x, ".", what, kind)), kind == ".bias" ? 1 : rows});
+    BATON_OK(split_rows(data, layer_name(layer, cat("experts.", what, kind)), parts));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string neutral_name(std::string_view name, const Names& names) {
+  if (const std::string_view whole = lookup(names.top, name); !whole.empty()) return std::string(whole);
+  if (!name.starts_with(names.prefix)) return "";
+  name.remove_prefix(names.prefix.size());
+  const int layer = take_number(name);
+  if (layer < 0) return "";
+  std::string_view to = lookup(names.family_layer, name);
+  if (to.empty()) to = lookup(names.layer, name);
+  if (!to.empty()) return layer_name(layer, to);
+  if (names.expert_prefix.empty() || !name.starts_with(names.expert_prefix)) return "";
+  name.remove_prefix(names.expert_prefix.size());
+  const int expert = take_number(name);
+  to = lookup(names.expert, name);
+  return expert < 0 || to.empty() ? "" : layer_name(layer, cat("experts.", expert, ".", to));
+}
+
+Result<> split_fused(WeightData& data) {
+  const ModelConfig& c = data.config;
+  BATON_OK(check_config(c));
+  const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
+  for (int i = 0; i < c.layers; i++) {
+    const auto part = [&](std::string_view what, int64_t rows) { return Part{layer_name(i, what), rows}; };
+    BATON_OK(split_rows(data, layer_name(i, "qkv_proj.weight"),
+                        {part("q_proj.weight", q), part("k_proj.weight", kv), part("v_proj.weight", kv)}));
+    BATON_OK(
+        split_rows(data, layer_name(i, "gate_up_proj.weight"), {part("gate_proj.weight", c.ffn), part("up_proj.weight", c.ffn)}));
+    if (c.experts == 0) continue;
+    BATON_OK(split_experts(data, i, "gate_proj", c.ffn));
+    BATON_OK(split_experts(data, i, "up_proj", c.ffn));
+    BATON_OK(split_experts(data, i, "down_proj", c.hidden));
+  }
+  return {};
 }
 
 }  // namespace baton::model

@@ -28,14 +28,23 @@ Result<> check_config(const ModelConfig& config);
 // we do not know would change the result, so ignoring it would be a wrong answer.
 Result<> check_weights(const WeightData& data);
 
-// A format's tensor names to neutral ones: top whole, layer with its number between prefix and the rest ("blk.7." +
-// "attn_q.weight").
-// "" for a name in neither table.
+// A format's tensor names: top whole; a layer's with its number between prefix and the rest ("blk.7." + "attn_q.weight"), looked
+// up in family_layer first; an expert's with a second number ("model.layers.7.mlp.experts.3." + "up_proj.weight").
 struct Rename {
   std::string_view from, to;
 };
-std::string neutral_name(std::string_view name, std::span<const Rename> top, std::string_view prefix,
-                         std::span<const Rename> layer);
+struct Names {
+  std::span<const Rename> top;
+  std::string_view prefix;
+  std::span<const Rename> layer, family_layer = {};
+  std::string_view expert_prefix = {};
+  std::span<const Rename> expert = {};
+};
+std::string neutral_name(std::string_view name, const Names& names);  // "" for a name in no table
+
+// Replaces tensors that files hold fused by views of their parts: qkv_proj, gate_up_proj, and the stacks
+// experts.{gate,up,down}_proj.
+Result<> split_fused(WeightData& data);
 
 Result<WeightData> read_gguf(std::span<const std::byte> file);
 Result<TokenizerFiles> read_gguf_tokenizer(std::span<const std::byte> file);

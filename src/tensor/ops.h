@@ -20,6 +20,14 @@ inline constexpr int kSpanTokens = 128;
 inline constexpr int kAttendRowsMax = 24;  // accumulators of a tile fit 32 registers
 inline constexpr int kHeadDimMax = 256;
 
+// The gated activations of feed-forward layers. Source: arXiv 2002.05202; kSwigluClamped: gpt-oss's model card.
+enum class GatedUnit : uint8_t {
+  kSilu,           // g / (1 + e^-g) * u
+  kGeluTanh,       // g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) * u
+  kSwigluClamped,  // g' / (1 + e^(-1.702 g')) * (u' + 1), g' = min(g, 7), u' = u within [-7, 7]
+};
+inline constexpr int kGatedUnits = 3;
+
 // One kv head's view of a sequence's paged cache: bf16 tiles of block_tokens x head_dim, in the order Ops::kv_pairs names.
 struct KvView {
   uint16_t* pool = nullptr;
@@ -38,6 +46,7 @@ struct KvView {
 // Query rows that share a kv head. Row r sees tokens [begin[r], end[r]).
 struct AttendRows {
   int rows = 0;
+  float soft_cap = 0;  // above 0: a score s (scaled) counts as soft_cap * tanh(s / soft_cap)
   const float* q[kAttendRowsMax];
   int32_t begin[kAttendRowsMax], end[kAttendRowsMax];
 };
@@ -59,7 +68,9 @@ struct Ops {
   // Row r of `out` from n values x, in the forms asked for (a set of ActForm).
   void (*prepare)(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
-  void (*silu_mul)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
+  // gate = f(gate) * up for each GatedUnit, by its number.
+  void (*gate_mul[kGatedUnits])(float* gate, const float* up, int64_t n);
+  void (*soft_cap)(float* x, int64_t n, float cap);  // x = cap * tanh(x / cap)
 
   // Stores dims [dim, dim + n) of one token's K (or V) head.
   void (*store_k)(const KvView& kv, int64_t token, int dim, const float* x, int n);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/result.h"
@@ -16,17 +17,18 @@ struct FormatRow {
   int bias_log2;
 };
 constexpr FormatRow kFormatTable[kFormats] = {
-    {1, 4, PanelKind::kF32, 0},        // F32
-    {1, 2, PanelKind::kF16, 0},        // F16
-    {1, 2, PanelKind::kBf16, 0},       // BF16
-    {32, 34, PanelKind::kU8, 7},       // Q8_0
-    {32, 18, PanelKind::kU4, 3},       // Q4_0
-    {32, 20, PanelKind::kU4Min, 0},    // Q4_1
-    {32, 22, PanelKind::kU8, 4},       // Q5_0
-    {32, 24, PanelKind::kU8Min, 0},    // Q5_1
-    {256, 144, PanelKind::kU4Min, 0},  // Q4_K
-    {256, 176, PanelKind::kU8Min, 0},  // Q5_K
-    {256, 210, PanelKind::kU8Half, 5}  // Q6_K
+    {1, 4, PanelKind::kF32, 0},         // F32
+    {1, 2, PanelKind::kF16, 0},         // F16
+    {1, 2, PanelKind::kBf16, 0},        // BF16
+    {32, 34, PanelKind::kU8, 7},        // Q8_0
+    {32, 18, PanelKind::kU4, 3},        // Q4_0
+    {32, 20, PanelKind::kU4Min, 0},     // Q4_1
+    {32, 22, PanelKind::kU8, 4},        // Q5_0
+    {32, 24, PanelKind::kU8Min, 0},     // Q5_1
+    {256, 144, PanelKind::kU4Min, 0},   // Q4_K
+    {256, 176, PanelKind::kU8Min, 0},   // Q5_K
+    {256, 210, PanelKind::kU8Half, 5},  // Q6_K
+    {32, 17, PanelKind::kU8, 4}         // MXFP4, whose numbers are whole halves from -12 to 12
 };
 const FormatRow& row_of_table(Format f) { return kFormatTable[static_cast<int>(f)]; }
 
@@ -96,6 +98,16 @@ void decode_q6_k(const uint8_t* p, int sub, Block& out) {
   }
 }
 
+// The scale, a power of two, halved because the numbers are counted in halves. Below 2^-24 an f16 scale is 0: such weights are
+// too.
+void decode_mxfp4(const uint8_t* p, Block& out) {
+  static constexpr int8_t kHalves[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  out.d[0] = out.d[1] = std::ldexp(1.f, p[0] - 128);
+  out.m = 0;
+  nibbles(p + 1, out.q);
+  for (uint8_t& q : out.q) q = static_cast<uint8_t>(16 + kHalves[q]);
+}
+
 // Weights 32 * b ... of a row of a quantised format.
 void decode_block(Format f, const std::byte* row, int64_t b, Block& out) {
   const auto* base = reinterpret_cast<const uint8_t*>(row);
@@ -105,6 +117,7 @@ void decode_block(Format f, const std::byte* row, int64_t b, Block& out) {
     return f == Format::kQ6_K ? decode_q6_k(p, static_cast<int>(b % 8), out) : decode_k(f, p, static_cast<int>(b % 8), out);
   }
   const uint8_t* p = base + static_cast<size_t>(b) * t.block_bytes;
+  if (f == Format::kMxfp4) return decode_mxfp4(p, out);
   out.d[0] = out.d[1] = load_half(p);
   const bool has_min = f == Format::kQ4_1 || f == Format::kQ5_1;
   out.m = has_min ? load_half(p + 2) : 0;

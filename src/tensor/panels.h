@@ -19,8 +19,8 @@
 namespace baton::tensor {
 
 // Formats of weights in files; blocks as GGUF defines them.
-enum class Format : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
-inline constexpr int kFormats = 11;
+enum class Format : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K, kMxfp4 };
+inline constexpr int kFormats = 12;
 int format_block(Format f);           // elements a block: 1, 32 or 256
 size_t format_block_bytes(Format f);  // bytes a block
 

@@ -171,7 +171,8 @@ class Loader {
         return fail(Code::kInvalidArgument, "tokenizer.json: added token ", json_string(content), " has the id of ",
                     json_string(e->text));
       }
-      e->text = e->bytes = content;
+      e->text = content;
+      e->bytes = p_.bpe.byte_level ? std::string(content) : bytes_of_piece(content);  // Gemma adds runs of its space mark
       e->special = flag(item, "special");
       auto token = static_cast<TokenId>(*id->as_int());
       p_.added.push_back({.id = token,

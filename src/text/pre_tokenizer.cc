@@ -41,6 +41,10 @@ std::string_view text_field(const Json& spec, std::string_view key) {
 constexpr std::string_view kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
                                      R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
                                      R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kO200k =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kDeepSeekV3[] = {
     R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)"
@@ -57,6 +61,7 @@ Result<PreTokenizer> PreTokenizer::from_json(const Json& spec) {
 Result<PreTokenizer> PreTokenizer::from_gguf(std::string_view pre) {
   static constexpr std::pair<std::string_view, ScanRule> kScanned[] = {
       {"llama-bpe", ScanRule::kLlama3},  {"llama3", ScanRule::kLlama3},    {"llama-v3", ScanRule::kLlama3},
+      {"smaug-bpe", ScanRule::kLlama3},  {"dbrx", ScanRule::kLlama3},  // SmolLM3; Phi-4
       {"falcon3", ScanRule::kLlama3},    {"qwen2", ScanRule::kQwen2},      {"deepseek-r1-qwen", ScanRule::kQwen2},
       {"stablelm2", ScanRule::kQwen2},   {"hunyuan", ScanRule::kQwen2},    {"megrez", ScanRule::kQwen2},
       {"smollm", ScanRule::kDigits},     {"starcoder", ScanRule::kDigits}, {"refact", ScanRule::kDigits},
@@ -71,15 +76,15 @@ Result<PreTokenizer> PreTokenizer::from_gguf(std::string_view pre) {
     if (rule == ScanRule::kDigits) p.stages_.push_back(ScanRule::kGpt2);
     return p;
   }
-  if (pre == "tekken") {
-    BATON_OK(p.add_regex(kTekken, Behavior::kIsolated));
+  if (pre == "tekken" || pre == "gpt-4o") {
+    BATON_OK(p.add_regex(pre == "tekken" ? kTekken : kO200k, Behavior::kIsolated));
     return p;
   }
   if (pre == "deepseek-v3") {
     for (std::string_view pattern : kDeepSeekV3) BATON_OK(p.add_regex(pattern, Behavior::kIsolated));
     return p;
   }
-  std::string known = "tekken, deepseek-v3";
+  std::string known = "tekken, gpt-4o, deepseek-v3";
   for (auto& [name, rule] : kScanned) known += cat(", ", name);
   return fail(Code::kUnimplemented, "tokenizer.ggml.pre is ", json_string(pre),
               ", a pre-tokenizer this build does not know (it knows ", known,

@@ -37,6 +37,8 @@ GgufVocab gguf_vocab_of(const Vocab& v) {
           .tokens = v.tokens,
           .token_type = v.token_type,
           .merges = v.merges,
+          .scores = v.scores,
+          .add_space_prefix = v.add_space_prefix,
           .bos = v.bos,
           .eos = v.eos,
           .eot = v.eot,

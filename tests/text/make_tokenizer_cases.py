@@ -27,6 +27,11 @@ TEKKEN = (
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+O200K = (  # gpt-oss, Phi-4-mini: tekken with contractions at the end of words and digits by three
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 DEEPSEEK_V3 = [
     r"\p{N}{1,3}",
     r"[一-龥぀-ゟ゠-ヿ]+",
@@ -94,6 +99,22 @@ FAMILIES = {
         None,
         [special("<｜begin▁of▁sentence｜>"), special("<｜end▁of▁sentence｜>"), AddedToken("<｜User｜>", normalized=False)],
         "<｜begin▁of▁sentence｜>",
+        False,
+    ),
+    "o200k": (
+        pre_tokenizers.Sequence([split(O200K), byte_level(False)]),
+        None,
+        [special(t) for t in ("<|startoftext|>", "<|return|>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>")],
+        None,
+        False,
+    ),
+    # Pieces of SentencePiece: no byte level, no words; see build_pieces().
+    "gemma": (
+        pre_tokenizers.Split(" ", behavior="merged_with_previous", invert=False),
+        normalizers.Replace(" ", "▁"),
+        [special(t) for t in ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")]
+        + [AddedToken(t, normalized=False) for t in ("\n\n", "\t\t", "▁▁▁", "<table>")],
+        "<bos>",
         False,
     ),
     # No real model: every option of an added token at once.
@@ -191,6 +212,26 @@ def corpus(seed, size):
     return lines
 
 
+def build_pieces(name, lines, vocab_size):
+    """BPE over characters, with the 256 bytes as tokens for what the vocabulary lacks."""
+    pre, normalizer, added, bos, _ = FAMILIES[name]
+    base = Tokenizer(models.BPE())
+    base.normalizer = normalizer
+    base.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next", invert=False)  # as words; the model itself has none
+    base.train_from_iterator(PROSE * 30 + CODE * 30, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, min_frequency=2))
+    model = json.loads(base.to_str())["model"]
+    vocab = {}
+    for text in [t.content for t in added] + [f"<0x{b:02X}>" for b in range(256)] + list(model["vocab"]):
+        vocab.setdefault(text, len(vocab))
+    merges = [tuple(m) for m in model["merges"]]
+    tok = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tok.normalizer, tok.pre_tokenizer = normalizer, pre
+    tok.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tok.add_tokens(added)
+    tok.post_processor = template(bos, {bos: tok.token_to_id(bos)})
+    return tok
+
+
 def build(name, lines, vocab_size):
     pre, normalizer, added, bos, ignore_merges = FAMILIES[name]
     base = Tokenizer(models.BPE())
@@ -233,7 +274,7 @@ def main():
     lines = corpus(args.seed, int(args.megabytes * 1e6))
     size = sum(len(l.encode()) for l in lines)
     for name in FAMILIES:
-        tok = build(name, lines, args.vocab)
+        tok = (build_pieces if name == "gemma" else build)(name, lines, args.vocab)
         out = args.out / name
         out.mkdir(parents=True, exist_ok=True)
         (out / "tokenizer.json").write_text(tok.to_str(), encoding="utf-8")

@@ -15,7 +15,7 @@ import numpy as np
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden" / "dequantize.json"
 # type: offsets of its f16 fields
 SCALES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "F16": None,
-          "BF16": None, "F32": None}
+          "BF16": None, "F32": None, "MXFP4": []}
 
 
 def main():
@@ -34,6 +34,8 @@ def main():
             raw = random.integers(0, 256, (blocks, size), dtype=np.uint8)
             for offset in scales:
                 raw[:, offset:offset + 2] = np.frombuffer(random.normal(size=blocks).astype(np.float16).tobytes(), np.uint8).reshape(blocks, 2)
+            if name == "MXFP4":  # its scale is a power of two in one byte
+                raw[:, 0] = random.integers(112, 132, blocks)
             raw = raw.reshape(-1)
         typed = raw.view({"F32": np.float32, "F16": np.float16}.get(name, np.uint8))
         values = gguf.quants.dequantize(typed, kind).reshape(-1)

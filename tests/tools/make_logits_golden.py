@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/logits_smollm2.json and logits_tiny.json: what Hugging Face transformers computes in float32 from our weights.
+"""Writes tests/golden/logits_smollm2.json, logits_tiny.json and logits_families.json: what Hugging Face transformers computes in float32 from our weights.
 
   python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch transformers gguf safetensors
   ninja -C build/dev tiny_model
   /tmp/golden/bin/python tests/tools/make_logits_golden.py models/SmolLM2-135M-Instruct.Q4_1.gguf build/dev/bin/tiny_model
 
+With "-" for the demo model, the tiny models alone; with "families", the families' alone.
+
 Demo model: every GGUF tensor is dequantised by the gguf package (not by our code), Q and K rows are put back into Hugging Face's order
 and the model runs in float32, so the file says what the quantised weights mean, free of any engine's rounding. transformers' own GGUF
 loader must agree. Tiny models: the Hugging Face directories our C++ writer makes, read by transformers alone; besides the float32
-logits, those with the engine's declared roundings, which our plain kernels must match closely.
+logits, those with the engine's declared roundings, which our plain kernels must match closely. Families: one such model each. gpt-oss
+has no Hugging Face form there; its GGUF form is read by the gguf package and its tensors are given to transformers' model.
 Needed only to regenerate the files; src/model/golden_test.cc reads them.
 """
 import hashlib
@@ -21,7 +24,9 @@ import tempfile
 import gguf
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer, GptOssConfig,
+                          GptOssForCausalLM, LlamaConfig, LlamaForCausalLM)
+from transformers.masking_utils import eager_mask
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 TOP = 32          # highest logits kept per prompt
@@ -50,6 +55,20 @@ TINY = [  # arguments of tiny_model; 100 tokens each, beyond the original contex
     ["seed=8", "rope_scaling=yarn", "rope_factor=4"],
     ["seed=9", "layers=3", "hidden=96", "heads=3", "kv_heads=3", "head_dim=64", "ffn=160"],
 ]
+
+FAMILIES = [  # one of each: every feature that a family adds is in one of them
+    ["seed=41", "family=llama", "window=24"],
+    ["seed=42", "family=qwen3", "head_dim=32"],
+    ["seed=43", "family=phi3", "hidden=128", "heads=2", "kv_heads=1", "head_dim=64", "rotated=48", "rope_scaling=longrope", "rope_original_context=64", "tied=0"],
+    ["seed=44", "family=phi3", "rope_scaling=longrope", "rope_original_context=2048", "window=40"],
+    ["seed=45", "family=gemma2", "window=24", "soft_cap=2"],
+    ["seed=46", "family=gemma3", "layers=3", "window=24", "rope_theta=1000000", "rope_scaling=linear", "rope_factor=8"],
+    ["seed=47", "family=gemma3", "dtype=BF16", "head_dim=32", "window=16"],
+    ["seed=48", "family=smollm3", "layers=4", "rope_theta=50000"],
+    ["seed=53", "family=qwen3moe", "experts=6", "experts_used=3", "dtype=F16", "ffn=96"],
+    ["seed=50", "family=gpt-oss", "experts=5", "window=24", "rope_scaling=yarn", "rope_factor=4", "tied=0", "ffn=96"],
+]
+FAMILY_TOKENS = 80
 
 
 def reorder(weight, heads):
@@ -168,6 +187,84 @@ def make_tiny(tool):
     write("logits_tiny.json", {"cases": cases})
 
 
+def engine_attention(module, query, key, value, mask, **options):
+    """The reference's own attention over K and V as our cache keeps them."""
+    rounded_to_bf16 = lambda x: x.bfloat16().float()
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    return eager(module, query, rounded_to_bf16(key), rounded_to_bf16(value), mask, **options)
+
+
+def load_gpt_oss(path, arguments):
+    """A tiny gpt-oss in GGUF form as transformers' model: experts become one matrix each of alternating gate and up columns."""
+    reader = gguf.GGUFReader(path)
+    field = lambda key: reader.fields["gpt-oss." + key].contents()
+    layers = field("block_count")
+    tensors = {t.name: torch.from_numpy(np.array(gguf.quants.dequantize(t.data, t.tensor_type), dtype=np.float32).reshape(
+        [int(n) for n in reversed(t.shape)])) for t in reader.tensors}
+    names = {"attn_norm.weight": "input_layernorm.weight", "post_attention_norm.weight": "post_attention_layernorm.weight",
+             "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "attn_sinks.weight": "self_attn.sinks", "ffn_gate_inp": "mlp.router"}
+    state = {"model.embed_tokens.weight": tensors["token_embd.weight"], "model.norm.weight": tensors["output_norm.weight"],
+             "lm_head.weight": tensors["output.weight"]}
+    for layer in range(layers):
+        at, to = f"blk.{layer}.", f"model.layers.{layer}."
+        for ours, theirs in names.items():
+            for end in ("",) if ours.endswith(".weight") else (".weight", ".bias"):
+                state[to + theirs + end] = tensors[at + ours + end]
+        gate, up = tensors[at + "ffn_gate_exps.weight"], tensors[at + "ffn_up_exps.weight"]  # [expert][ffn][hidden]
+        state[to + "mlp.experts.gate_up_proj"] = torch.stack([gate, up], 2).flatten(1, 2).transpose(1, 2).contiguous()
+        state[to + "mlp.experts.gate_up_proj_bias"] = torch.stack(
+            [tensors[at + "ffn_gate_exps.bias"], tensors[at + "ffn_up_exps.bias"]], 2).flatten(1, 2)
+        state[to + "mlp.experts.down_proj"] = tensors[at + "ffn_down_exps.weight"].transpose(1, 2).contiguous()
+        state[to + "mlp.experts.down_proj_bias"] = tensors[at + "ffn_down_exps.bias"]
+    config = GptOssConfig(
+        vocab_size=state["lm_head.weight"].shape[0], hidden_size=field("embedding_length"), intermediate_size=field("expert_feed_forward_length"),
+        num_hidden_layers=layers, num_attention_heads=field("attention.head_count"), num_key_value_heads=field("attention.head_count_kv"),
+        head_dim=field("attention.key_length"), num_local_experts=field("expert_count"), num_experts_per_tok=field("expert_used_count"),
+        sliding_window=field("attention.sliding_window"), rms_norm_eps=float(field("attention.layer_norm_rms_epsilon")),
+        max_position_embeddings=field("context_length"), pad_token_id=2,
+        rope_parameters={"rope_type": "yarn", "rope_theta": float(field("rope.freq_base")), "factor": float(field("rope.scaling.factor")),
+                         "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                         "original_max_position_embeddings": field("rope.scaling.original_context_length")})
+    model = GptOssForCausalLM(config).float().eval()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and not missing, (missing, unexpected)
+    return model, len(reader.fields["tokenizer.ggml.tokens"].contents())
+
+
+@torch.no_grad()
+def make_families(tool):
+    AttentionInterface.register("engine", engine_attention)
+    AttentionMaskInterface.register("engine", eager_mask)
+    cases = []
+    for arguments in FAMILIES:
+        with tempfile.TemporaryDirectory() as folder:
+            if "family=gpt-oss" in arguments:
+                subprocess.run([tool, "gguf", folder + "/m.gguf", *arguments], check=True)
+                model, tokens = load_gpt_oss(folder + "/m.gguf", arguments)
+            else:
+                subprocess.run([tool, "hf", folder, *arguments], check=True)
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+                tokens = len(AutoTokenizer.from_pretrained(folder))
+            model.set_attn_implementation("eager")
+            ids = np.random.default_rng(1000 + len(cases)).integers(3, tokens, FAMILY_TOKENS).tolist()
+            logits = model(torch.tensor([ids])).logits[0]
+            assert logits.dtype == torch.float32
+            best = torch.topk(logits[:, :tokens], 2, dim=-1)
+            model.set_attn_implementation("engine")
+            if "dtype=BF16" in arguments:
+                for part in model.modules():
+                    if isinstance(part, torch.nn.Linear):
+                        part.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16().float(),))
+            engine = model(torch.tensor([ids])).logits[0]
+            difference = float((engine[-1] - logits[-1]).abs().max())
+            print(f"{' '.join(arguments)}: {type(model).__name__}, roundings move logits by {difference:.4f} of {float(logits[-1].std()):.3f}")
+            cases.append({"spec": arguments, "ids": ids, "argmax": best.indices[:, 0].tolist(),
+                          "margins": rounded(best.values[:, 0] - best.values[:, 1], 3),
+                          "last_logits": rounded(logits[-1, :tokens], 4), "rounded_logits": rounded(engine[-1, :tokens], 4)})
+    write("logits_families.json", {"cases": cases})
+
+
 def write(name, value):
     path = GOLDEN / name
     lines = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace('},{', '},\n{')
@@ -178,6 +275,8 @@ def write(name, value):
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    make_tiny(sys.argv[2])
-    if sys.argv[1] != "-":  # the tiny models alone
+    make_families(sys.argv[2])
+    if sys.argv[1] != "families":
+        make_tiny(sys.argv[2])
+    if sys.argv[1] not in ("-", "families"):
         make_demo(sys.argv[1])

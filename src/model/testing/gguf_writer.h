@@ -51,6 +51,13 @@ class GgufWriter {
     for (const int32_t n : list) append(value, n);
     raw(key, 9, value);
   }
+  void floats(std::string_view key, const std::vector<float>& list) {
+    std::string value;
+    append<uint32_t>(value, 6);
+    append<uint64_t>(value, list.size());
+    for (const float f : list) append(value, f);
+    raw(key, 9, value);
+  }
   // dimensions: row length first. type: ggml's number.
   void tensor(std::string_view name, uint32_t type, const std::vector<uint64_t>& dimensions, std::string_view bytes) {
     tensor_at(name, type, dimensions, data_.size());

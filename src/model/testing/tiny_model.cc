@@ -11,52 +11,14 @@
 #include "base/json.h"
 #include "base/prng.h"
 #include "model/testing/gguf_writer.h"
+#include "model/testing/tiny_plan.h"
 
 namespace baton::model::testing {
 namespace {
 
-// One tensor in all its names. spread: standard deviation of its random elements around mean.
-struct Plan {
-  std::string gguf, hf;
-  int64_t rows = 1, cols = 0;
-  double mean = 0, spread = 0;
-  int32_t rotary_heads = 0;  // Q and K: heads whose rows GGUF's llama interleaves
-  bool vector = false;       // norms and biases
-};
+constexpr int32_t kPattern = 2;  // of sliding layers: every second sees all
 
-std::vector<Plan> plan(const TinySpec& s) {
-  const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
-  std::vector<Plan> out;
-  const auto matrix = [&](std::string gguf, std::string hf, int64_t rows, int64_t cols, int32_t rotary_heads = 0) {
-    out.push_back(
-        {gguf + ".weight", hf + ".weight", rows, cols, 0, 1 / std::sqrt(static_cast<double>(cols)), rotary_heads, false});
-  };
-  const auto vector = [&](std::string gguf, std::string hf, int64_t n, double mean, int32_t rotary_heads = 0) {
-    out.push_back({std::move(gguf), std::move(hf), 1, n, mean, 0.2, rotary_heads, true});
-  };
-  // A small embedding lets the layers, not the last token itself, decide the next token.
-  out.push_back({"token_embd.weight", "model.embed_tokens.weight", s.vocab + s.padded_rows, s.hidden, 0, 0.2, 0, false});
-  for (int i = 0; i < s.layers; i++) {
-    const std::string g = cat("blk.", i, "."), h = cat("model.layers.", i, ".");
-    vector(g + "attn_norm.weight", h + "input_layernorm.weight", s.hidden, 1);
-    matrix(g + "attn_q", h + "self_attn.q_proj", q, s.hidden, s.heads);
-    matrix(g + "attn_k", h + "self_attn.k_proj", kv, s.hidden, s.kv_heads);
-    matrix(g + "attn_v", h + "self_attn.v_proj", kv, s.hidden);
-    if (s.family == "qwen2") {
-      vector(g + "attn_q.bias", h + "self_attn.q_proj.bias", q, 0, s.heads);
-      vector(g + "attn_k.bias", h + "self_attn.k_proj.bias", kv, 0, s.kv_heads);
-      vector(g + "attn_v.bias", h + "self_attn.v_proj.bias", kv, 0);
-    }
-    matrix(g + "attn_output", h + "self_attn.o_proj", s.hidden, q);
-    vector(g + "ffn_norm.weight", h + "post_attention_layernorm.weight", s.hidden, 1);
-    matrix(g + "ffn_gate", h + "mlp.gate_proj", s.ffn, s.hidden);
-    matrix(g + "ffn_up", h + "mlp.up_proj", s.ffn, s.hidden);
-    matrix(g + "ffn_down", h + "mlp.down_proj", s.hidden, s.ffn);
-  }
-  vector("output_norm.weight", "model.norm.weight", s.hidden, 1);
-  if (!s.tied) matrix("output", "lm_head", s.vocab + s.padded_rows, s.hidden);
-  return out;
-}
+const TinyFamily& family_of(const TinySpec& s) { return *find_tiny_family(s.family); }
 
 void append_half(std::string& out, double v) { GgufWriter::append(out, std::bit_cast<uint16_t>(static_cast<_Float16>(v))); }
 
@@ -76,16 +38,21 @@ struct BlockShape {
   double min_ratio;         // minimum / scale that centres the elements on zero
   double spread;            // standard deviation of the elements at scale 1
 };
-constexpr BlockShape kBlocks[] = {{Dtype::kQ8_0, 0, 0, 0, 73.9},     {Dtype::kQ4_0, 0, 0, 0, 4.61},
-                                  {Dtype::kQ4_1, 0, 2, -7.5, 4.61},  {Dtype::kQ5_0, 0, 0, 0, 9.23},
-                                  {Dtype::kQ5_1, 0, 2, -15.5, 9.23}, {Dtype::kQ4_K, 0, 2, 7.5, 255},
-                                  {Dtype::kQ5_K, 0, 2, 15.5, 521},   {Dtype::kQ6_K, 208, 208, 0, 1366}};
+constexpr BlockShape kBlocks[] = {
+    {Dtype::kQ8_0, 0, 0, 0, 73.9},   {Dtype::kQ4_0, 0, 0, 0, 4.61},     {Dtype::kQ4_1, 0, 2, -7.5, 4.61},
+    {Dtype::kQ5_0, 0, 0, 0, 9.23},   {Dtype::kQ5_1, 0, 2, -15.5, 9.23}, {Dtype::kQ4_K, 0, 2, 7.5, 255},
+    {Dtype::kQ5_K, 0, 2, 15.5, 521}, {Dtype::kQ6_K, 208, 208, 0, 1366}, {Dtype::kMxfp4, 0, 0, 0, 2.93}};
 
 void append_block(std::string& out, const BlockShape& shape, double spread, Prng& prng) {
   std::string block;
   while (block.size() < dtype_block_bytes(shape.dtype)) GgufWriter::append(block, prng.next());
   block.resize(dtype_block_bytes(shape.dtype));
   const double scale = spread / shape.spread;
+  if (shape.dtype == Dtype::kMxfp4) {  // its scale is a power of two in one byte
+    block[0] = static_cast<char>(127 + std::lround(std::log2(scale)));
+    out += block;
+    return;
+  }
   std::string half;
   append_half(half, scale);
   block.replace(shape.scale_at, 2, half);
@@ -146,6 +113,17 @@ std::string to_f32(const std::string& bytes, Dtype dtype) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
 }
 
+// F32 values, each plus `offset`.
+std::string shifted(const std::string& bytes, float offset) {
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += sizeof(float)) {
+    float f;
+    std::memcpy(&f, bytes.data() + i, sizeof f);
+    GgufWriter::append(out, f + offset);
+  }
+  return out;
+}
+
 uint32_t ggml_type(Dtype d) {
   switch (d) {
     case Dtype::kF32:
@@ -170,11 +148,14 @@ uint32_t ggml_type(Dtype d) {
       return 13;
     case Dtype::kQ6_K:
       return 14;
+    case Dtype::kMxfp4:
+      return 39;
   }
   return 0;
 }
 
 Result<> check_spec(const TinySpec& s) {
+  if (!find_tiny_family(s.family)) return fail(Code::kInvalidArgument, "tiny model: family ", s.family, " is not known");
   if (s.vocab < 259)
     return fail(Code::kInvalidArgument, "tiny model: vocab ", s.vocab, " cannot hold 256 bytes and 3 special tokens");
   const int block = dtype_block(s.dtype);
@@ -187,7 +168,7 @@ Result<> check_spec(const TinySpec& s) {
 void gguf_tokenizer(GgufWriter& w, const TinySpec& spec) {
   const TinyTokenizer t = tiny_tokenizer(spec.vocab);
   w.string("tokenizer.ggml.model", "gpt2");
-  w.string("tokenizer.ggml.pre", spec.family == "qwen2" ? "qwen2" : "smollm");
+  w.string("tokenizer.ggml.pre", spec.family.starts_with("qwen") ? "qwen2" : "smollm");
   w.strings("tokenizer.ggml.tokens", t.tokens);
   w.ints("tokenizer.ggml.token_type", t.types);
   w.strings("tokenizer.ggml.merges", t.merges);
@@ -217,42 +198,105 @@ std::string llama3_divisors(const TinySpec& s) {
   return out;
 }
 
+std::vector<double> longrope_divisors(const TinySpec& s, bool long_ones) {
+  std::vector<double> out;
+  for (int i = 0; i < (s.rotated > 0 ? s.rotated : s.head_dim) / 2; i++) out.push_back(1 + i * (long_ones ? 0.5 : 0.0625));
+  return out;
+}
+double longrope_magnitude(const TinySpec& s) {
+  const double factor = s.context / s.rope_original_context;
+  return factor > 1 ? std::sqrt(1 + std::log(factor) / std::log(s.rope_original_context)) : 1;
+}
+
 void gguf_rope(GgufWriter& w, const TinySpec& s) {
   const std::string key = s.family + ".rope.";
   w.f32(key + "freq_base", static_cast<float>(s.rope_theta));
-  w.u32(key + "dimension_count", static_cast<uint32_t>(s.head_dim));
+  w.u32(key + "dimension_count", static_cast<uint32_t>(s.rotated > 0 ? s.rotated : s.head_dim));
   if (s.rope_scaling == RopeScaling::kLinear || s.rope_scaling == RopeScaling::kYarn) {
     w.string(key + "scaling.type", s.rope_scaling == RopeScaling::kYarn ? "yarn" : "linear");
     w.f32(key + "scaling.factor", static_cast<float>(s.rope_factor));
     w.u32(key + "scaling.original_context_length", static_cast<uint32_t>(s.rope_original_context));
+  }
+  if (s.rope_scaling == RopeScaling::kLongRope) {
+    w.u32(key + "scaling.original_context_length", static_cast<uint32_t>(s.rope_original_context));
+    w.f32(key + "scaling.attn_factor", static_cast<float>(longrope_magnitude(s)));
+    for (const bool long_ones : {false, true}) {
+      std::string bytes;
+      for (const double d : longrope_divisors(s, long_ones)) GgufWriter::append(bytes, static_cast<float>(d));
+      w.tensor(long_ones ? "rope_factors_long.weight" : "rope_factors_short.weight", 0, {bytes.size() / sizeof(float)}, bytes);
+    }
   }
   if (s.rope_scaling == RopeScaling::kLlama3) {
     w.tensor("rope_freqs.weight", 0, {static_cast<uint64_t>(s.head_dim / 2)}, llama3_divisors(s));
   }
 }
 
-std::string hf_config(const TinySpec& s) {
-  JsonWriter w;
-  const bool qwen = s.family == "qwen2";
-  w.object().key("architectures").array().value(qwen ? "Qwen2ForCausalLM" : "LlamaForCausalLM").end();
-  w.field("model_type", s.family).field("hidden_size", s.hidden).field("intermediate_size", s.ffn);
-  w.field("num_hidden_layers", s.layers).field("num_attention_heads", s.heads).field("num_key_value_heads", s.kv_heads);
-  w.field("head_dim", s.head_dim).field("vocab_size", s.vocab + s.padded_rows).field("max_position_embeddings", s.context);
-  w.field("rms_norm_eps", 1e-5)
-      .field("rope_theta", s.rope_theta)
-      .field("tie_word_embeddings", s.tied)
-      .field("hidden_act", "silu");
-  w.field("attention_bias", false).field("mlp_bias", false).field("bos_token_id", 1).field("eos_token_id", 2);
-  w.field("torch_dtype", s.dtype == Dtype::kF32 ? "float32" : s.dtype == Dtype::kF16 ? "float16" : "bfloat16");
-  if (s.rope_scaling != RopeScaling::kNone) {
-    static constexpr std::string_view kNames[] = {"", "linear", "llama3", "yarn"};
-    w.key("rope_scaling").object().field("rope_type", kNames[static_cast<size_t>(s.rope_scaling)]).field("factor", s.rope_factor);
+// Keys that some families have beyond the common ones.
+void gguf_features(GgufWriter& w, const TinySpec& s) {
+  const TinyFamily& f = family_of(s);
+  const std::string key = s.family + ".";
+  if (s.window > 0) w.u32(key + "attention.sliding_window", static_cast<uint32_t>(s.window));
+  if (f.gemma) w.u32(key + "attention.sliding_window_pattern", kPattern);
+  if (s.family == "gemma2") w.f32(key + "attn_logit_softcapping", static_cast<float>(s.soft_cap));
+  if (s.family == "gemma2") w.f32(key + "final_logit_softcapping", static_cast<float>(2 * s.soft_cap));
+  if (!f.experts) return;
+  w.u32(key + "expert_count", static_cast<uint32_t>(s.experts));
+  w.u32(key + "expert_used_count", static_cast<uint32_t>(s.experts_used));
+  w.u32(key + "expert_feed_forward_length", static_cast<uint32_t>(s.ffn));
+}
+
+void hf_rope(JsonWriter& w, const TinySpec& s) {
+  if (s.rotated > 0) w.field("partial_rotary_factor", static_cast<double>(s.rotated) / s.head_dim);
+  if (s.rope_scaling == RopeScaling::kNone) return;
+  static constexpr std::string_view kNames[] = {"", "linear", "llama3", "yarn", "longrope"};
+  if (s.rope_scaling == RopeScaling::kLongRope) {
     w.field("original_max_position_embeddings", static_cast<int64_t>(s.rope_original_context));
-    if (s.rope_scaling == RopeScaling::kLlama3) {
-      w.field("low_freq_factor", s.rope_low_freq_factor).field("high_freq_factor", s.rope_high_freq_factor);
+    w.key("rope_scaling").object().field("rope_type", "longrope");
+    for (const bool long_ones : {false, true}) {
+      w.key(long_ones ? "long_factor" : "short_factor").array();
+      for (const double d : longrope_divisors(s, long_ones)) w.value(d);
+      w.end();
     }
     w.end();
+    return;
   }
+  w.key("rope_scaling").object().field("rope_type", kNames[static_cast<size_t>(s.rope_scaling)]).field("factor", s.rope_factor);
+  w.field("original_max_position_embeddings", static_cast<int64_t>(s.rope_original_context));
+  if (s.rope_scaling == RopeScaling::kLlama3) {
+    w.field("low_freq_factor", s.rope_low_freq_factor).field("high_freq_factor", s.rope_high_freq_factor);
+  }
+  w.end();
+}
+
+void hf_features(JsonWriter& w, const TinySpec& s) {
+  const TinyFamily& f = family_of(s);
+  if (s.window > 0) w.field("sliding_window", s.window);
+  if (f.gemma) {
+    w.field("hidden_activation", "gelu_pytorch_tanh").field("query_pre_attn_scalar", s.head_dim);
+    w.field("sliding_window_pattern", kPattern);
+  }
+  if (s.family == "gemma2") w.field("attn_logit_softcapping", s.soft_cap).field("final_logit_softcapping", 2 * s.soft_cap);
+  if (f.experts) {
+    w.field("num_experts", s.experts).field("num_experts_per_tok", s.experts_used).field("moe_intermediate_size", s.ffn);
+    w.field("norm_topk_prob", true).field("decoder_sparse_step", 1);
+  }
+}
+
+std::string hf_config(const TinySpec& s) {
+  JsonWriter w;
+  const TinyFamily& f = family_of(s);
+  const bool mistral = s.family == "llama" && s.window > 0;
+  w.object().key("architectures").array().value(mistral ? "MistralForCausalLM" : f.hf_class).end();
+  w.field("model_type", mistral ? "mistral" : f.hf_type).field("hidden_size", s.hidden).field("intermediate_size", s.ffn);
+  w.field("num_hidden_layers", s.layers).field("num_attention_heads", s.heads).field("num_key_value_heads", s.kv_heads);
+  w.field("head_dim", s.head_dim).field("vocab_size", s.vocab + s.padded_rows).field("max_position_embeddings", s.context);
+  w.field("rms_norm_eps", 1e-5).field("rope_theta", s.rope_theta).field("tie_word_embeddings", s.tied);
+  if (!f.gemma) w.field("hidden_act", "silu");
+  w.field("attention_bias", false).field("mlp_bias", false).field("bos_token_id", 1).field("eos_token_id", 2);
+  w.field("pad_token_id", 2);
+  w.field("torch_dtype", s.dtype == Dtype::kF32 ? "float32" : s.dtype == Dtype::kF16 ? "float16" : "bfloat16");
+  hf_features(w, s);
+  hf_rope(w, s);
   w.end();
   return w.take();
 }
@@ -312,11 +356,20 @@ Result<std::string> tiny_gguf(const TinySpec& s) {
   w.f32(arch + "attention.layer_norm_rms_epsilon", 1e-5f);
   gguf_rope(w, s);
   gguf_tokenizer(w, s);
-  for (const Plan& p : plan(s)) {
+  gguf_features(w, s);
+  const std::vector<Plan> plans = plan(s);
+  for (size_t i = 0; i < plans.size();) {
+    const Plan& p = plans[i];
     const Dtype dtype = p.vector ? Dtype::kF32 : s.dtype;
     std::vector<uint64_t> dimensions{static_cast<uint64_t>(p.cols)};
     if (!p.vector) dimensions.push_back(static_cast<uint64_t>(p.rows));
-    std::string bytes = tensor_bytes(s, p, dtype, s.family == "llama");
+    std::string bytes;
+    uint64_t stacked = 0;
+    for (; i < plans.size() && plans[i].gguf == p.gguf; i++, stacked++) {
+      bytes += tensor_bytes(s, plans[i], dtype, family_of(s).interleaved);
+    }
+    if (stacked > 1) dimensions.push_back(stacked);
+    if (p.gguf_offset != 0) bytes = shifted(bytes, p.gguf_offset);
     if (s.expand) bytes = to_f32(bytes, dtype);
     w.tensor(p.gguf, ggml_type(s.expand ? Dtype::kF32 : dtype), dimensions, bytes);
   }
@@ -330,6 +383,8 @@ Result<> write_tiny_gguf(const std::string& path, const TinySpec& spec) {
 
 Result<> write_tiny_hf(const std::string& directory, const TinySpec& spec) {
   BATON_OK(check_spec(spec));
+  if (family_of(spec).hf_type.empty())
+    return fail(Code::kInvalidArgument, "tiny model: ", spec.family, " has no Hugging Face form here");
   if (dtype_block(spec.dtype) != 1) return fail(Code::kInvalidArgument, "tiny model: Hugging Face form is F32, F16 or BF16");
   if (spec.shards < 1 || spec.shards > 9) return fail(Code::kInvalidArgument, "tiny model: 1 to 9 shards");
   std::error_code error;

@@ -5,9 +5,9 @@
 //   BATON_OK(write_tiny_gguf(dir + "/tiny.gguf", spec));   // any Dtype whose block divides hidden, heads * head_dim and ffn
 //   BATON_OK(write_tiny_hf(dir + "/tiny", spec));          // a Hugging Face directory; F32, F16 or BF16
 // Equal specs give equal bytes on every machine; the GGUF and the HF form of a spec are the same model (Q and K rows differ in
-// order only, as GGUF's llama wants). Tokenizer: ids 0-2 are <|endoftext|> <|im_start|> <|im_end|> (ChatML template; eos = 2),
-// 3-258 the bytes, then merges, then reserved tokens up to vocab; encodes any UTF-8. pre-tokenizer: "smollm" for llama, "qwen2"
-// for qwen2.
+// order only, as GGUF's llama wants, and Gemma's norms by the 1 that GGUF adds; gpt-oss has no Hugging Face form here).
+// Tokenizer: ids 0-2 are <|endoftext|> <|im_start|> <|im_end|> (ChatML template; eos = 2), 3-258 the bytes, then merges, then
+// reserved tokens up to vocab; encodes any UTF-8. pre-tokenizer: "qwen2" for the Qwens, "smollm" for all others.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,13 +24,17 @@ struct TinySpec {
   int32_t context = 2048;
   Dtype dtype = Dtype::kF32;     // of matrices and embedding; norms and biases are F32 in GGUF, dtype in Hugging Face form
   bool expand = false;           // GGUF: quantised matrices are written out in F32: the same model without quantised arithmetic
-  std::string family = "llama";  // or "qwen2", which has Q, K and V biases
+  std::string family = "llama";  // a row of families/
   uint64_t seed = 1;
   bool tied = true;
   double rope_theta = 10000;
   RopeScaling rope_scaling = RopeScaling::kNone;
   double rope_factor = 4, rope_low_freq_factor = 1, rope_high_freq_factor = 4, rope_original_context = 64;
-  int32_t shards = 1;  // safetensors files of the Hugging Face form
+  int32_t shards = 1;   // safetensors files of the Hugging Face form
+  int32_t window = 0;   // sliding window; a llama with one is a mistral. In the Gemmas and gpt-oss every second layer sees all
+  int32_t rotated = 0;  // phi3: dims of a head that turn; 0 = all
+  int32_t experts = 4, experts_used = 2;  // of the families that have them
+  double soft_cap = 0;                    // gemma2: of scores; logits have twice it
 };
 
 // "dtype=Q4_1", "family=qwen2", "rope_scaling=yarn", "layers=3", ...: a TinySpec's fields by name.

@@ -6,7 +6,7 @@ namespace baton::model::testing {
 namespace {
 
 bool set_dtype(TinySpec& spec, std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(Dtype::kQ6_K); i++) {
+  for (int i = 0; i <= static_cast<int>(Dtype::kMxfp4); i++) {
     if (dtype_name(static_cast<Dtype>(i)) == name) {
       spec.dtype = static_cast<Dtype>(i);
       return true;
@@ -16,7 +16,7 @@ bool set_dtype(TinySpec& spec, std::string_view name) {
 }
 
 bool set_scaling(TinySpec& spec, std::string_view name) {
-  constexpr std::string_view kNames[] = {"none", "linear", "llama3", "yarn"};
+  constexpr std::string_view kNames[] = {"none", "linear", "llama3", "yarn", "longrope"};
   for (size_t i = 0; i < std::size(kNames); i++) {
     if (kNames[i] == name) {
       spec.rope_scaling = static_cast<RopeScaling>(i);
@@ -41,7 +41,9 @@ bool set(TinySpec& spec, const std::string& key, const std::string& value) {
                                       {"heads", &TinySpec::heads},       {"kv_heads", &TinySpec::kv_heads},
                                       {"head_dim", &TinySpec::head_dim}, {"ffn", &TinySpec::ffn},
                                       {"vocab", &TinySpec::vocab},       {"padded_rows", &TinySpec::padded_rows},
-                                      {"context", &TinySpec::context},   {"shards", &TinySpec::shards}};
+                                      {"context", &TinySpec::context},   {"shards", &TinySpec::shards},
+                                      {"window", &TinySpec::window},     {"rotated", &TinySpec::rotated},
+                                      {"experts", &TinySpec::experts},   {"experts_used", &TinySpec::experts_used}};
   const double number = std::atof(value.c_str());
   for (const auto& f : kFields) {
     if (f.name == key) {
@@ -52,6 +54,8 @@ bool set(TinySpec& spec, const std::string& key, const std::string& value) {
   if (key == "seed") return spec.seed = static_cast<uint64_t>(number), true;
   if (key == "tied") return spec.tied = number != 0, true;
   if (key == "rope_theta") return spec.rope_theta = number, true;
+  if (key == "rope_original_context") return spec.rope_original_context = number, true;
+  if (key == "soft_cap") return spec.soft_cap = number, true;
   if (key == "rope_factor") return spec.rope_factor = number, true;
   return false;
 }

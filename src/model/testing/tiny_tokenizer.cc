@@ -71,7 +71,7 @@ std::string tiny_tokenizer_json(const TinyTokenizer& t, const std::string& famil
     w.field("rstrip", false).field("normalized", false).field("special", true).end();
   }
   w.end();
-  if (family == "qwen2") {
+  if (family.starts_with("qwen")) {
     w.key("normalizer")
         .raw(R"({"type":"NFC"})")
         .key("pre_tokenizer")

@@ -152,16 +152,48 @@ inline void rms_norm(const float* x, const float* weight, int64_t n, float eps, 
   for (int64_t i = whole; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-inline void silu_mul(float* gate, const float* up, int64_t n) {
+// gate = f(gate, up), lane by lane.
+template <class F>
+inline void gate_rows(float* gate, const float* up, int64_t n, F f) {
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t left = n - i;
     const Vf g = left >= kLanes ? load(gate + i) : load_some(gate + i, left);
     const Vf u = left >= kLanes ? load(up + i) : load_some(up + i, left);
-    const Vf y = g / (exp(-g) + 1.f) * u;
+    const Vf y = f(g, u);
     if (left >= kLanes)
       store(gate + i, y);
     else
       store_some(gate + i, y, left);
+  }
+}
+inline void silu_mul(float* gate, const float* up, int64_t n) {
+  gate_rows(gate, up, n, [](Vf g, Vf u) { return g / (exp(-g) + 1.f) * u; });
+}
+// (1 + tanh(z)) / 2 is 1 / (1 + e^-2z).
+inline void gelu_tanh_mul(float* gate, const float* up, int64_t n) {
+  gate_rows(gate, up, n, [](Vf g, Vf u) {
+    const Vf z = g * fma(g * g, splat(0.044715f), splat(1.f)) * -1.5957691216057308f;  // -2 sqrt(2 / pi)
+    return g / (exp(z) + 1.f) * u;
+  });
+}
+inline void swiglu_clamped_mul(float* gate, const float* up, int64_t n) {
+  gate_rows(gate, up, n, [](Vf g, Vf u) {
+    const Vf top = splat(7.f);
+    g = g < top ? g : top;
+    u = max(u < top ? u : top, -top);
+    return g / (exp(g * -1.702f) + 1.f) * (u + 1.f);
+  });
+}
+
+// tanh(x / cap) is 1 - 2 / (e^(2x / cap) + 1).
+inline Vf capped(Vf x, float cap) { return (1.f - 2.f / (exp(x * (2.f / cap)) + 1.f)) * cap; }
+inline void soft_cap(float* x, int64_t n, float cap) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const int64_t left = n - i;
+    if (left >= kLanes)
+      store(x + i, capped(load(x + i), cap));
+    else
+      store_some(x + i, capped(load_some(x + i, left), cap), left);
   }
 }
 
@@ -329,6 +361,11 @@ inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scal
   out.sum = sum(total);
 }
 
+inline void softmax_capped(float* s, int64_t lo, int64_t hi, int64_t n, float scale, float cap, Partial& out) {
+  for (int64_t i = 0; i < n; i += kLanes) store(s + i, capped(load(s + i) * scale, cap));
+  softmax_span(s, lo, hi, n, 1.f, out);
+}
+
 // Strides of a tile's queries and scores: constants, so that rows are reached by displacement; odd numbers of cache lines, so
 // that rows fall into different sets of the cache.
 inline constexpr int kQueryStride = kHeadDimMax + 16;
@@ -360,7 +397,9 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
       float* s = scores + r * kScoreStride;
       const int64_t lo = max_i(rows.begin[r] - t0, 0), hi = min_i(rows.end[r] - t0, kSpanTokens);
       part[r] = {.max = 0, .sum = 0, .o = span_o + r * kv.head_dim};
-      if (lo < hi)
+      if (lo < hi && rows.soft_cap > 0)
+        softmax_capped(s, lo, hi, padded, scale, rows.soft_cap, part[r]);
+      else if (lo < hi)
         softmax_span(s, lo, hi, padded, scale, part[r]);
       else
         __builtin_memset(s, 0, static_cast<size_t>(padded) * 4);

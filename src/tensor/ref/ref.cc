@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace baton::tensor::ref {
 
@@ -22,20 +23,37 @@ std::vector<double> rms_norm(std::span<const double> x, std::span<const double> 
   return out;
 }
 
-std::vector<double> silu_mul(std::span<const double> gate, std::span<const double> up) {
+std::vector<double> gate_mul(GatedUnit unit, std::span<const double> gate, std::span<const double> up) {
+  const auto one = [&](double g, double u) {
+    switch (unit) {
+      case GatedUnit::kSilu:
+        return g / (1 + std::exp(-g)) * u;
+      case GatedUnit::kGeluTanh:
+        return 0.5 * g * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g))) * u;
+      case GatedUnit::kSwigluClamped:
+        g = std::min(g, 7.0);
+        return g / (1 + std::exp(-1.702 * g)) * (std::clamp(u, -7.0, 7.0) + 1);
+    }
+    return 0.0;
+  };
   std::vector<double> out(gate.size());
-  for (size_t i = 0; i < gate.size(); ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+  for (size_t i = 0; i < gate.size(); ++i) out[i] = one(gate[i], up[i]);
   return out;
 }
 
+double soft_cap(double x, double cap) { return cap * std::tanh(x / cap); }
+
 std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens,
-                           double scale) {
+                           const AttendOptions& options) {
   const size_t dims = q.size();
   std::vector<double> weight(static_cast<size_t>(tokens));
-  for (size_t t = 0; t < weight.size(); ++t)
-    for (size_t i = 0; i < dims; ++i) weight[t] += q[i] * k[t * dims + i] * scale;
-  const double top = *std::max_element(weight.begin(), weight.end());
-  double total = 0;
+  for (size_t t = 0; t < weight.size(); ++t) {
+    for (size_t i = 0; i < dims; ++i) weight[t] += q[i] * k[t * dims + i] * options.scale;
+    if (options.cap > 0) weight[t] = soft_cap(weight[t], options.cap);
+  }
+  double top = *std::max_element(weight.begin(), weight.end());
+  if (options.sink) top = std::max(top, *options.sink);
+  double total = options.sink ? std::exp(*options.sink - top) : 0;
   for (double& w : weight) total += w = std::exp(w - top);
   std::vector<double> out(dims);
   for (size_t t = 0; t < weight.size(); ++t)
