@@ -118,9 +118,8 @@ Result<> RatioController::Impl::prepare() {
     leader = std::make_unique<discovery::LeaderElection>(std::move(options));
   }
   const RatioRole::Wiring wiring{*client, clock, metrics, io, command.ns, 1000 * int64_t{command.window_s}, command.metrics_port};
-  BATON_TRY(const picker::MetricsScanner scanner, picker::MetricsScanner::make("vllm"));
-  prefill = std::make_unique<RatioRole>(wiring, "prefill", command.prefill, scanner);
-  decode = std::make_unique<RatioRole>(wiring, "decode", command.decode, scanner);
+  prefill = std::make_unique<RatioRole>(wiring, "prefill", command.prefill);
+  decode = std::make_unique<RatioRole>(wiring, "decode", command.decode);
   leading = &metrics.gauge("baton_ratio_leading", "1 if this replica is the one that acts.");
   failures = &metrics.counter("baton_ratio_failures", "Looks or steps that failed.");
   return {};

@@ -1,6 +1,7 @@
 #include "deploy/ratio_load.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "deploy/checks.h"
@@ -44,14 +45,39 @@ void keep(std::vector<cost::Sample>& samples, const cost::Sample& one) {
   samples.push_back(one);
 }
 
+// A label's value as a number; 0: it is none.
+int64_t label_number(std::string_view line, std::string_view label) {
+  const std::string key = cat(label, "=\"");
+  const size_t at = line.find(key);
+  int64_t value = 0;
+  if (at != line.npos) (void)std::from_chars(line.data() + at + key.size(), line.data() + line.size(), value);
+  return value > 0 && value <= int64_t{1} << 24 ? value : 0;
+}
+
+struct KvRoom {
+  int64_t tokens = 0;
+  int ranks = 0;
+};
+KvRoom kv_room(std::string_view metrics) {
+  constexpr std::string_view kInfo = "vllm:cache_config_info{";
+  KvRoom out;
+  for (size_t at = metrics.find(kInfo); at != metrics.npos && out.ranks < 1024; at = metrics.find(kInfo, at + 1)) {
+    if (at > 0 && metrics[at - 1] != '\n') continue;
+    const std::string_view line = metrics.substr(at, metrics.substr(at).find('\n'));
+    // With the character before it: gpu_block_size is another label.
+    const int64_t tokens = std::max(label_number(line, ",block_size"), label_number(line, "{block_size"));
+    out.tokens += tokens * label_number(line, "num_gpu_blocks");
+    ++out.ranks;
+  }
+  return out;
+}
+
 // Tokens that a server computed: a prompt's last token always is.
 double computed(const Counters& c) { return std::max(c.requests, c.prompt_tokens - c.cached_tokens); }
 
 }  // namespace
 
-Result<ServerNumbers> read_server(std::string pod, std::string_view metrics, const picker::MetricsScanner& scanner) {
-  const picker::Scanned seen = scanner.scan(metrics);
-  if (!seen.complete()) return fail(Code::kInvalidArgument, "no vllm:num_requests_waiting, _running and kv_cache_usage_perc");
+Result<ServerNumbers> read_server(std::string pod, std::string_view metrics) {
   ServerNumbers out;
   for (const Family& family : kFamilies) {
     auto value = sample_sum(metrics, family.name);
@@ -62,11 +88,17 @@ Result<ServerNumbers> read_server(std::string pod, std::string_view metrics, con
   }
   const double cached = sample_sum(metrics, "vllm:prefix_cache_hits_total").value_or(0);
   out.counters.cached_tokens = cached >= 0 && cached <= kCountMax ? cached : 0;
+  const auto waiting = sample_sum(metrics, "vllm:num_requests_waiting"),
+             running = sample_sum(metrics, "vllm:num_requests_running");
+  const auto usage = sample_sum(metrics, "vllm:kv_cache_usage_perc");
+  if (!waiting || !running || !usage)
+    return fail(Code::kInvalidArgument, "no vllm:num_requests_waiting, _running and kv_cache_usage_perc");
+  const auto small = [](double x) { return x > 0 ? static_cast<int>(std::min(x, 1e6)) : 0; };
+  out.waiting = small(*waiting), out.running = small(*running);
+  const KvRoom room = kv_room(metrics);
+  out.kv_tokens = room.tokens;
+  out.kv_usage = *usage > 0 ? std::min(1.0, *usage / std::max(1, room.ranks)) : 0;  // each rank tells its own
   out.pod = std::move(pod);
-  out.waiting = std::max(0, *seen.waiting), out.running = std::max(0, *seen.running);
-  out.kv_usage = std::clamp<double>(*seen.kv_usage, 0, 1);
-  const int64_t blocks = seen.blocks_total.value_or(0), tokens = seen.block_tokens.value_or(0);
-  if (blocks > 0 && tokens > 0 && blocks < (int64_t{1} << 40)) out.kv_tokens = blocks * tokens;
   return out;
 }
 

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "cost/cost.h"
 #include "cost/workers.h"
-#include "picker/metrics_scan.h"
 
 namespace baton::deploy {
 
@@ -30,7 +30,7 @@ struct ServerNumbers {
 };
 
 // Errors: a family that is missing, by name.
-Result<ServerNumbers> read_server(std::string pod, std::string_view metrics, const picker::MetricsScanner& scanner);
+Result<ServerNumbers> read_server(std::string pod, std::string_view metrics);
 
 struct RoleLoad {
   double requests_s = 0, prompt_tokens = 0, answer_tokens_s = 0,

@@ -17,11 +17,10 @@ struct RatioRole::Pods {
   discovery::Reflector reflector;
 };
 
-RatioRole::RatioRole(Wiring wiring, std::string name, std::string deployment, picker::MetricsScanner scanner)
+RatioRole::RatioRole(Wiring wiring, std::string name, std::string deployment)
     : wiring_(std::move(wiring)),
       name_(std::move(name)),
       deployment_(std::move(deployment)),
-      scanner_(std::move(scanner)),
       meter_(wiring_.window_ms),
       replicas_gauge_(wiring_.metrics.gauge("baton_ratio_replicas", "Replicas asked for.", {{"role", name_}})),
       ready_gauge_(wiring_.metrics.gauge("baton_ratio_ready", "Pods that are ready.", {{"role", name_}})),
@@ -76,7 +75,7 @@ net::Task<Result<ServerNumbers>> RatioRole::scrape(const ModelPod& pod, net::Can
   auto answer = co_await http_.fetch(std::move(call));
   if (!answer) co_return std::unexpected(answer.error());
   if (answer->status != 200) co_return fail(Code::kUnavailable, "/metrics answers ", answer->status);
-  co_return read_server(pod.name, answer->body, scanner_);
+  co_return read_server(pod.name, answer->body);
 }
 
 net::Task<Result<>> RatioRole::read_pods(net::Cancel* cancel) {

@@ -29,7 +29,7 @@ class RatioRole {
     int64_t window_ms = 60'000;
     int port = 8000;  // of a model server's metrics, where its containers name none
   };
-  RatioRole(Wiring wiring, std::string name, std::string deployment, picker::MetricsScanner scanner);
+  RatioRole(Wiring wiring, std::string name, std::string deployment);
   void stop();
 
   net::Task<Result<>> read_scale(net::Cancel* cancel);
@@ -52,7 +52,6 @@ class RatioRole {
 
   Wiring wiring_;
   std::string name_, deployment_;
-  picker::MetricsScanner scanner_;
   net::Client http_{64};
   Scale scale_;
   std::shared_ptr<Pods> pods_;

@@ -84,7 +84,7 @@ TEST_F(GatewayTest, SeveralPoolsInOneProcess) {
   };
   TempFile of_a(endpoints(a)), of_b(endpoints(b));
   TempFile pools(cat("- {name: first, endpoints: ", of_a.path(),
-                     ", max-concurrent-requests: 8}\n- {name: second, endpoints: ", of_b.path(), ", models: [alias]}\n"));
+                     ", max-concurrent-requests: 8}\n- {name: second, endpoints: ", of_b.path(), ", models: [alias], propose-role-flips: true}\n"));
   config.host = "127.0.0.1", config.http_port = 0, config.pools_file = pools.path();
   gateway = std::make_unique<Gateway>(config);
   const auto started = gateway->start();
@@ -101,6 +101,8 @@ TEST_F(GatewayTest, SeveralPoolsInOneProcess) {
   EXPECT_EQ(post(R"({"model":"nope","prompt":"x"})").status, 404);
   EXPECT_EQ(metric(R"(baton_gateway_requests_total{code="200",pool="second"})"), "3.0");
   EXPECT_EQ(metric("inference_pool_ready_pods{name=\"second\"}"), "1.0");
+  EXPECT_EQ(metric("llm_d_epp_role_flip_proposed{inference_pool=\"second\"}"), "0.0");
+  EXPECT_EQ(metric("llm_d_epp_role_flip_proposed{inference_pool=\"first\"}"), "absent") << "only of the pool that asked for it";
   EXPECT_EQ(metric("baton_gateway_endpoint_up{endpoint=\"" + b.address() + "\",pool=\"second\"}"), "1");
   const auto state = parse_json(call(gateway->port(), "GET", "/debug/plugins/state").body);
   ASSERT_TRUE(state);

@@ -116,7 +116,7 @@ TEST(ApiKeys, BucketLetsInThenMakesPayOff) {
 
 TEST(Pools, FileNamesPools) {
   const auto pools = parse_pools(
-      "pools:\n- name: small\n  endpoints: small.yaml\n  models: [a, b]\n  max-concurrent-requests: 7\n- {name: big, endpoints: "
+      "pools:\n- name: small\n  endpoints: small.yaml\n  models: [a, b]\n  max-concurrent-requests: 7\n- {name: big, propose-role-flips: true, endpoints: "
       "/x/big.yaml, config: big-config.yaml}\n",
       "/etc/baton");
   ASSERT_TRUE(pools) << pools.error().message;
@@ -124,6 +124,8 @@ TEST(Pools, FileNamesPools) {
   EXPECT_EQ((*pools)[0].endpoints_file, "/etc/baton/small.yaml");
   EXPECT_EQ((*pools)[0].models, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ((*pools)[0].concurrent_requests_max, 7);
+  EXPECT_FALSE((*pools)[0].propose_role_flips);
+  EXPECT_TRUE((*pools)[1].propose_role_flips);
   EXPECT_EQ((*pools)[1].endpoints_file, "/x/big.yaml");
   EXPECT_EQ((*pools)[1].config_file, "/etc/baton/big-config.yaml");
   const auto kube = parse_pools(
@@ -151,6 +153,7 @@ TEST(Pools, FileNamesPools) {
       {"- {name: a, endpoints: x, colour: red}", "colour"},
       {"- {name: a, endpoints: x, max-concurrent-requests: many}", "number"},
       {"- {name: [a], endpoints: x}", "must be a text"},
+      {"- {name: a, endpoints: x, propose-role-flips: often}", "true or false"},
       {"- {name: a", "line"},
   };
   for (const auto& [text, why] : kBad) {

@@ -56,6 +56,11 @@ class PoolsReader {
     if (bad != std::errc() || end != n.data() + n.size() || out < 1) error(node, cat(key, " must be a number above 0"));
     return out;
   }
+  bool flag(const YAML::Node& node, std::string_view key) {
+    const std::string word = text(node, key);
+    if (word != "true" && word != "false") error(node, cat(key, " must be true or false"));
+    return word == "true";
+  }
   PoolSpec pool(const YAML::Node& node) {
     PoolSpec out;
     for (const auto& entry : node) {
@@ -86,11 +91,13 @@ class PoolsReader {
         for (const YAML::Node& model : value) out.models.push_back(text(model, key));
       } else if (key == "max-concurrent-requests") {
         out.concurrent_requests_max = number(value, key);
+      } else if (key == "propose-role-flips") {
+        out.propose_role_flips = flag(value, key);
       } else {
         error(entry.first,
               cat("no key \"", key,
                   "\" in a pool; known are name, endpoints, inference-pool, endpoint-selector, endpoint-target-ports, namespace, "
-                  "kubeconfig, config, models, max-concurrent-requests"));
+                  "kubeconfig, config, models, max-concurrent-requests, propose-role-flips"));
       }
     }
     if (out.name.empty()) error(node, "a pool needs a name");
@@ -215,6 +222,7 @@ Result<> Pools::add(PoolSpec spec, const GatewayConfig& config, Metrics& metrics
   }
   picker::PickerOptions options;
   options.tracer = config.tracer;
+  options.propose_role_flips = pool->spec.propose_role_flips;
   options.pool_name = pool->spec.name;
   if (!pool->spec.pool_namespace.empty()) options.pool_namespace = pool->spec.pool_namespace;
   options.scrape_interval_ms = config.refresh_metrics_interval_ms;

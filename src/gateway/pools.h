@@ -11,6 +11,7 @@
 //     config: small-config.yaml         # EndpointPickerConfig, optional, followed as it changes
 //     models: [a, b]                    # beside what its endpoints serve; optional
 //     max-concurrent-requests: 100      # optional
+//     propose-role-flips: true          # optional; as baton-router's flag
 // A model belongs to the first pool that names it, else to the first whose endpoints serve it, else (unknown, or not said) to the
 // first pool, which answers 404. Threads: route() any; the rest the owner's. Owner: the Gateway.
 #include <atomic>
@@ -34,6 +35,7 @@ struct PoolSpec {
   std::vector<int> target_ports;
   std::vector<std::string> models;
   int concurrent_requests_max = 0;  // 0 = only the gateway's
+  bool propose_role_flips = false;
 };
 
 // folder: what relative names in the file are relative to. All errors together, with their lines.

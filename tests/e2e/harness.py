@@ -132,7 +132,13 @@ def metrics(port):
 
 
 def total(port, name, label=""):
-    return sum(v for k, v in metrics(port).get(name, {}).items() if label in k)
+    """The sum over the series of one metric. Tests ask this many times a second: only its own lines are read."""
+    out = 0.0
+    for line in ("\n" + get(port, "/metrics")[1].decode()).split("\n" + name)[1:]:
+        m = re.match(r"(\{.*\})? (\S+)", line)
+        if m and label in (m.group(1) or ""):
+            out += float(m.group(2))
+    return out
 
 
 def complete(port, prompt, max_tokens=16, headers=None, **extra):

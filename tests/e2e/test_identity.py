@@ -6,17 +6,18 @@ from prompts import prompts
 
 PROMPTS = prompts()
 TOKENS = 24
+HALF = PROMPTS[1::2]  # of every length, the longest too
 
 
-def all_at(port, workers=1):
+def all_at(port, workers=1, chosen=PROMPTS):
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda p: complete(port, p, TOKENS, ignore_eos=True), PROMPTS))
+        return dict(zip(chosen, pool.map(lambda p: complete(port, p, TOKENS, ignore_eos=True), chosen)))
 
 
 class Identity(unittest.TestCase):
     def compare(self, got, how):
-        for i, (want, have) in enumerate(zip(self.reference, got)):
-            self.assertEqual(want, have, f"prompt {i} differs {how}")
+        for prompt, have in got.items():
+            self.assertEqual(self.reference[prompt], have, f"prompt {PROMPTS.index(prompt)} differs {how}")
 
     @classmethod
     def setUpClass(cls):
@@ -36,19 +37,19 @@ class Identity(unittest.TestCase):
             self.compare(all_at(s.port, 16), "in a batch of 16")
             port = s.engine_port("engine-0")
             before = total(port, "vllm:prefix_cache_hits_total")
-            self.compare(all_at(s.port, 4), "with a warm prefix cache")
-            self.assertGreater(total(port, "vllm:prefix_cache_hits_total"), before + 5000)
+            self.compare(all_at(s.port, 4, HALF), "with a warm prefix cache")
+            self.assertGreater(total(port, "vllm:prefix_cache_hits_total"), before + 3000)
 
     def test_chunked_differently_and_small_pool(self):
         with Stack(prefill=0, decode=1, engine_args=["--max-num-batched-tokens=97", "--max-num-seqs=5", "--num-gpu-blocks-override=160"]) as s:
-            self.compare(all_at(s.port, 8), "in chunks of at most 97 tokens over a pool of 160 blocks")
+            self.compare(all_at(s.port, 8, HALF), "in chunks of at most 97 tokens over a pool of 160 blocks")
 
     def through_pd(self, transport):
         with Stack(prefill=1, decode=1, args=["--kv-transport", transport]) as s:
-            self.compare(all_at(s.port, 3), f"through P/D over {transport}")
+            self.compare(all_at(s.port, 3, HALF), f"through P/D over {transport}")
             decode = s.engine_port("decode-0")
             moved = total(decode, "vllm:external_prefix_cache_hits_total")
-            self.assertGreater(moved, 8000, "prompt tokens came from the prefill worker")
+            self.assertGreater(moved, 4000, "prompt tokens came from the prefill worker")
             computed = total(decode, "vllm:prompt_tokens_by_source_total", 'source="local_compute"')
             self.assertEqual(computed, 0, "the decode worker computed prompt tokens")
             self.assertEqual(total(decode, "vllm:nixl_num_failed_transfers_total"), 0)

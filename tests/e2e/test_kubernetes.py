@@ -167,6 +167,21 @@ class Kubernetes(unittest.TestCase):
         self.serves(r, [1, 2], timeout=60)
         self.assertTrue(r.logged("kubernetes answers again"))
 
+    def test_api_server_slow(self):
+        """A first list that takes its time: 503 until it is there. A watch that answers late: what is known goes on being served."""
+        self.pod(0)
+        self.kube.fault("list pods", delay=6.0)
+        r = self.router()
+        status, head, body = post(r.ports["http"], "/v1/completions", {"model": "m", "prompt": "hello", "max_tokens": 1})
+        self.assertEqual((status, head.get("retry-after")), (503, "1"), body)
+        self.serves(r, [0])
+        self.kube.fault("watch pods", delay=2.0, times=3)
+        self.kube.cut()
+        self.pod(1)
+        for _ in range(20):
+            self.assertIn(r.ask(), (self.workers[0].address, self.workers[1].address))
+        self.serves(r, [0, 1])
+
     def test_leader_killed(self):
         self.pod(0)
         holder = lambda: ((self.kube.get(LEASE, "epp-default-pool.llm-d.ai") or {}).get("spec") or {}).get("holderIdentity", "")

@@ -55,7 +55,7 @@ schedulingProfiles:
   - pluginRef: max-score-picker
 """)
         self.http = free_port()
-        self.router = subprocess.Popen([f"{harness.BIN}/baton-router", "--http-port", str(self.http), "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0",
+        self.router = subprocess.Popen([f"{harness.BIN}/baton-router", "--http-port", str(self.http), "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", "--drain-timeout", "1s",
                                         "--endpoints", f"{dir}/endpoints.json", "--config-file", f"{dir}/config.yaml"], stdout=self.router_log, stderr=subprocess.STDOUT)
         wait_for(lambda: get(self.http, "/v1/models")[0] == 200 and total(self.http, "baton_gateway_endpoint_up") == len(self.engines), 60, "the router to know the engines")
 
