@@ -9,10 +9,20 @@ def envoy_binary():
     return os.path.join(list(envoy.__path__)[0], "_bin", "envoy")
 
 
-def config(ext_proc_port, tls=True, fail_open=False, modes="FULL_DUPLEX_STREAMED", buffer=32768, direct=None):
-    """The gateway configuration of facts sheet "epp" 1.2, as plain JSON. direct: a port; no picker then."""
+def ports(one_or_more):
+    """lb_endpoints: a port, or those of replicas."""
+    return [{"lb_endpoints": [{"endpoint": {"address": address(p)}} for p in (one_or_more if isinstance(one_or_more, (list, tuple)) else [one_or_more])]}]
+
+
+def config(ext_proc_port, tls=True, fail_open=False, modes="FULL_DUPLEX_STREAMED", buffer=32768, direct=None, retries=0):
+    """The gateway configuration of facts sheet "epp" 1.2, as plain JSON. direct: a port, or several; no picker then.
+    retries: with direct, of a request whose answer has not begun; Envoy opens no second stream to a picker, but stops asking one that refuses to connect."""
     h2 = {"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
           "explicit_http_config": {"http2_protocol_options": {"initial_stream_window_size": 65536, "initial_connection_window_size": 1048576}}}
+    again = {"retry_on": "connect-failure,refused-stream,reset-before-request,reset,gateway-error,unavailable", "num_retries": retries,
+             "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts",
+                                       "typed_config": {"@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}}],
+             "host_selection_retry_max_attempts": 5}
     trailers = "SEND" if modes == "FULL_DUPLEX_STREAMED" else "SKIP"
     ext_proc = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
@@ -24,14 +34,18 @@ def config(ext_proc_port, tls=True, fail_open=False, modes="FULL_DUPLEX_STREAMED
     hcm = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
            "stat_prefix": "in", "codec_type": "AUTO", "stream_idle_timeout": "0s",
            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-               {"match": {"prefix": "/"}, "route": {"cluster": "workers", "timeout": "86400s", "idle_timeout": "86400s"}}]}]},
+               {"match": {"prefix": "/"}, "route": {"cluster": "workers", "timeout": "86400s", "idle_timeout": "86400s",
+                                                   **({"retry_policy": again} if retries and direct else {})}}]}]},
            "http_filters": [{"name": "envoy.filters.http.ext_proc", "typed_config": ext_proc},
                             {"name": "envoy.filters.http.router",
                              "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}
-    unlimited = {"thresholds": [{"max_connections": 40000, "max_pending_requests": 40000, "max_requests": 40000}]}
+    unlimited = {"thresholds": [{"max_connections": 40000, "max_pending_requests": 40000, "max_requests": 40000, "max_retries": 40000}]}
     picker = {"name": "ext_proc", "type": "STATIC", "connect_timeout": "10s", "circuit_breakers": unlimited,
               "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2},
-              "load_assignment": {"cluster_name": "ext_proc", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ext_proc_port)}}]}]}}
+              "load_assignment": {"cluster_name": "ext_proc", "endpoints": ports(ext_proc_port)}}
+    if isinstance(ext_proc_port, (list, tuple)):
+        picker["outlier_detection"] = {"split_external_local_origin_errors": True, "consecutive_local_origin_failure": 1, "enforcing_consecutive_local_origin_failure": 100,
+                                       "base_ejection_time": "30s", "max_ejection_percent": 50}
     if tls:
         picker["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -41,7 +55,7 @@ def config(ext_proc_port, tls=True, fail_open=False, modes="FULL_DUPLEX_STREAMED
     if direct:
         hcm["http_filters"].pop(0)
         workers = {"name": "workers", "type": "STATIC", "connect_timeout": "5s", "circuit_breakers": unlimited, "load_assignment": {
-            "cluster_name": "workers", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(direct)}}]}]}}
+            "cluster_name": "workers", "endpoints": ports(direct)}}
     return {"admin": {"address": address(0)}, "static_resources": {
         "listeners": [{"name": "in", "address": address(0), "per_connection_buffer_limit_bytes": buffer,
                        "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm}]}]}],

@@ -1,5 +1,5 @@
 """A real Envoy, configured as the gateways of our users are, asks baton-router over ext_proc (TLS); sidecar and engines behind."""
-import concurrent.futures, http.client, json, os, random, socket, time, unittest
+import concurrent.futures, http.client, json, os, random, socket, threading, time, unittest
 
 import harness
 from envoy_proxy import Backend, Envoy, Router, Sidecar, endpoint
@@ -181,6 +181,50 @@ class Simulated(unittest.TestCase):
                     with Router(harness.BIN, self.pool, ["--grpc-port", str(router.port)], PD_CONFIG) as again:
                         ready(again, 2)
                         wait_for(lambda: chat(envoy.port, body_of(300))[0] == 200, 20, "the router's return to be noticed")
+
+    def steady(self, port, strike, before=60, after=120):
+        """Four clients ask one after the other; `strike` is called in the middle. [(status, answered in full, began after the strike)]"""
+        struck, seen, lock = [], [], threading.Lock()
+
+        def client():
+            while True:
+                with lock:
+                    if len(seen) >= before and not struck:
+                        struck.append(time.monotonic())
+                        strike()
+                    if sum(late for _, _, late in seen) >= after:
+                        return
+                late = bool(struck)
+                try:
+                    status, _, data = chat(port, body_of(300))
+                    whole = status == 200 and json.loads(data)["port"] == self.decode.port
+                except (OSError, http.client.HTTPException, ValueError):
+                    status, whole = 0, False
+                with lock:
+                    seen.append((status, whole, late))
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: client(), range(4)))
+        return seen
+
+    def test_one_picker_of_two_killed(self):
+        """kill -9 of one of two pickers. Envoy asks a picker once: lost is what the dead one held, and what finds it dead until Envoy has set it aside; no more."""
+        with Router(harness.BIN, self.pool, [], PD_CONFIG) as one, Router(harness.BIN, self.pool, [], PD_CONFIG) as other, Envoy([one.port, other.port]) as envoy:
+            ready(one, 2), ready(other, 2)
+            seen = self.steady(envoy.port, one.kill)
+            self.assertLessEqual(sum(not whole for _, whole, _ in seen), 8, "one or two of each client")
+            self.assertTrue(all(whole for _, whole, _ in seen[-80:]), "the other answers")
+            self.assertGreater(harness.total(other.metrics_port, "llm_d_epp_request_total"), 100, "the other has them all")
+
+    def test_one_gateway_of_two_killed(self):
+        """The same of embedded gateways behind a proxy that retries: no request is lost, not even those that the dead one held."""
+        gateway = lambda: Router(harness.BIN, self.pool, ["--http-port", "0"], PD_CONFIG)
+        with gateway() as one, gateway() as other:
+            listens = [int(g.find(r"gateway listens.*?\bport\"?[=:](\d+)")[1]) for g in (one, other)]
+            ready(one, 2), ready(other, 2)
+            with Envoy(one.port, direct=listens, retries=3) as envoy:
+                seen = self.steady(envoy.port, one.kill)
+            self.assertEqual([s for s, whole, _ in seen if not whole], [])
 
     def test_other_body_modes(self):
         for mode in ("BUFFERED", "STREAMED", "NONE", "BUFFERED_PARTIAL"):
