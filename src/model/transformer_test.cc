@@ -396,5 +396,37 @@ TEST(Transformer, FingerprintNamesTheWeightsAndProgressReachesOne) {
   EXPECT_EQ(seen.back(), 1.0);
 }
 
+// Workers whose KV would differ must not take each other for the same: what a family adds counts, and LongRoPE's choice.
+TEST(Transformer, FingerprintTellsWhatFamiliesAdd) {
+  const TinyFile file(
+      TinySpec{.layers = 2, .family = "phi3", .seed = 56, .rope_scaling = RopeScaling::kLongRope, .rope_original_context = 64});
+  const auto of = [&](int32_t context, const std::function<void(ModelConfig&)>& change) {
+    const auto model = Transformer::make(std::make_unique<Changed>(*WeightFile::open(file.path), change),
+                                         {.threads = 1, .context = context, .progress = {}});
+    EXPECT_TRUE(model) << model.error().message;
+    return (*model)->fingerprint();
+  };
+  const auto as_it_is = [](ModelConfig&) {};
+  const std::string whole = of(0, as_it_is);
+  EXPECT_EQ(of(2048, as_it_is), whole);
+  EXPECT_EQ(of(65, as_it_is), whole);
+  EXPECT_NE(of(64, as_it_is), whole);
+  const std::function<void(ModelConfig&)> changes[] = {
+      [](ModelConfig& c) { c.layer_kinds = {{.window = 8}, {}}; },
+      [](ModelConfig& c) { c.layer_kinds = {{}, {.window = 8}}; },
+      [](ModelConfig& c) { c.layer_kinds = {{.rope = LayerRope::kNone}, {}}; },
+      [](ModelConfig& c) { c.attention_soft_cap = 5; },
+      [](ModelConfig& c) { c.attention_scale = 0.5f; },
+      [](ModelConfig& c) { c.embed_scale = 2; },
+      [](ModelConfig& c) { c.norm_offset = 1; },
+      [](ModelConfig& c) { c.activation = tensor::GatedUnit::kGeluTanh; },
+  };
+  std::vector<std::string> seen{whole};
+  for (const auto& change : changes) {
+    seen.push_back(of(0, change));
+    EXPECT_EQ(std::ranges::count(seen, seen.back()), 1) << "change " << seen.size() - 1;
+  }
+}
+
 }  // namespace
 }  // namespace baton::model

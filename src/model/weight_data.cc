@@ -258,10 +258,12 @@ Result<> split_rows(WeightData& data, const std::string& fused, const std::vecto
 
 Result<> split_experts(WeightData& data, int layer, std::string_view what, int64_t rows) {
   for (const std::string_view kind : {".weight", ".bias"}) {
+    const std::string fused = layer_name(layer, cat("experts.", what, kind));
+    if (!data.tensors.contains(fused)) continue;  // a configuration may claim many experts, and the file hold none
     std::vector<Part> parts;
     for (int x = 0; x < data.config.experts; x++)
       parts.push_back({layer_name(layer, cat("experts.", x, ".", what, kind)), kind == ".bias" ? 1 : rows});
-    BATON_OK(split_rows(data, layer_name(layer, cat("experts.", what, kind)), parts));
+    BATON_OK(split_rows(data, fused, parts));
   }
   return {};
 }
