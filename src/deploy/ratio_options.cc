@@ -68,10 +68,8 @@ Result<std::pair<cost::WorkerCost, cost::WorkerCost>> RatioCommand::costs() cons
 }
 
 Options ratio_options(RatioCommand& c) {
-  Options o(
-      "baton deploy ratio", "keep as many prefill and decode workers as the load wants",
-      "baton deploy ratio -n llm-d-pd --prefill ms-pd-llm-d-modelservice-prefill --prefill-max 6 --decode ... --decode-max 2 "
-      "--model smollm2 --device cpu2 --dry-run");
+  Options o("baton deploy ratio", "keep as many prefill and decode workers as the load wants",
+            "baton deploy ratio --prefill DEPLOYMENT --prefill-max N --decode DEPLOYMENT --decode-max N --model M --device D");
   o.group("Where");
   o.add("namespace", &c.ns, "of the Deployments; empty = the credentials'").alias("n").env("NAMESPACE");
   o.add("kubeconfig", &c.kubeconfig, "path; empty = $KUBECONFIG, the pod's account, or ~/.kube/config");

@@ -12,7 +12,7 @@ def run(*args, **kw):
 
 class Cli(unittest.TestCase):
     def test_help_and_version(self):
-        for program in (["baton"], ["baton", "up"], ["baton", "chat"], ["baton", "bench"], ["baton", "pull"], ["baton-engine"], ["baton-sidecar"], ["baton-router"]):
+        for program in (["baton"], ["baton", "up"], ["baton", "chat"], ["baton", "bench"], ["baton", "pull"], ["baton", "deploy", "ratio"], ["baton-engine"], ["baton-sidecar"], ["baton-router"]):
             code, out, err = run(*program, "--help")
             self.assertEqual((code, err), (0, ""), program)
             self.assertLessEqual(max(map(len, out.splitlines())), 130, program)
