@@ -210,6 +210,27 @@ TEST(Picker, NoPodsIs503) {
   EXPECT_FALSE(pool.picker->can_serve());
 }
 
+// As the sidecar: what it splits is sent with a prefiller, what it only passes on is not.
+TEST(Picker, SplitsEveryApiThatTheSidecarSplits) {
+  const std::pair<const char*, const char*> asked[] = {
+      {"/v1/completions", R"({"model":"m","prompt":"hello there, how are you?"})"},
+      {"/v1/chat/completions", R"({"model":"m","messages":[{"role":"user","content":"hello there"}]})"},
+      {"/v1/responses", R"({"model":"m","input":"hello there"})"},
+      {"/v1/messages", R"({"model":"m","max_tokens":3,"messages":[{"role":"user","content":"hello there"}]})"},
+      {"/inference/v1/generate", R"({"model":"m","token_ids":[1,2,3],"sampling_params":{}})"},
+      {"/v1/messages/count_tokens", R"({"model":"m","messages":[{"role":"user","content":"hello there"}]})"},
+      {"/v1/embeddings", R"({"model":"m","input":"hello there"})"},
+  };
+  for (size_t i = 0; i < std::size(asked); ++i) {
+    TestPool pool(kDisagg);
+    pool.members({{"d1", "decode"}, {"p1", "prefill"}});
+    auto flight = pool.begin(asked[i].second, {}, asked[i].first);
+    const auto choice = pool.decide(*flight);
+    ASSERT_TRUE(choice) << asked[i].first;
+    EXPECT_EQ((*choice)->prefill, i < 5 ? "p1:80" : "") << asked[i].first;
+  }
+}
+
 TEST(Picker, OneRoleMissingStillServes) {
   TestPool pool(kDisagg);
   pool.members({{"d1", "decode"}});
