@@ -17,5 +17,6 @@ constexpr int kTopTimeoutMs = 2'000;               // `baton top`: one look at t
 constexpr size_t kTopBytesMax = 32u << 20;         // its state or metrics; larger is refused
 constexpr size_t kTopDecisionsMax = 12;            // of each pool, newest first
 constexpr size_t kLogLineBytesMax = 16u << 10;     // longer lines of a worker are cut
+constexpr size_t kWorkersFileBytesMax = 64u << 10;  // what `baton up` wrote of its processes; larger is refused
 
 }  // namespace baton::stack

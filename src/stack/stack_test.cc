@@ -22,6 +22,7 @@
 #include "stack/process.h"
 #include "stack/pull.h"
 #include "stack/status.h"
+#include "stack/workers.h"
 
 namespace baton::stack {
 namespace {
@@ -309,6 +310,19 @@ TEST(Url, Parses) {
   EXPECT_FALSE(parse_url("https://h"));
   EXPECT_FALSE(parse_url("http://h:99999"));
   EXPECT_FALSE(parse_url("h:1"));
+}
+
+TEST(Workers, AFileSaysWhoRuns) {
+  const std::vector<RunningWorker> all{{.name = "prefill-0", .role = "prefill", .pid = 4711, .port = 8100},
+                                       {.name = "router", .role = "router", .pid = 4712, .port = 8000}};
+  auto read = parse_workers(workers_text(all));
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(*read, all);
+  EXPECT_TRUE(parse_workers("")->empty());
+  for (const char* bad : {"prefill-0 prefill", "prefill-0 prefill x 1", "prefill-0 prefill 1 8100", "prefill-0 prefill -1 8100"})
+    EXPECT_EQ(parse_workers(bad).error().code, Code::kInvalidArgument) << bad;  // 1 and -1 would be everybody's end
+  EXPECT_FALSE(is_ours(1));
+  EXPECT_EQ(read_workers("/nonexistent").error().code, Code::kNotFound);
 }
 
 }  // namespace

@@ -10,8 +10,14 @@
 namespace baton::stack {
 namespace {
 
-// Value of the first sample named `name` (any labels), or `fallback`.
-double sample(std::string_view text, std::string_view name, double fallback) {
+bool somebody_reads() {
+  pollfd out{.fd = 1, .events = POLLOUT, .revents = 0};
+  return ::poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) == 0;
+}
+
+}  // namespace
+
+double first_sample(std::string_view text, std::string_view name, double fallback) {
   for (size_t at = 0; (at = text.find(name, at)) != std::string_view::npos; at += name.size()) {
     if (at > 0 && text[at - 1] != '\n') continue;
     char after = at + name.size() < text.size() ? text[at + name.size()] : '\n';
@@ -25,19 +31,12 @@ double sample(std::string_view text, std::string_view name, double fallback) {
   return fallback;
 }
 
-bool somebody_reads() {
-  pollfd out{.fd = 1, .events = POLLOUT, .revents = 0};
-  return ::poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) == 0;
-}
-
-}  // namespace
-
 void read_metrics(std::string_view text, WorkerStatus& out) {
-  out.running = sample(text, "vllm:num_requests_running", out.running);
-  out.waiting = sample(text, "vllm:num_requests_waiting", out.waiting);
-  out.kv_usage = sample(text, "vllm:kv_cache_usage_perc", out.kv_usage);
-  out.prompt_tokens = sample(text, "vllm:prompt_tokens_total", out.prompt_tokens);
-  out.generated_tokens = sample(text, "vllm:generation_tokens_total", out.generated_tokens);
+  out.running = first_sample(text, "vllm:num_requests_running", out.running);
+  out.waiting = first_sample(text, "vllm:num_requests_waiting", out.waiting);
+  out.kv_usage = first_sample(text, "vllm:kv_cache_usage_perc", out.kv_usage);
+  out.prompt_tokens = first_sample(text, "vllm:prompt_tokens_total", out.prompt_tokens);
+  out.generated_tokens = first_sample(text, "vllm:generation_tokens_total", out.generated_tokens);
 }
 
 int endpoints_up(std::string_view text) {

@@ -15,6 +15,8 @@ struct WorkerStatus {
   int restarts = 0;
 };
 
+// Value of the first sample named `name`, whatever its labels, or `fallback`.
+double first_sample(std::string_view text, std::string_view name, double fallback);
 // Reads the few samples the status shows out of Prometheus text; absent ones stay.
 void read_metrics(std::string_view text, WorkerStatus& out);
 // Endpoints that a router's text says it can send requests to.

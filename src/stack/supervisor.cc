@@ -17,11 +17,13 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "net/all.h"
 #include "net/http.h"
 #include "stack/limits.h"
 #include "stack/process.h"
 #include "stack/pull.h"
 #include "stack/status.h"
+#include "stack/workers.h"
 
 namespace baton::stack {
 namespace fs = std::filesystem;
@@ -47,7 +49,7 @@ struct Worker {
   WorkerStatus status;
   std::ofstream log;
   std::deque<std::string> tail;  // last lines, shown if it cannot start
-  bool was_ready = false;
+  bool was_ready = false, ready_this_life = false;
   int failed_starts = 0;
   int backoff_ms = kRestartBackoffMsMin;
   int64_t start_at_ms = 0, started_ms = 0;
@@ -74,7 +76,9 @@ class Supervisor {
   Result<> start(Worker& w);
   Result<> reap();
   void take_line(Worker& w, std::string_view line);
+  void write_workers() const;
   void check_health();
+  net::Task<> check_health(net::Client& client, Worker& w);
   void stop_all();
   bool all_ready() const {
     return std::all_of(workers_.begin(), workers_.end(), [](const Worker& w) { return w.status.state == "ready"; });
@@ -102,9 +106,19 @@ Result<> Supervisor::start(Worker& w) {
   if (!p) return std::unexpected(p.error());
   w.process = std::move(*p);
   w.started_ms = clock_.now_ms();
-  w.status.state = "starting";
+  w.status.state = "starting", w.ready_this_life = false;
   w.tail.clear();
+  write_workers();
   return {};
+}
+
+// For `baton verify --faults`. Whoever reads it checks the process, so an old file harms nobody.
+void Supervisor::write_workers() const {
+  std::vector<RunningWorker> all;
+  for (const auto& w : workers_) {
+    if (w.process) all.push_back({.name = w.spec.name, .role = std::string(role_name(w.spec.role)), .pid = w.process->pid(), .port = w.spec.port});
+  }
+  if (auto r = write_file(workers_file(dir_), workers_text(all)); !r) fmt::print(stderr, "{}\n", r.error().message);
 }
 
 void Supervisor::take_line(Worker& w, std::string_view line) {
@@ -124,10 +138,9 @@ Result<> Supervisor::reap() {
       w.process->read_lines([&](std::string_view line) { take_line(w, line); });
       w.process->reaped();
       w.process.reset();
-      bool healthy_before = w.status.state == "ready";
       w.status.state = "restarting";
       ++w.status.restarts;
-      w.backoff_ms = healthy_before ? kRestartBackoffMsMin : std::min(w.backoff_ms * 2, kRestartBackoffMsMax);
+      w.backoff_ms = w.ready_this_life ? kRestartBackoffMsMin : std::min(w.backoff_ms * 2, kRestartBackoffMsMax);
       w.start_at_ms = clock_.now_ms() + w.backoff_ms;
       if (!w.was_ready && ++w.failed_starts >= 2) {
         std::string lines;
@@ -144,30 +157,35 @@ Result<> Supervisor::reap() {
 void Supervisor::check_health() {
   net::run_task([this]() -> net::Task<> {
     net::Client client;
+    std::vector<net::Task<>> all;  // at once: one that hangs holds up nobody's restart for longer than its own probe
     for (auto& w : workers_) {
-      if (!w.process) continue;
-      net::Call call;
-      call.host = config_.host, call.port = w.spec.port, call.target = "/health";
-      call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-      auto r = co_await client.fetch(std::move(call));
-      bool ok = r && r->status == 200;
-      if (ok && w.status.state != "ready") {
-        view_.event(cat(w.spec.name, " ready on port ", w.spec.port, " after ",
-                        static_cast<double>((clock_.now_ms() - w.started_ms) / 100) / 10, " s"));
-        w.status.state = "ready", w.was_ready = true;
-      } else if (!ok && w.status.state == "ready") {
-        w.status.state = "not answering";
-      }
-      const bool ask_router = w.spec.role == Role::kRouter && !ready_told_;
-      if (!ok || !(w.status.is_engine || ask_router)) continue;
-      net::Call metrics;
-      metrics.host = config_.host, metrics.port = w.spec.port, metrics.target = "/metrics";
-      metrics.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-      auto m = co_await client.fetch(std::move(metrics));
-      if (m && ask_router) router_knows_all_ = endpoints_up(m->body) == endpoints();
-      if (m && w.status.is_engine) read_metrics(m->body, w.status);
+      if (w.process) all.push_back(check_health(client, w));
     }
+    co_await net::all(std::move(all));
   });
+}
+
+net::Task<> Supervisor::check_health(net::Client& client, Worker& w) {
+  net::Call call;
+  call.host = config_.host, call.port = w.spec.port, call.target = "/health";
+  call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
+  auto r = co_await client.fetch(std::move(call));
+  bool ok = r && r->status == 200;
+  if (ok && w.status.state != "ready") {
+    view_.event(cat(w.spec.name, " ready on port ", w.spec.port, " after ",
+                    static_cast<double>((clock_.now_ms() - w.started_ms) / 100) / 10, " s"));
+    w.status.state = "ready", w.was_ready = w.ready_this_life = true;
+  } else if (!ok && w.status.state == "ready") {
+    w.status.state = "not answering";
+  }
+  const bool ask_router = w.spec.role == Role::kRouter && !ready_told_;
+  if (!ok || !(w.status.is_engine || ask_router)) co_return;
+  net::Call metrics;
+  metrics.host = config_.host, metrics.port = w.spec.port, metrics.target = "/metrics";
+  metrics.first_byte_timeout = net::Millis(kHealthTimeoutMs);
+  auto m = co_await client.fetch(std::move(metrics));
+  if (m && ask_router) router_knows_all_ = endpoints_up(m->body) == endpoints();
+  if (m && w.status.is_engine) read_metrics(m->body, w.status);
 }
 
 void Supervisor::draw() {
@@ -286,6 +304,7 @@ Result<> up(StackConfig config) {
     Supervisor supervisor(config, std::move(plan), dir);
     auto r = supervisor.run(on_ready);
     fs::remove(cat(dir, "/supervisor.pid"), ec);
+    fs::remove(workers_file(dir), ec);
     return r;
   };
   if (!config.detach) return supervise([] {});
@@ -317,8 +336,7 @@ Result<> down(const DownConfig& config) {
   if (!(in >> pid) || pid <= 1 || kill(pid, 0) != 0) {
     return fail(Code::kNotFound, "no detached stack on port ", config.port, " (looked at ", path, ")");
   }
-  std::string exe = fs::path(fs::read_symlink(cat("/proc/", pid, "/exe"))).filename().string();
-  if (!exe.starts_with("baton")) return fail(Code::kNotFound, "process ", pid, " is ", exe, ", not ours; remove ", path);
+  if (!is_ours(pid)) return fail(Code::kNotFound, "process ", pid, " is no program of ours; remove ", path);
   kill(pid, SIGTERM);
   for (int waited_ms = 0; kill(pid, 0) == 0; waited_ms += 50) {
     if (waited_ms > kDrainMs + 5000) return fail(Code::kDeadlineExceeded, "process ", pid, " does not stop");

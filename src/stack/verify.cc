@@ -4,11 +4,8 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/prng.h"
-#include "net/http.h"
-#include "net/sse.h"
-#include "stack/chat.h"
-#include "stack/limits.h"
+#include "stack/asker.h"
+#include "stack/faults.h"
 #include "stack/status.h"
 #include "wire/headers.h"
 
@@ -21,6 +18,10 @@ Options verify_options(VerifyConfig& c) {
   o.add("api-key", &c.api_key, "bearer token").env("OPENAI_API_KEY");
   o.add("prompt-words", &c.prompt_words, "words", "length of the prompt that is to be handed over", 1, 100'000);
   o.add("timeout", &c.timeout_s, "s", "for each request", 1, 3600);
+  o.add("faults", &c.faults_s, "s",
+        "of a stack that `baton up` runs on this machine: kill and freeze its workers for so long while it answers; 0 = leave them",
+        0, 3600);
+  o.add("state-dir", &c.state_dir, "as given to `baton up`; empty = ~/.local/state/baton").env("BATON_STATE_DIR");
   return o;
 }
 
@@ -28,26 +29,18 @@ namespace {
 
 using Verdict = CheckResult::Verdict;
 
+constexpr int kMaxTokens = 16;
+
 struct Outcome {
   Verdict verdict = Verdict::kOk;
   std::string detail = {}, advice = {};
 };
 Outcome failed(std::string detail, std::string advice) { return {Verdict::kFailed, std::move(detail), std::move(advice)}; }
 
-// Words without sense and a number that was never there before: no cache knows it.
-std::string fresh_prompt(int words) {
-  static constexpr std::string_view kWords[] = {"ferry",  "island", "letter", "orange", "patient", "dawn",
-                                                "bridge", "river",  "storm",  "lamp",   "keeper",  "rain"};
-  Prng prng(secure_random_u64());
-  std::string out = cat("Note ", prng.next(), ":");
-  for (int i = 0; i < words; ++i) out += cat(' ', kWords[prng.below(std::size(kWords))]);
-  return out;
-}
-
 class Verifier {
  public:
   Verifier(const VerifyConfig& config, Url url)
-      : config_(config), url_(std::move(url)), model_(config.model), prompt_(fresh_prompt(config.prompt_words)) {}
+      : config_(config), url_(std::move(url)), asker_(config, url_), prompt_(fresh_prompt(config.prompt_words)) {}
   net::Task<std::vector<CheckResult>> run();
 
  private:
@@ -67,17 +60,11 @@ class Verifier {
   net::Task<Outcome> bad_input();
   net::Task<Outcome> metrics();
 
-  net::Task<Result<net::Response>> get(std::string target);
-  net::Task<Result<net::Response>> post(std::string target, std::string body);
-  net::Call call(std::string method, std::string target) const;
-  std::string body(bool stream) const;
-  std::string text_of(const net::Response& r) const;
-
   const VerifyConfig& config_;
   Url url_;
-  std::string model_, prompt_, text_, worker_, kv_;
+  Asker asker_;
+  std::string prompt_, text_, worker_, kv_;
   int64_t cached_ = -1;  // of the second time; -1 = not reported
-  net::Client client_;
   SteadyClock clock_;
 };
 
@@ -99,84 +86,53 @@ net::Task<std::vector<CheckResult>> Verifier::run() {
   for (const Row& row : kRows) {
     Outcome o = co_await (this->*row.check)();
     out.push_back({.verdict = o.verdict, .name = row.name, .detail = std::move(o.detail), .advice = std::move(o.advice)});
-    if (row.needed && o.verdict == Verdict::kFailed) break;
+    if (row.needed && o.verdict == Verdict::kFailed) co_return out;
+  }
+  if (config_.faults_s > 0) {
+    for (CheckResult& r : co_await survive_faults(config_, url_, asker_)) out.push_back(std::move(r));
   }
   co_return out;
-}
-
-net::Call Verifier::call(std::string method, std::string target) const {
-  net::Call c;
-  c.host = url_.host, c.port = url_.port;
-  c.method = std::move(method), c.target = url_.path + target;
-  c.first_byte_timeout = c.idle_timeout = net::Millis(1000 * config_.timeout_s);
-  c.body_bytes_max = kTopBytesMax;
-  if (!config_.api_key.empty()) c.headers.set("authorization", "Bearer " + config_.api_key);
-  return c;
-}
-
-net::Task<Result<net::Response>> Verifier::get(std::string target) {
-  co_return co_await client_.fetch(call("GET", std::move(target)));
-}
-
-net::Task<Result<net::Response>> Verifier::post(std::string target, std::string body) {
-  net::Call c = call("POST", std::move(target));
-  c.headers.set("content-type", "application/json");
-  c.body = body;
-  co_return co_await client_.fetch(std::move(c));
-}
-
-std::string Verifier::body(bool stream) const {
-  JsonWriter w;
-  w.object().field("model", model_).field("prompt", prompt_).field("max_tokens", 16).field("temperature", 0.0);
-  return w.field("stream", stream).end().take();
-}
-
-std::string Verifier::text_of(const net::Response& r) const {
-  auto j = parse_json(r.body);
-  const Json* choices = j ? j->find("choices") : nullptr;
-  const Json* text = choices != nullptr && !choices->items.empty() ? choices->items[0].find("text") : nullptr;
-  return text != nullptr ? text->text : "";
 }
 
 // --- the checks
 
 net::Task<Outcome> Verifier::health() {
-  auto r = co_await get("/health");
+  auto r = co_await asker_.get("/health");
   if (!r) co_return failed(r.error().message, cat("is the stack running, and is ", config_.url, " its address?  baton up"));
   if (r->status != 200) co_return failed(cat("HTTP ", r->status), "no worker is ready: the log of each says what it waits for");
   co_return Outcome{};
 }
 
 net::Task<Outcome> Verifier::models() {
-  auto r = co_await get("/v1/models");
+  auto r = co_await asker_.get("/v1/models");
   if (!r) co_return failed(r.error().message, "/v1/models does not answer");
   if (r->status == 401 || r->status == 403)
     co_return failed(cat("HTTP ", r->status), "give the key: --api-key, or OPENAI_API_KEY");
   auto j = parse_json(r->body);
   const Json* data = j ? j->find("data") : nullptr;
   std::string names;
-  bool there = model_.empty();
+  bool there = asker_.model().empty();
   for (size_t i = 0; data != nullptr && i < data->items.size(); ++i) {
     const Json* id = data->items[i].find("id");
     if (id == nullptr) continue;
-    if (model_.empty()) model_ = id->text;
-    there = there || id->text == model_;
+    if (asker_.model().empty()) asker_.use_model(id->text);
+    there = there || id->text == asker_.model();
     names += cat(names.empty() ? "" : ", ", id->text);
   }
   if (names.empty())
     co_return failed(cat("HTTP ", r->status, ", no model"), "no engine behind it is ready, or it is no OpenAI server");
-  if (!there) co_return failed(names, cat("there is no model '", model_, "': choose one of these with --model"));
+  if (!there) co_return failed(names, cat("there is no model '", asker_.model(), "': choose one of these with --model"));
   co_return Outcome{.detail = names};
 }
 
 net::Task<Outcome> Verifier::answers() {
   auto began = clock_.now_ms();
-  auto r = co_await post("/v1/completions", body(false));
+  auto r = co_await asker_.complete(prompt_, kMaxTokens);
   if (!r)
     co_return failed(r.error().message, "a worker took the request and never answered: its log, and --timeout for a slow one");
   if (r->status != 200)
     co_return failed(cat("HTTP ", r->status, ": ", r->body.substr(0, 120)), "the error names the part; too long? --prompt-words");
-  text_ = text_of(*r);
+  text_ = text_of(r->body);
   worker_ = r->headers.get(wire::kWorker).value_or("");
   kv_ = r->headers.get(wire::kKv).value_or("");
   if (text_.empty()) co_return failed("an empty text", "the model said nothing to a greedy request: are its weights complete?");
@@ -203,46 +159,28 @@ net::Task<Outcome> Verifier::hand_over() {
 }
 
 net::Task<Outcome> Verifier::same_again() {
-  auto r = co_await post("/v1/completions", body(false));
+  auto r = co_await asker_.complete(prompt_, kMaxTokens);
   if (!r || r->status != 200)
     co_return failed(r ? cat("HTTP ", r->status) : r.error().message, "it answered once and not again: the logs");
   auto j = parse_json(r->body);
   const Json* cached = j ? j->find_path({"usage", "prompt_tokens_details", "cached_tokens"}) : nullptr;
   if (cached != nullptr) cached_ = cached->as_int().value_or(-1);
-  if (text_of(*r) != text_)
-    co_return failed(cat("\"", text_of(*r), "\" instead of \"", text_, "\""),
+  if (text_of(r->body) != text_)
+    co_return failed(cat("\"", text_of(r->body), "\" instead of \"", text_, "\""),
                      "wrong KV, or engines of different weights or numerics: ask each worker directly and compare");
   co_return Outcome{};
 }
 
 net::Task<Outcome> Verifier::streaming() {
-  net::Call c = call("POST", "/v1/completions");
-  c.headers.set("content-type", "application/json");
-  std::string asked = body(true);
-  c.body = asked;
-  auto stream = co_await client_.open(std::move(c));
-  if (!stream) co_return failed(stream.error().message, "a proxy between that does not stream?");
-  if ((*stream)->status() != 200)
-    co_return failed(cat("HTTP ", (*stream)->status()), "it answers whole, but does not stream: the logs");
-  net::SseParser parser;
-  std::vector<net::SseEvent> events;
-  for (;;) {
-    auto bytes = co_await (*stream)->read();
-    if (!bytes)
-      co_return failed(cat("broken off: ", bytes.error().message),
-                       "a worker died or a proxy cut in; baton-router would go on elsewhere");
-    if (bytes->empty()) break;
-    if (auto fed = parser.feed(*bytes, events); !fed) co_return failed(fed.error().message, "these are no server-sent events");
-  }
-  std::string text;
-  for (const auto& e : events) {
-    if (e.data != "[DONE]") text += text_of({.status = 200, .headers = {}, .body = e.data});
-  }
-  if (events.size() < 2 || events.back().data != "[DONE]")
-    co_return failed(cat(events.size(), " events and no [DONE]"), "a proxy between buffers or cuts");
-  if (text != text_)
-    co_return failed(cat("\"", text, "\""), "the streamed text differs from the whole one: report this, with the logs");
-  co_return Outcome{.detail = cat(events.size(), " events")};
+  auto s = co_await asker_.stream(prompt_, kMaxTokens);
+  if (!s && s.error().code == Code::kInternal) co_return failed(s.error().message, "these are no server-sent events");
+  if (!s)
+    co_return failed(cat("broken off: ", s.error().message), "a worker died or a proxy cut in; baton-router would go on elsewhere");
+  if (s->status != 200) co_return failed(cat("HTTP ", s->status), "it answers whole, but does not stream: the logs");
+  if (s->events < 2 || !s->done) co_return failed(cat(s->events, " events and no [DONE]"), "a proxy between buffers or cuts");
+  if (s->text != text_)
+    co_return failed(cat("\"", s->text, "\""), "the streamed text differs from the whole one: report this, with the logs");
+  co_return Outcome{.detail = cat(s->events, " events")};
 }
 
 net::Task<Outcome> Verifier::cached_prefix() {
@@ -257,11 +195,11 @@ net::Task<Outcome> Verifier::cached_prefix() {
 net::Task<Outcome> Verifier::bad_input() {
   JsonWriter other, negative;
   other.object().field("model", "no-such-model").field("prompt", "x").end();
-  negative.object().field("model", model_).field("prompt", "x").field("max_tokens", -1).end();
+  negative.object().field("model", asker_.model()).field("prompt", "x").field("max_tokens", -1).end();
   const std::pair<const char*, std::string> bad[] = {
       {"no JSON", "{"}, {"an unknown model", other.take()}, {"a negative max_tokens", negative.take()}, {"no prompt", "{}"}};
   for (const auto& [what, text] : bad) {
-    auto r = co_await post("/v1/completions", text);
+    auto r = co_await asker_.post("/v1/completions", text);
     if (!r) co_return failed(cat(what, ": ", r.error().message), "bad input must not cost a connection: which part closed it?");
     if (r->status / 100 != 4)
       co_return failed(cat(what, ": HTTP ", r->status), "clients retry what is no 4xx: which part answered?");
@@ -273,7 +211,7 @@ net::Task<Outcome> Verifier::bad_input() {
 }
 
 net::Task<Outcome> Verifier::metrics() {
-  auto r = co_await get("/metrics");
+  auto r = co_await asker_.get("/metrics");
   if (!r || r->status != 200)
     co_return Outcome{Verdict::kNote, r ? cat("HTTP ", r->status) : r.error().message,
                       "/metrics is elsewhere; for Envoy, at the router's port 9090"};

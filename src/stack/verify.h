@@ -17,6 +17,8 @@ struct VerifyConfig {
   std::string api_key;
   int prompt_words = 400;
   int timeout_s = 120;  // of one request
+  int faults_s = 0;     // strike the workers of `baton up`'s stack here for so long; 0 = do not
+  std::string state_dir = {};  // of `baton up`; "" = its default
 };
 Options verify_options(VerifyConfig& config);
 
