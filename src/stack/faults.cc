@@ -1,5 +1,6 @@
 #include "stack/faults.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,7 +47,7 @@ void freeze(pid_t pid) {
   setsid();
   if (fork() == 0) {  // nobody has to wait for it
     kill(pid, SIGSTOP);
-    usleep(kFreezeMs * 1000);
+    poll(nullptr, 0, kFreezeMs);
     kill(pid, SIGCONT);
   }
   _exit(0);
