@@ -39,6 +39,18 @@ float maximum(std::span<const float> x) {
   return best;
 }
 
+bool has_nan(std::span<const float> x) {
+  int32_t lanes[kLanes] = {};
+  const size_t whole = x.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] |= x[i + j] != x[i + j];
+  }
+  int32_t any = 0;
+  for (const int32_t lane : lanes) any |= lane;
+  for (size_t i = whole; i < x.size(); ++i) any |= x[i] != x[i];
+  return any != 0;
+}
+
 double sum_exp(std::span<const float> x, float top) {
   double lanes[kLanes] = {};
   const size_t whole = x.size() / kLanes * kLanes;
@@ -172,6 +184,7 @@ void Sampler::apply_penalties(std::span<float> logits) const {
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) const {
+  if (has_nan(logits)) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
   if (edits_logits()) {
     scratch.logits.assign(logits.begin(), logits.end());
     edit(scratch.logits);

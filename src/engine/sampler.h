@@ -54,7 +54,8 @@ struct SamplerScratch {
 class Sampler {
  public:
   Sampler(SamplingParams params, std::span<const int32_t> prompt);
-  Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch) const;  // kInternal: no token is left
+  // kDataLoss: a logit is not a number; kInternal: no token is left.
+  Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch) const;
   void accept(int32_t token);                                                            // appends to the output
   // Another worker sampled this first token without regard to min_tokens; a stop token is only ours if we may stop there.
   bool may_begin_with(int32_t token) const;

@@ -165,7 +165,21 @@ TEST(Sampler, NothingLeftIsAnError) {
   EXPECT_EQ(draw(p, std::vector<float>{1, 2, 3}), -1);
   EXPECT_EQ(draw(SamplingParams{}, std::vector<float>{-kInf, -kInf}), -1);
   SamplingParams random;
-  EXPECT_EQ(draw(random, std::vector<float>{NAN, 1.0f, -kInf}), 1);
+  EXPECT_EQ(draw(random, std::vector<float>{-kInf, 1.0f, -kInf}), 1);
+}
+
+// A logit that is not a number says that nothing here can be trusted, also where the best of the others would be clear.
+TEST(Sampler, WhatIsNotANumberIsAnError) {
+  for (const size_t n : {3, 40, 300}) {
+    for (size_t at = 0; at < n; at += 7) {
+      std::vector<float> logits(n, 1);
+      logits[0] = -kInf;
+      SamplerScratch scratch;
+      EXPECT_TRUE(Sampler(greedy(), {}).sample(logits, scratch).has_value());
+      logits[at] = NAN;
+      EXPECT_EQ(Sampler(greedy(), {}).sample(logits, scratch).error().code, Code::kDataLoss);
+    }
+  }
 }
 
 TEST(Logprobs, TableIsTheTokenFirstThenTheBest) {

@@ -304,6 +304,16 @@ TEST(Rows, NormSiluAndQuantisationAgreeWithTheReference) {
         EXPECT_FLOAT_EQ(block.ds, block.d * static_cast<float>(sum));
       }
     }
+    for (const float odd : {NAN, -NAN, INFINITY, -INFINITY}) {
+      for (const int64_t n : {1, 7, 32}) {  // so many of them: the row's products must not look like numbers
+        Inputs broken(*ops, 1, 64, prng);
+        std::vector<float> row(broken.x.begin(), broken.x.end());
+        std::fill_n(row.begin() + 32 - n, n, odd);
+        ops->prepare(row.data(), 64, kI8, broken.view, 0);
+        EXPECT_TRUE(std::isnan(broken.view.q8[0].block[0].d)) << ops->name << " " << odd << " " << n;
+        EXPECT_FALSE(std::isnan(broken.view.q8[1].block[0].d)) << ops->name;
+      }
+    }
     Inputs zero(*ops, 1, 32, prng);
     const std::vector<float> zeros(32);
     ops->prepare(zeros.data(), 32, kI8, zero.view, 0);

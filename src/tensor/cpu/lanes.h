@@ -94,7 +94,8 @@ inline Vf from_bf16(const uint16_t* p) {
   __builtin_memcpy(&h, p, sizeof h);
   return __builtin_bit_cast(Vf, __builtin_convertvector(h, Vi) << 16);
 }
-// Finite halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact.
+// Halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact; the highest one,
+// of what is no finite number, is put back.
 inline Vf from_f16(const uint16_t* p) {
 #if defined(__F16C__)
   using Vh = _Float16 __attribute__((vector_size(kLanes * 2)));
@@ -106,7 +107,8 @@ inline Vf from_f16(const uint16_t* p) {
   __builtin_memcpy(&h, p, sizeof h);
   const Vi wide = __builtin_convertvector(h, Vi);
   const Vf magnitude = __builtin_bit_cast(Vf, (wide & 0x7fff) << 13) * 0x1p112f;
-  return __builtin_bit_cast(Vf, __builtin_bit_cast(Vi, magnitude) | (wide & 0x8000) << 16);
+  const Vi highest = ((wide & 0x7c00) == 0x7c00) & 0x7f800000;
+  return __builtin_bit_cast(Vf, __builtin_bit_cast(Vi, magnitude) | highest | (wide & 0x8000) << 16);
 #endif
 }
 inline uint16_t to_bf16(float f) {
@@ -115,10 +117,11 @@ inline uint16_t to_bf16(float f) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// e^x, relative error below 2e-7 on [-87, 88]; below that 0. Cephes' degree-5 polynomial after removing n ln 2.
+// e^x, relative error below 2e-7 on [-87, 88]; below that 0. Cephes' degree-5 polynomial after removing n ln 2. What is not a number
+// stays one, through both bounds.
 inline Vf exp(Vf x) {
-  const Vf clamped = max(x, splat(-87.3f));
-  const Vf top = clamped < 88.3f ? clamped : splat(88.3f);
+  const Vf clamped = max(splat(-87.3f), x);
+  const Vf top = clamped > 88.3f ? splat(88.3f) : clamped;
   const Vf magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vf n = fma(top, splat(1.44269504088896341f), magic) - magic;
   Vf r = fma(n, splat(-0.693359375f), top);
@@ -208,8 +211,7 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
     top = max(top, max(v[i], -v[i]));
   }
   const float amax = max_of(top);
-  const float d = amax / 127.f;
-  const float inverse = amax > 0 ? 127.f / amax : 0.f;
+  const float inverse = amax > 1e-36f ? 127.f / amax : 0.f;  // below it the quotient would be infinite
   Vi low{}, all{};
   for (int i = 0; i < kVectors; ++i) {
     const Vf rounded = v[i] * inverse + 12582912.f;  // the integer stands in the low bits of the mantissa
@@ -221,6 +223,9 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
     __builtin_memcpy(q + i * kLanes, &bytes, sizeof bytes);
   }
   const int32_t total = sum(all), first = sum(low);
+  // What is not finite became an integer far outside of i8; no 32 of those and of good ones add up to a good sum.
+  const bool finite = total >= -32 * 127 && total <= 32 * 127;
+  const float d = finite ? amax / 127.f : __builtin_nanf("");
   block = {.d = d, .ds = d * static_cast<float>(total), .nsum = -total, .nsum_low = -first};
 }
 
