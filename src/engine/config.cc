@@ -94,6 +94,9 @@ void add_scheduler(Options& o, EngineConfig& c) {
   o.add("long-prefill-token-threshold", &c.long_prefill_token_threshold, "tokens",
         "most prompt tokens of one request a step; 0 = no limit", 0, 10'000'000);
   o.add("scheduling-policy", &c.scheduling_policy, "who goes first", {"fcfs", "priority"});
+  o.add("speculative-config", &c.speculative_config,
+        "JSON as vLLM takes it, of method ngram: guess what follows from what stood there before, and check several guesses in one step; "
+        "answers are the same, and come faster where they repeat their prompt or themselves");
   o.add("kv-cache-memory-bytes", &c.kv_cache_bytes, "bytes", "size of the KV pool", 0, INT64_MAX).alias("kv-cache-memory");
   o.add("kv-cache-space", &c.kv_cache_gib, "GiB", "size of the KV pool", 0, 1 << 20).env("VLLM_CPU_KVCACHE_SPACE");
   o.add("num-gpu-blocks-override", &c.num_blocks, "blocks", "size of the KV pool", 0, 1 << 30);
@@ -205,6 +208,11 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
   if (!c.kv_events_config.empty()) {
     auto read = read_events_config(c);
     require(read.has_value(), read ? "" : read.error().message);
+  }
+  if (!c.speculative_config.empty()) {
+    auto read = parse_speculative_config(c.speculative_config);
+    require(read.has_value(), read ? "" : cat("--speculative-config: ", read.error().message));
+    if (read) c.speculation = *read;
   }
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
   while (c.root_path.ends_with('/')) c.root_path.pop_back();

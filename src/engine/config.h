@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/result.h"
+#include "engine/speculative_config.h"
 
 namespace baton::engine {
 
@@ -62,6 +63,7 @@ struct EngineConfig {
   bool ssl_refresh = false;
   std::string kv_transfer_config;  // JSON
   std::string kv_events_config;    // JSON
+  std::string speculative_config;  // JSON
 
   int threads = 0;  // 0: all cores
   int io_threads = 1;
@@ -83,6 +85,7 @@ struct EngineConfig {
   std::string kv_engine_id;           // "": random
   std::vector<std::string> kv_notes;  // what keys of kv_transfer_config come to here
   KvEventsConfig kv_events;  // from kv_events_config
+  std::optional<SpeculativeConfig> speculation;  // from speculative_config
 };
 
 Options engine_options(EngineConfig& config);

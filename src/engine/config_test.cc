@@ -158,5 +158,45 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, qwen3 })");
 }
 
+TEST(EngineConfig, SpeculativeConfigIsVllms) {
+  const auto with = [](const std::string& json) { return parse({"serve", "m.gguf", "--speculative-config", json}); };
+  const Parsed p = with(R"({"method":"ngram","num_speculative_tokens":4,"prompt_lookup_max":4,"prompt_lookup_min":2})");
+  ASSERT_EQ(p.error, "");
+  ASSERT_TRUE(p.config.speculation);
+  EXPECT_EQ(p.config.speculation->num_speculative_tokens, 4);
+  EXPECT_EQ(p.config.speculation->prompt_lookup_min, 2);
+  EXPECT_EQ(p.config.speculation->prompt_lookup_max, 4);
+  const auto lookups = [&](const std::string& rest) {
+    const auto c = with(R"({"model":"ngram","num_speculative_tokens":1)" + rest + "}").config.speculation;
+    return c ? std::pair(c->prompt_lookup_min, c->prompt_lookup_max) : std::pair(-1, -1);
+  };
+  EXPECT_EQ(lookups(""), std::pair(5, 5));
+  EXPECT_EQ(lookups(R"(,"prompt_lookup_max":3)"), std::pair(3, 3));
+  EXPECT_EQ(lookups(R"(,"prompt_lookup_min":2,"disable_by_batch_size":8)"), std::pair(2, 2));
+  EXPECT_FALSE(parse({"serve", "m.gguf"}).config.speculation);
+
+  const std::pair<const char*, const char*> wrong[] = {
+      {"7", "a JSON object is wanted"},
+      {R"({"num_speculative_tokens":4})", "no method is given"},
+      {R"({"method":"eagle3","num_speculative_tokens":4})", R"(method "eagle3" is not supported)"},
+      {R"({"model":"tiny/draft","num_speculative_tokens":4})", R"(draft models are not supported: model "tiny/draft")"},
+      {R"({"method":"ngram"})", "num_speculative_tokens must be provided"},
+      {R"({"method":"ngram","num_speculative_tokens":0})", "Expected num_speculative_tokens to be greater than zero (0)."},
+      {R"({"method":"ngram","num_speculative_tokens":65})", "at most 64"},
+      {R"({"method":"ngram","num_speculative_tokens":"x"})", "num_speculative_tokens must be a whole number"},
+      {R"({"method":"ngram","num_speculative_tokens":4,"prompt_lookup_min":0})", "prompt_lookup_min=0 must be > 0"},
+      {R"({"method":"ngram","num_speculative_tokens":4,"prompt_lookup_min":5,"prompt_lookup_max":3})",
+       "prompt_lookup_min=5 must be <= prompt_lookup_max=3"},
+      {R"({"method":"ngram","num_speculative_tokens":4,"prompt_lookup_max":33})", "at most 32"},
+      {R"({"method":"ngram","num_speculative_tokens":4,"disable_by_batch_size":1})", "is > 1, but got 1"},
+      {R"({"method":"ngram","num_speculative_tokens":4,"draft_tensor_parallel_size":1})", "draft_tensor_parallel_size"},
+  };
+  for (const auto& [json, message] : wrong) {
+    const std::string error = with(json).error;
+    EXPECT_NE(error.find(message), std::string::npos) << json << ": " << error;
+    EXPECT_NE(error.find("--speculative-config"), std::string::npos) << error;
+  }
+}
+
 }  // namespace
 }  // namespace baton::engine

@@ -266,7 +266,8 @@ void Core::remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional
   const std::optional<int32_t> first = whole || seq.token_ahead ? remote.first_token : std::nullopt;
   if (seq.token_ahead && !seq.remote_used) metrics_.prompt_recomputed.inc(prompt_size - valid_tokens);
   if (!scheduler_.remote_done(id, valid_tokens, first)) return;
-  if (first && !seq.token_ahead) on_token(seq, *first, {});
+  if (first && !seq.token_ahead) on_peer_token(seq, *first);
+  if (Sequence* live = find(id)) propose(*live);
 }
 
 // Push: the prompt is computed over there. Its first token is what the client waits for, so it does not wait for the last blocks.
@@ -287,7 +288,7 @@ void Core::on_completion(const transfer::Event& event) {
   seq->external_tokens = fetch->second.n_tokens;
   seq->external_bytes = static_cast<int64_t>(event.bytes);
   seq->transport = event.transport;
-  on_token(*seq, *token, {});
+  on_peer_token(*seq, *token);
 }
 
 // Prefill leg of a push: says how much of the prompt's KV is in place, the first time where it lies.
@@ -347,77 +348,43 @@ void Core::run(const sched::StepPlan& plan) {
     if (seq.promised && !seq.announced) announce(seq, part.first_position);  // the prefix cache's part goes out at once
   }
   if (auto scored = score_prompts(plan); !scored) return fail_plan(plan, scored.error());
+  const int64_t began_ns = clock_.now_ns();
   auto logits = run_model(plan);
   if (!logits) return fail_plan(plan, logits.error());
+  note_step_cost(plan, began_ns);
   metrics_.iteration_tokens.observe(plan.n_tokens);
   metrics_.computed_tokens.inc(plan.n_tokens);
-
   pool(plan);
-
-  struct Sampled {
-    sched::RequestId id;
-    Result<int32_t> token;
-    LogprobTable table;
-  };
-  const auto vocab = static_cast<size_t>(model_.config().vocab);
-  std::vector<Sampled> results;
-  std::vector<int32_t> tokens;
-  size_t row = 0;
-  for (const sched::ScheduledSeq& part : plan.seqs) {
-    Sequence& seq = *find(part.id);
-    if (seq.group->submission.pooling != Pooling::kNone) {
-      if (!part.samples) continue;
-      tokens.push_back(0);  // nobody sees it: the sequence ends below
-      results.push_back({part.id, 0, {}});
-      continue;
-    }
-    if (seq.wants_prompt_rows(part)) {
-      const int32_t ahead = seq.rows_ahead(part);
-      keep_prompt_rows(seq, part.first_position + ahead, logits->subspan(row * vocab),
-                       static_cast<size_t>(part.n_tokens - ahead));
-      row += static_cast<size_t>(part.n_tokens - ahead) - 1;
-    } else if (!part.samples) {
-      continue;
-    }
-    const std::span<const float> last = logits->subspan(row++ * vocab, vocab);
-    if (!part.samples) continue;
-    Sampled s{part.id, seq.sampler.sample(last, scratch_), {}};
-    if (s.token && seq.group->submission.logprobs) s.table = logprob_table(last, *s.token, *seq.group->submission.logprobs);
-    tokens.push_back(s.token.value_or(0));
-    results.push_back(std::move(s));
-  }
-  scheduler_.commit(plan, tokens);
+  Samples samples = sample(plan, *logits);
+  scheduler_.commit(plan, samples.tokens, samples.counts);
   for (const sched::ScheduledSeq& part : plan.seqs) {
     Sequence* seq = find(part.id);
     if (seq && seq->promised && !part.samples) announce(*seq, part.first_position + part.n_tokens);
   }
-  for (Sampled& s : results) {
-    Sequence* seq = find(s.id);
-    if (!seq) continue;
-    if (seq->group->submission.pooling != Pooling::kNone) {
-      end_pooled(*seq);
-    } else if (s.token) {
-      on_token(*seq, *s.token, std::move(s.table));
-    } else {
-      metrics_.corrupted.inc();
-      end_with_error(*seq, s.token.error());
-    }
-  }
+  hand_out(std::move(samples));
 }
 
 Result<std::span<const float>> Core::run_model(const sched::StepPlan& plan) {
   std::vector<model::SeqInput> inputs;
   inputs.reserve(plan.seqs.size());
+  draft_rows_.clear();
+  draft_rows_.reserve(static_cast<size_t>(plan.n_tokens));  // spans into it stay good
   for (const sched::ScheduledSeq& part : plan.seqs) {
     const Sequence& seq = *find(part.id);
     const int32_t ahead = seq.rows_ahead(part);
     const int32_t first = part.first_position + ahead;
-    const auto view = scheduler_.view(part.id);
-    inputs.push_back({.tokens = view->tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens - ahead)),
+    std::span<const int32_t> tokens = scheduler_.view(part.id)->tokens;
+    tokens = tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens - part.n_drafts - ahead));
+    if (part.n_drafts > 0) {
+      const auto begin = draft_rows_.insert(draft_rows_.end(), tokens.begin(), tokens.end());
+      draft_rows_.insert(draft_rows_.end(), part.drafts.begin(), part.drafts.end());
+      tokens = {begin, tokens.size() + part.drafts.size()};
+    }
+    inputs.push_back({.tokens = tokens,
                       .first_position = first,
                       .blocks = part.blocks,
                       .last_logits = part.samples && seq.group->submission.pooling == Pooling::kNone,
-                      .all_logits = seq.wants_prompt_rows(part),
+                      .all_logits = seq.wants_prompt_rows(part) || part.n_drafts > 0,
                       .hidden = seq.wants_hidden(part)});
   }
   return model_.step(inputs);

@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/draft_policy.h"
 #include "engine/metrics.h"
 #include "engine/request.h"
+#include "engine/speculative_config.h"
 #include "model/model.h"
 #include "sched/scheduler.h"
 #include "transfer/transfer.h"
@@ -27,9 +29,12 @@ struct CoreOptions {
   bool fail_on_load_error = false;  // kv_load_failure_policy: fail (true) or recompute
   double retained_share_max = 0.4;  // of the pool, for KV that waits for its decode worker
   int32_t push_chunk_tokens = 0;  // a prompt whose KV is read meanwhile is computed in steps of so many tokens; 0 = in one
+  std::optional<SpeculativeConfig> speculation{};
   kv::BlockHash hash_root{};
   std::function<void(std::vector<kv::CacheChange>)> on_cache_changes{};  // KV events; called on the step thread
   std::function<void()> on_transfer_events{};  // called on the step thread after it handled some
+  // The weights give no numbers: every request is refused from now on. Called on the step thread, before the first one hears of it.
+  std::function<void()> on_broken{};
 };
 
 // Digest of token ids as little-endian 32-bit words: what both legs compute of the same prompt.
@@ -55,10 +60,12 @@ class Core {
   bool step();  // true: something was done, call again
   bool idle() const { return sequences_.empty(); }
   std::string stats_line(double seconds);  // vLLM's 10 s line; "" if nothing happened since the last
+  std::string speculation_line(double seconds);  // the same of drafts
 
  private:
   struct Group;
   struct Sequence;
+  struct Samples;
   using Sequences = std::unordered_map<sched::RequestId, std::unique_ptr<Sequence>>;
 
   void tell_cache_changes();
@@ -82,8 +89,19 @@ class Core {
   void end_pooled(Sequence& seq);
   void keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count);
   void fail_plan(const sched::StepPlan& plan, const Error& error);
+  Samples sample(const sched::StepPlan& plan, std::span<const float> logits);
+  void sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, Samples& out);
+  void hand_out(Samples samples);
+  void on_no_token(Sequence& seq, const Error& error);
+  bool weights_give_numbers();
 
-  void on_token(Sequence& seq, int32_t token, LogprobTable table);
+  void propose(Sequence& seq);
+  void note_step_cost(const sched::StepPlan& plan, int64_t began_ns);
+  void note_drafts(Sequence& seq, int32_t drafted, int32_t accepted);
+
+  void on_peer_token(Sequence& seq, int32_t token);
+  void on_token(Sequence& seq, int32_t token, LogprobTable table, bool same_step = false);
+  Finish finish_after(const Sequence& seq, int32_t token, int32_t n_output) const;
   void note_first_token(Sequence& seq, TokenEvent& event, int64_t now);
   void end(Sequence& seq, Finish finish, TokenEvent event);
   void end_exhausted(sched::RequestId id);
@@ -104,6 +122,8 @@ class Core {
   Sequences sequences_;
   std::unordered_map<sched::RequestId, sched::RemoteFetch> fetches_;  // in flight; may outlive their sequence
   SamplerScratch scratch_;
+  StepCost step_cost_;
+  std::vector<int32_t> draft_rows_;  // last known tokens and drafts of the step that runs
   std::optional<Error> refusal_;
   int64_t arrivals_ = 0;
   int64_t prefill_blocks_ = 0;  // reserved by live prefill legs
@@ -112,6 +132,10 @@ class Core {
     double prompt_tokens = 0, generated = 0;
     uint64_t queries = 0, hits = 0;
   } interval_;
+  struct {
+    int64_t drafts = 0, drafted = 0, accepted = 0;
+    std::vector<int64_t> accepted_at;
+  } drafts_;  // of the interval of the log line
 };
 
 }  // namespace baton::engine

@@ -121,16 +121,29 @@ void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
   metrics_.prefill_time.observe(seconds(seq.scheduled_ns, now));
 }
 
-void Core::on_token(Sequence& seq, int32_t token, LogprobTable table) {
+// A token that another worker sampled.
+void Core::on_peer_token(Sequence& seq, int32_t token) {
+  seq.sampler.accept(token);
+  on_token(seq, token, {});
+}
+
+Finish Core::finish_after(const Sequence& seq, int32_t token, int32_t n_output) const {
+  const Submission& s = seq.group->submission;
+  if (n_output >= seq.sampler.params().min_tokens && (contains(s.eos_ids, token) || contains(s.stop_ids, token))) return Finish::kStop;
+  const int32_t total = static_cast<int32_t>(s.prompt.size()) + n_output;
+  return n_output >= s.max_tokens || total >= options_.scheduler.max_model_len ? Finish::kLength : Finish::kNone;
+}
+
+// The sampler has accepted the token already. same_step: not the first one of its step, so that no time lies between the two.
+void Core::on_token(Sequence& seq, int32_t token, LogprobTable table, bool same_step) {
   const std::shared_ptr<Group> group = seq.group;  // seq may end below
   const Submission& s = group->submission;
   const int64_t now = clock_.now_ns();
   TokenEvent event{.choice = s.first_choice + seq.index, .token = token, .logprobs = std::move(table)};
-  seq.sampler.accept(token);
   ++seq.n_output;
   if (seq.n_output == 1) {
     note_first_token(seq, event, now);
-  } else {
+  } else if (!same_step) {
     metrics_.itl.observe(seconds(seq.last_token_ns, now));
     metrics_.tpot_token.observe(seconds(seq.last_token_ns, now));
   }
@@ -138,18 +151,8 @@ void Core::on_token(Sequence& seq, int32_t token, LogprobTable table) {
   metrics_.generation_tokens.inc();
   interval_.generated += 1;
 
-  Finish finish = Finish::kNone;
-  const int32_t total = static_cast<int32_t>(s.prompt.size()) + seq.n_output;
-  if (seq.n_output >= seq.sampler.params().min_tokens) {
-    if (contains(s.eos_ids, token)) {
-      finish = Finish::kStop;
-    } else if (contains(s.stop_ids, token)) {
-      finish = Finish::kStop;
-      event.stop_token = token;
-    }
-  }
-  if (finish == Finish::kNone && (seq.n_output >= s.max_tokens || total >= options_.scheduler.max_model_len))
-    finish = Finish::kLength;
+  const Finish finish = finish_after(seq, token, seq.n_output);
+  if (finish == Finish::kStop && !contains(s.eos_ids, token)) event.stop_token = token;
   const bool first = seq.n_output == 1;
   if (finish == Finish::kNone)
     s.out->push(std::move(event));

@@ -210,7 +210,8 @@ Result<> Engine::Impl::start() {
                                                 .max_model_len = serving.max_model_len,
                                                 .block_tokens = config.block_size,
                                                 .blocks = blocks,
-                                                .prefix_caching = config.prefix_caching});
+                                                .prefix_caching = config.prefix_caching,
+                                                .speculative_tokens = config.speculation ? config.speculation->num_speculative_tokens : 0});
   CoreOptions options{
       .scheduler = {.max_num_batched_tokens = config.max_num_batched_tokens,
                     .max_num_seqs = config.max_num_seqs,
@@ -222,6 +223,7 @@ Result<> Engine::Impl::start() {
       .prefix_caching = config.prefix_caching,
       .fail_on_load_error = config.kv_load_failure_policy == "fail",
       .push_chunk_tokens = config.kv_push_chunk,
+      .speculation = config.speculation,
       .hash_root = kv::root_hash(random_hex(32)),
       .on_transfer_events =
           [this] {
@@ -230,6 +232,7 @@ Result<> Engine::Impl::start() {
             }  // a waiter is before its check or asleep, never between
             transfer_news.notify_all();
           },
+      .on_broken = [this] { loop->give_up(); },
   };
   if (config.kv_events.enabled) {
     BATON_TRY(events, KvEventPublisher::start(config.kv_events, config.block_size));

@@ -13,6 +13,9 @@ constexpr int32_t kScoredRowsMax = 128;  // logit rows of one model call for a s
 constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for the first contact with the --kv-peers
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 
+constexpr int32_t kDraftTokensMax = 64;  // of --speculative-config's num_speculative_tokens: refused at start beyond it
+constexpr int32_t kLookupTokensMax = 32;  // of its prompt_lookup_max, each length costs a look-up a token: refused at start beyond it
+
 constexpr size_t kChatTemplateBytesMax = 1 << 20;  // a --chat-template file, as text/limits.h has it for any template
 constexpr size_t kSentenceFileBytesMax = 1 << 20;  // modules.json and the like of a sentence-transformers directory
 constexpr int kKvEventBatchesMax = 1'000'000;  // of --kv-events-config's counts: refused at start beyond it

@@ -38,8 +38,8 @@ Labels with(Labels labels, const std::string& key, std::string_view value) {
 struct Maker {
   Metrics& m;
   Labels labels;
-  Gauge& gauge(std::string_view name, std::string_view help) { return m.gauge(cat("vllm:", name), help, labels); }
-  Counter& counter(std::string_view name, std::string_view help) { return m.counter(cat("vllm:", name), help, labels); }
+  Gauge& gauge(std::string_view name, std::string_view help) const { return m.gauge(cat("vllm:", name), help, labels); }
+  Counter& counter(std::string_view name, std::string_view help) const { return m.counter(cat("vllm:", name), help, labels); }
   Histogram& histogram(std::string_view name, std::string_view help, const Bounds& bounds) {
     return m.histogram(cat("vllm:", name), help, bounds, labels);
   }
@@ -103,6 +103,17 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
   for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
     finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", finish_name(f)));
   }
+  if (c.speculative_tokens > 0) {
+    const Maker make = maker(m, c);
+    spec_decode_.drafts = &make.counter("spec_decode_num_drafts", "Drafts of speculative decoding.");
+    spec_decode_.drafted = &make.counter("spec_decode_num_draft_tokens", "Draft tokens.");
+    spec_decode_.accepted = &make.counter("spec_decode_num_accepted_tokens", "Draft tokens that were right.");
+    for (int32_t i = 0; i < c.speculative_tokens; ++i) {
+      spec_decode_.accepted_at.push_back(&m.counter("vllm:spec_decode_num_accepted_tokens_per_pos",
+                                                    "Draft tokens that were right, by their position in the draft.",
+                                                    with(labels_, "position", std::to_string(i))));
+    }
+  }
   Labels cache = labels_;
   cache["block_size"] = std::to_string(c.block_tokens);
   cache["num_gpu_blocks"] = std::to_string(c.blocks);
@@ -111,6 +122,13 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
   for (std::string_view state : {"awake", "weights_offloaded", "discard_all"}) {
     m.gauge("vllm:engine_sleep_state", "Engine sleep state.", with(labels_, "sleep_state", state)).set(state == "awake" ? 1 : 0);
   }
+}
+
+void EngineMetrics::count_draft(int32_t drafted, int32_t accepted) {
+  spec_decode_.drafts->inc();
+  spec_decode_.drafted->inc(drafted);
+  spec_decode_.accepted->inc(accepted);
+  for (int32_t i = 0; i < accepted; ++i) spec_decode_.accepted_at[static_cast<size_t>(i)]->inc();
 }
 
 Counter& EngineMetrics::finished(Finish finish) { return *finished_.at(finish); }

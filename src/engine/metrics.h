@@ -13,6 +13,7 @@ struct MetricsConfig {
   std::string model_name;
   int32_t max_model_len = 0, block_tokens = 0, blocks = 0;
   bool prefix_caching = true;
+  int32_t speculative_tokens = 0;  // > 0: drafts are counted
 };
 
 class EngineMetrics {
@@ -28,6 +29,7 @@ class EngineMetrics {
       &iteration_tokens;
 
   Counter &finished(Finish finish);
+  void count_draft(int32_t drafted, int32_t accepted);  // one draft of a sequence; speculative_tokens > 0 only
   void count_fallback(
       std::string_view reason);  // kv_fallback_total{reason}: a peer's KV was promised and we computed it ourselves
   void count_hand_over(std::string_view mode);  // kv_hand_over_total{mode}: how a peer's KV came, "push" or "pull"
@@ -37,6 +39,10 @@ class EngineMetrics {
   Metrics &metrics_;
   Labels labels_;
   std::map<Finish, Counter *> finished_;
+  struct {
+    Counter *drafts = nullptr, *drafted = nullptr, *accepted = nullptr;
+    std::vector<Counter *> accepted_at;  // by position in the draft
+  } spec_decode_;
 };
 
 }  // namespace baton::engine

@@ -2,6 +2,7 @@
 // Core's own state of one sequence and of the submission (group) it belongs to. Step thread only; included by core*.cc alone.
 #include "engine/core.h"
 #include "engine/limits.h"
+#include "engine/ngram_index.h"
 
 namespace baton::engine {
 
@@ -16,6 +17,26 @@ struct HeldGrant {
     if (grant && node) node->decline(*grant);
     grant.reset();
   }
+};
+
+// A sequence's speculative decoding, from its first draft on.
+struct Drafts {
+  Drafts(int32_t shortest, int32_t longest) : index(shortest, longest) {}
+  NgramIndex index;  // of prompt and output, as far as somebody looked
+  DraftPace pace;
+};
+
+// What a step gave, in plan order.
+struct Core::Samples {
+  struct Part {
+    sched::RequestId id = 0;
+    int32_t n_tokens = 0, n_drafts = 0;
+    std::optional<Error> error{};  // no further token can be sampled
+  };
+  std::vector<Part> parts;
+  std::vector<int32_t> tokens;  // max(1, n_tokens) of each part: one that has none has a placeholder, and ends
+  std::vector<int32_t> counts;
+  std::vector<LogprobTable> tables;  // as tokens
 };
 
 struct Core::Group {
@@ -63,6 +84,7 @@ struct Core::Sequence {
   int64_t queued_ns = 0, scheduled_ns = 0, fetch_ns = 0, fetched_ns = 0, first_token_ns = 0, last_token_ns = 0;
   std::vector<LogprobTable> prompt_rows;
   std::vector<float> pooled;  // with pooling: its sum, or the one row, so far
+  std::unique_ptr<Drafts> drafts;
 };
 
 }  // namespace baton::engine

@@ -68,9 +68,12 @@ bool StepLoop::wait() {
 void StepLoop::log_stats() {
   const int64_t now = clock_.now_ns();
   if (!log_stats_ || now - stats_ns_ < kStatsPeriodNs) return;
-  const std::string line = core_->stats_line(static_cast<double>(now - stats_ns_) * 1e-9);
+  const double seconds = static_cast<double>(now - stats_ns_) * 1e-9;
+  const std::string lines[] = {core_->stats_line(seconds), core_->speculation_line(seconds)};
   stats_ns_ = now;
-  if (!line.empty()) log_info(line);
+  for (const std::string& line : lines) {
+    if (!line.empty()) log_info(line);
+  }
 }
 
 void StepLoop::run_steps() {

@@ -27,7 +27,9 @@ class StepLoop {
   void post(Work work);
   void wake();
   uint64_t reserve_ids(int32_t n) { return next_id_.fetch_add(static_cast<uint64_t>(n)); }
-  bool alive() const { return alive_.load(); }  // false: the step thread died; a clean stop() leaves it true
+  // false: the step thread died, or its core gave up; a clean stop() leaves it true
+  bool alive() const { return alive_.load(); }
+  void give_up() { alive_ = false; }
 
  private:
   void run();

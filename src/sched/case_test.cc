@@ -88,6 +88,8 @@ class Script {
       scheduler_->finish(id(line.words.at(1)));
     } else if (verb == "abort") {
       scheduler_->abort(id(line.words.at(1)));
+    } else if (verb == "draft") {
+      draft(line);
     } else if (verb == "pin") {
       scheduler_->pin(id(line.words.at(1)));
     } else if (verb == "release") {
@@ -149,13 +151,26 @@ class Script {
     return added ? "ok" : std::string(code_name(added.error().code));
   }
 
+  // draft a 3 right=2: the first two of three are what the answer goes on with.
+  void draft(const Line& line) {
+    auto view = scheduler_->view(id(line.words.at(1)));
+    ASSERT_TRUE(view);
+    const int32_t n = std::stoi(line.words.at(2));
+    auto drafts = fake_answer({view->tokens.begin(), view->tokens.end()}, static_cast<size_t>(n));
+    for (int32_t i = line.number("right", n); i < n; ++i) ++drafts[static_cast<size_t>(i)];
+    scheduler_->propose(id(line.words.at(1)), drafts);
+  }
+
   // "a:0+32 b:40+1* fetch c:16+17 preempt d exhausted e", or "nothing"
   std::string plan() {
     bool work = scheduler_->has_work();
     plan_ = scheduler_->plan();
     std::string out;
     auto say = [&](const std::string& text) { out += (out.empty() ? "" : " ") + text; };
-    for (const ScheduledSeq& s : plan_.seqs) say(cat(name(s.id), ":", s.first_position, "+", s.n_tokens, s.samples ? "*" : ""));
+    for (const ScheduledSeq& s : plan_.seqs) {
+      std::string drafts = s.n_drafts > 0 ? cat("+", s.n_drafts) : "";
+      say(cat(name(s.id), ":", s.first_position, "+", s.n_tokens - s.n_drafts, drafts, s.samples ? "*" : ""));
+    }
     for (const RemoteFetch& f : plan_.fetches) say(cat("fetch ", name(f.id), ":", f.first_token, "+", f.n_tokens));
     for (RequestId r : plan_.preempted) say("preempt " + name(r));
     for (RequestId r : plan_.exhausted) say("exhausted " + name(r));
@@ -164,13 +179,18 @@ class Script {
   }
 
   void commit() {
-    std::vector<int32_t> sampled;
+    std::vector<int32_t> sampled, counts;
     for (const ScheduledSeq& s : plan_.seqs) {
       if (!s.samples) continue;
       auto view = scheduler_->view(s.id);
-      sampled.push_back(view ? fake_next(fake_kv(view->tokens).back()) : 0);
+      auto answer = fake_answer(view ? std::vector<int32_t>(view->tokens.begin(), view->tokens.end()) : std::vector<int32_t>{0},
+                                static_cast<size_t>(s.n_drafts) + 1);
+      auto [wrong, right] = std::ranges::mismatch(s.drafts, answer);
+      answer.erase(right + 1, answer.end());
+      sampled.insert(sampled.end(), answer.begin(), answer.end());
+      counts.push_back(static_cast<int32_t>(answer.size()));
     }
-    scheduler_->commit(plan_, sampled);
+    scheduler_->commit(plan_, sampled, counts);
     plan_ = {};
   }
 

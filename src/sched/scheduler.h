@@ -58,8 +58,11 @@ struct ScheduledSeq {
   RequestId id = 0;
   int32_t first_position = 0;
   int32_t n_tokens = 0;
-  bool samples = false;                 // the last of these tokens is the last known token: its logits give a new one
+  bool samples = false;                 // the last of these tokens that is known is the last known token: its logits give a new one
   std::span<const kv::BlockId> blocks;  // whole block table; valid until the next call on the scheduler
+  // Of n_tokens the last n_drafts are guesses of what follows (speculative decoding): the logits before a guess say if it is right.
+  int32_t n_drafts = 0;
+  std::span<const int32_t> drafts{};  // as long as blocks
 };
 
 // Fetch KV of tokens [first_token, first_token + n_tokens) into blocks[i] (block i covers tokens first_token + i * block_tokens
@@ -99,8 +102,13 @@ class Scheduler {
   // kInvalidArgument: empty, too long, or prompt + 1 token can never fit the pool; kAlreadyExists.
   Result<> add(NewRequest request);
   StepPlan plan();  // advances num_computed of what it schedules
-  // After the step ran: the sampled token of every seq with samples == true, in plan order. Appends it and caches full blocks.
-  void commit(const StepPlan& plan, std::span<const int32_t> sampled);
+  // drafts: what may follow the tokens of a running request, for the next plan. It takes as many as fit in what that step leaves
+  // free. Ignored unless the last known token is the next to be computed.
+  void propose(RequestId id, std::span<const int32_t> drafts);
+  // After the step ran: the tokens of every seq with samples == true, in plan order; counts: how many of each, empty = one each. A
+  // seq with drafts gives up to 1 + n_drafts: the drafts that are what was sampled before them, and the token sampled after those.
+  // Appends them and caches full blocks; what was computed for wrong drafts counts as not computed.
+  void commit(const StepPlan& plan, std::span<const int32_t> sampled, std::span<const int32_t> counts = {});
   // KV of tokens [0, valid_tokens) is in place (valid_tokens = what was fetched, or less after a failure: the rest is
   // recomputed). first_token: the peer's sampled token, appended as output so that no prompt token is recomputed; nullopt: the
   // last prompt token is computed here. Returns false if nobody waits for it: first_token was not taken. Either the request is

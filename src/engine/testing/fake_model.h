@@ -50,7 +50,7 @@ class FakeModel final : public model::Model {
         ++tokens;
         if (seq.hidden) append_hidden(seq, position);
         const bool last = i + 1 == seq.tokens.size();
-        if (seq.all_logits || (last && seq.last_logits)) append_logits(seq, position);
+        if (seq.all_logits || (last && seq.last_logits)) append_logits(seq, position, seq.tokens[i]);
       }
     }
     return logits_;
@@ -68,6 +68,9 @@ class FakeModel final : public model::Model {
   std::atomic<int64_t> tokens{0}, steps{0};
   std::atomic<bool> fail_next{false};
   std::function<void()> before_step;
+  // Added to the logit of the token that usually follows: above 0, answers go in circles now and then, as drafts need them to.
+  double habit = 0;
+  std::function<bool(int32_t token)> no_number;  // the logits that follow this token are not numbers
   model::ModelConfig config_;
 
  private:
@@ -75,6 +78,13 @@ class FakeModel final : public model::Model {
     const auto block = static_cast<size_t>(seq.blocks[static_cast<size_t>(position / layout_.block_tokens)]);
     const size_t within = static_cast<size_t>(position % layout_.block_tokens) * 16;
     return reinterpret_cast<uint64_t*>(pool_.data() + block * layout_.block_bytes() + layout_.k_offset(0, 0) + within);
+  }
+  void append_logits(const model::SeqInput& seq, int32_t position, int32_t token) {
+    const size_t begin = logits_.size();
+    append_random_logits(seq, position);
+    const std::span<float> row = std::span(logits_).subspan(begin);
+    row[static_cast<size_t>((token + 1) % 12)] += static_cast<float>(habit);
+    if (no_number && no_number(token)) std::ranges::fill(row, std::numeric_limits<float>::quiet_NaN());
   }
   uint64_t state_at(const model::SeqInput& seq, int32_t position) {
     uint64_t state = seed_;
@@ -85,7 +95,7 @@ class FakeModel final : public model::Model {
     Prng prng(state_at(seq, position));
     for (int i = 0; i < kHidden; ++i) hidden_.push_back(static_cast<float>(prng.uniform() - 0.5));
   }
-  void append_logits(const model::SeqInput& seq, int32_t position) {
+  void append_random_logits(const model::SeqInput& seq, int32_t position) {
     Prng prng(state_at(seq, position));
     for (int32_t v = 0; v < config_.vocab; ++v) logits_.push_back(static_cast<float>(prng.uniform() * 8));
     if (next_said_ < said_.size()) logits_[logits_.size() - static_cast<size_t>(config_.vocab) + static_cast<size_t>(said_[next_said_++])] = 1000;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/core.h"
+#include "engine/limits.h"
 #include "engine/testing/fake_model.h"
 #include "engine/testing/fake_node.h"
 
@@ -17,6 +18,9 @@ struct WorkerSetup {
   double retained_share_max = 0.4;
   int32_t push_chunk_tokens = 32;
   std::function<void(std::vector<kv::CacheChange>)> on_cache_changes{};
+  std::optional<SpeculativeConfig> speculation{};
+  double habit = 0;  // FakeModel's
+  std::function<void()> on_broken{};
 };
 
 // One worker without threads: submit, then run() steps until nothing moves.
@@ -24,13 +28,16 @@ struct Worker {
   explicit Worker(const WorkerSetup& setup = {})
       : pool(static_cast<size_t>(setup.blocks) * model.kv_layout().block_bytes()), node(pool, model.kv_layout()) {
     EXPECT_TRUE(model.bind_kv(pool).has_value());
+    model.habit = setup.habit;
     CoreOptions options{.scheduler = setup.scheduler,
                         .prefix_caching = setup.prefix_caching,
                         .fail_on_load_error = setup.fail_on_load_error,
                         .retained_share_max = setup.retained_share_max,
                         .push_chunk_tokens = setup.push_chunk_tokens,
+                        .speculation = setup.speculation,
                         .hash_root = kv::root_hash("test"),
-                        .on_cache_changes = setup.on_cache_changes};
+                        .on_cache_changes = setup.on_cache_changes,
+                        .on_broken = setup.on_broken};
     core.emplace(options, model, kv::BlockPool(setup.blocks, setup.prefix_caching), &node, em, clock);
   }
   void run() {
@@ -42,7 +49,8 @@ struct Worker {
   std::vector<std::byte> pool;
   FakeNode node;
   Metrics metrics;
-  EngineMetrics em{metrics, {.model_name = "fake", .max_model_len = 2048, .block_tokens = 16, .blocks = 1000}};
+  EngineMetrics em{metrics, {.model_name = "fake", .max_model_len = 2048, .block_tokens = 16, .blocks = 1000,
+                            .speculative_tokens = kDraftTokensMax}};
   ManualClock clock;
   std::optional<Core> core;
   uint64_t next_id = 1;
@@ -99,7 +107,7 @@ struct Outcome {
   Finish finish = Finish::kNone;
   std::optional<int32_t> stop_token{};
   std::optional<Error> error{};
-  std::vector<LogprobTable> prompt_rows{};
+  std::vector<LogprobTable> rows{}, prompt_rows{};
   std::unique_ptr<wire::KvParams> hand_over{};
   int ends = 0;
 };
@@ -110,6 +118,7 @@ inline std::vector<Outcome> collect(const Handle& handle, int32_t n = 1) {
     Outcome& o = out[static_cast<size_t>(event->choice)];
     EXPECT_EQ(o.finish, Finish::kNone) << "an event after the end";
     if (event->token) o.tokens.push_back(*event->token);
+    if (!event->logprobs.empty()) o.rows.push_back(std::move(event->logprobs));
     if (event->first) o.prompt_rows = std::move(event->first->prompt_logprobs);
     o.finish = event->finish;
     o.stop_token = event->stop_token;
