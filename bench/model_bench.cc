@@ -1,4 +1,6 @@
-// model_bench MODEL [--threads N] [--isa ISA] [--pin]: speed of the model alone, without server or scheduler.
+// model_bench MODEL [--threads N] [--isa ISA] [--pin] [--point bandwidth|decode,BATCH,CONTEXT|prefill,TOKENS]...: speed of the model
+// alone, without server or scheduler. Points print one line each, for programs: "decode,16,512 1020.3", tokens (bandwidth: bytes) per
+// second; bandwidth is that of reading as many bytes as the weights have.
 // Prints value, unit, reference and ratio. The reference of decode is the memory bandwidth measured here by the same threads; of
 // prefill and batched decode the goals of facts/engine.md 5.3, set for SmolLM2-135M Q4_1 on two cores.
 #include <sys/mman.h>
@@ -98,16 +100,37 @@ struct Bench {
   }
 };
 
+// "decode,16,512" to its value; kBatch sequences of at most kContextMax tokens fit.
+constexpr int kBatch = 16, kContextMax = 2064;
+bool measure_point(Bench& bench, const std::string& point, const model::LoadOptions& options) {
+  int batch = 0, n = 0;
+  double value = 0;
+  if (point == "bandwidth") {
+    value = read_bandwidth(options.threads, options.pin_threads, bench.m.weight_bytes());
+  } else if (sscanf(point.c_str(), "decode,%d,%d", &batch, &n) == 2 && batch > 0 && batch <= kBatch && n > 0 && n + 20 <= kContextMax) {
+    value = batch / bench.decode_s(batch, n, 20);
+  } else if (sscanf(point.c_str(), "prefill,%d", &n) == 1 && n > 0 && n <= kContextMax) {
+    value = n / bench.prefill_s(n);
+  } else {
+    return fprintf(stderr, "model_bench: no such point: %s\n", point.c_str()), false;
+  }
+  printf("%s %.1f\n", point.c_str(), value);
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   model::LoadOptions options;
   std::string path;
+  std::vector<std::string> points;
   for (int i = 1; i < argc; ++i) {
     if (!strcmp(argv[i], "--threads") && i + 1 < argc)
       options.threads = std::atoi(argv[++i]);
     else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
       options.isa = argv[++i];
+    else if (!strcmp(argv[i], "--point") && i + 1 < argc)
+      points.emplace_back(argv[++i]);
     else if (!strcmp(argv[i], "--pin"))
       options.pin_threads = true;
     else
@@ -121,8 +144,7 @@ int main(int argc, char** argv) {
   printf("%s: %s, %.1f MB a token, loaded in %.2f s\n", m.config().name.c_str(), m.backend().c_str(),
          static_cast<double>(m.weight_bytes()) / 1e6, now_s() - start);
 
-  constexpr int kBatch = 16;
-  Bench bench{.m = m, .blocks_each = 2064 / m.kv_layout().block_tokens, .tables = {}};
+  Bench bench{.m = m, .blocks_each = kContextMax / m.kv_layout().block_tokens, .tables = {}};
   const size_t bytes = m.kv_layout().block_bytes() * kBatch * static_cast<size_t>(bench.blocks_each);
   constexpr size_t kHugePage = 2u << 20;
   auto* pool = static_cast<std::byte*>(std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage));
@@ -135,6 +157,12 @@ int main(int argc, char** argv) {
     for (int i = 0; i < bench.blocks_each; ++i) bench.tables.back().push_back(b * bench.blocks_each + i);
   }
 
+  if (!points.empty()) {
+    printf("weights %zu\nkv %zu\n", m.weight_bytes(), m.kv_layout().token_bytes());
+    const bool all = std::ranges::all_of(points, [&](const std::string& point) { return measure_point(bench, point, options); });
+    std::free(pool);
+    return all ? 0 : 2;
+  }
   const double bandwidth = read_bandwidth(options.threads, options.pin_threads, m.weight_bytes());
   const double weights = static_cast<double>(m.weight_bytes());
   printf("%-28s %9s %-6s  %9s %-30s %5s\n", "what", "value", "unit", "reference", "", "ratio");
