@@ -16,7 +16,11 @@
 
 namespace baton::model {
 
-enum class Dtype : uint8_t { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K, kMxfp4 };
+// The last seven are those of quantised Hugging Face checkpoints, whose scales lie in tensors of their own: tensor::Format says how.
+enum class Dtype : uint8_t {
+  kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K, kMxfp4,
+  kE4m3, kI8, kInt4, kInt8, kGptq4, kGptq8, kAwq4
+};
 std::string_view dtype_name(Dtype d);
 int dtype_block(Dtype d);           // elements per block: 1, 32 or 256
 size_t dtype_block_bytes(Dtype d);  // bytes per block
@@ -81,6 +85,7 @@ struct TensorRef {
   Dtype dtype = Dtype::kF32;
   int64_t rows = 1, cols = 0;       // 1-D tensors: rows = 1
   std::span<const std::byte> bytes; // of the mapped file: alive as long as the WeightFile, alignment not promised (use memcpy)
+  tensor::Scales scales = {};       // of dtypes that keep them apart; points into the file too
 };
 
 // WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
@@ -96,6 +101,8 @@ class WeightFile {
   virtual const ModelConfig& config() const = 0;
   virtual const TensorRef* find(std::string_view name) const = 0;   // nullptr if absent
   virtual std::vector<std::string_view> names() const = 0;
+  // These bytes of the file have been packed: their pages may leave memory. Reading them again is allowed and costs a page fault.
+  virtual void release(std::span<const std::byte>) const {}
   // True if q_proj and k_proj rows are stored interleaved per head (GGUF llama): the loader must permute whole rows,
   // row (h, 2i + j) of the file is row (h, j * head_dim / 2 + i) of the model. Elements of q_proj.bias and k_proj.bias likewise.
   virtual bool rope_interleaved() const = 0;
@@ -123,6 +130,9 @@ struct TokenizerFiles {
 Result<TokenizerFiles> read_tokenizer_files(const std::string& path);
 
 // Dequantises whole blocks: the plain reference that judges every kernel. out.size() elements, a multiple of dtype_block(d).
+// Not for dtypes whose scales lie apart.
 void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out);
+// A whole tensor of any dtype, row by row: rows * cols elements.
+void dequantize(const TensorRef& t, std::span<float> out);
 
 }  // namespace baton::model

@@ -144,11 +144,7 @@ Result<HfConfig> parse_hf_config(std::string_view config_json, std::string_view 
   if (!text || !text->is_object()) return fail(Code::kInvalidArgument, "config.json: \"text_config\" must be an object");
   HfFields top(*text, "config.json");
   c.family = found.family->name;
-  if (const Json* q = whole.find("quantization_config")) {
-    const Json* method = q->find("quant_method");
-    return fail(Code::kUnimplemented, "config.json: quantised weights (quant_method ", method ? method->text : "unknown",
-                ") are not supported in this format; take the BF16 model, or a GGUF file for quantised weights");
-  }
+  BATON_TRY(out.quantisation, parse_quantisation(json));
   read_shape(top, *found.type, c);
   if (c.eos_ids.empty()) c.eos_ids = whole.ids("eos_token_id");
   if (top.find("tie_word_embeddings")) out.tied = top.boolean("tie_word_embeddings", false);

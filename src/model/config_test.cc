@@ -185,7 +185,7 @@ TEST(HfConfig, RefusesWhatItDoesNotImplement) {
       {R"("vocab_size":0)", "the vocabulary is 0"},
       {R"("rms_norm_eps":7)", "RMS norm epsilon is 7"},
       {R"("hidden_act":"gelu")", "\"hidden_act\" is \"gelu\"; only silu"},
-      {R"("quantization_config":{"quant_method":"fp8"})", "quantised weights (quant_method fp8)"},
+      {R"("quantization_config":{"quant_method":"bitsandbytes"})", "quant_method \"bitsandbytes\" is not supported"},
       {R"("rope_scaling":{"type":"dynamic","factor":2})",
        "\"rope_type\" is \"dynamic\"; default, linear, llama3, yarn and longrope"},
       {R"("rope_scaling":{"type":"linear"})", "rope_scaling: \"factor\" is missing"},

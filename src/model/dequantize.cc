@@ -1,5 +1,5 @@
-// The block formats of GGUF, element by element as their definition reads (facts sheet engine.md 4.3; ggml's docs). Clear before
-// fast: this file judges the kernels and loads what is not worth a kernel.
+// The block formats of GGUF, element by element as their definition reads (facts sheet engine.md 4.3; ggml's docs), and those of
+// quantised Hugging Face checkpoints (4.7). Clear before fast: this file judges the kernels and loads what is not worth a kernel.
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -15,9 +15,10 @@ struct DtypeInfo {
   size_t bytes;
 };
 
-constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},     {"Q8_0", 32, 34},
-                                 {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},   {"Q5_1", 32, 24},
-                                 {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}, {"MXFP4", 32, 17}};
+constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},     {"BF16", 1, 2},    {"Q8_0", 32, 34},   {"Q4_0", 32, 18},
+                                 {"Q4_1", 32, 20},   {"Q5_0", 32, 22},  {"Q5_1", 32, 24},  {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
+                                 {"Q6_K", 256, 210}, {"MXFP4", 32, 17}, {"E4M3", 32, 32},  {"I8", 32, 32},     {"INT4", 32, 16},
+                                 {"INT8", 32, 32},   {"GPTQ4", 32, 16}, {"GPTQ8", 32, 32}, {"AWQ4", 32, 16}};
 
 const DtypeInfo& info(Dtype d) { return kDtypes[static_cast<size_t>(d)]; }
 
@@ -159,6 +160,44 @@ void dequantize_block(Dtype d, const std::byte* b, float* y) {
       return q6_k(b, y);
     case Dtype::kMxfp4:
       return mxfp4(b, y);
+    default:
+      BATON_CHECK(false);  // scales apart: no block stands for itself
+  }
+}
+
+// 1 sign, 4 exponent (bias 7), 3 fraction bits; no infinities.
+float e4m3(int b) {
+  const int exponent = b >> 3 & 15, fraction = b & 7;
+  if (exponent == 15 && fraction == 7) return std::nanf("");
+  const float magnitude =
+      exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9) : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
+  return b & 0x80 ? -magnitude : magnitude;
+}
+
+// Bits [at * bits, (at + 1) * bits) of word `index`.
+int field(const std::byte* words, int64_t index, int64_t at, int bits) {
+  return static_cast<int>(load<uint32_t>(words + index * 4) >> (at * bits) & ((1u << bits) - 1));
+}
+
+// q of w = scale * (q - zero) for row r, input c.
+int stored(const TensorRef& t, int64_t r, int64_t c) {
+  switch (t.dtype) {
+    case Dtype::kI8:
+      return i8(t.bytes.data() + r * t.cols + c);
+    case Dtype::kInt4:
+      return field(t.bytes.data(), r * (t.cols / 8) + c / 8, c % 8, 4);
+    case Dtype::kInt8:
+      return field(t.bytes.data(), r * (t.cols / 4) + c / 4, c % 4, 8);
+    case Dtype::kGptq4:
+      return field(t.bytes.data(), c / 8 * t.rows + r, c % 8, 4);
+    case Dtype::kGptq8:
+      return field(t.bytes.data(), c / 4 * t.rows + r, c % 4, 8);
+    default: {  // AWQ: rows 0 2 4 6 1 3 5 7 from the lowest bits on
+      constexpr int kRows[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+      int64_t at = 0;
+      while (kRows[at] != r % 8) ++at;
+      return field(t.bytes.data(), c * (t.rows / 8) + r / 8, at, 4);
+    }
   }
 }
 
@@ -172,6 +211,21 @@ void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out) {
   const size_t block = static_cast<size_t>(dtype_block(d)), bytes = dtype_block_bytes(d);
   BATON_CHECK(out.size() % block == 0 && in.size() == out.size() / block * bytes);
   for (size_t i = 0; i < out.size() / block; i++) dequantize_block(d, in.data() + i * bytes, out.data() + i * block);
+}
+
+void dequantize(const TensorRef& t, std::span<float> out) {
+  if (t.dtype < Dtype::kE4m3) return dequantize(t.dtype, t.bytes, out);
+  BATON_CHECK(out.size() == static_cast<size_t>(t.rows * t.cols));
+  for (int64_t r = 0; r < t.rows; r++) {
+    for (int64_t c = 0; c < t.cols; c++) {
+      float q;
+      if (t.dtype == Dtype::kE4m3)
+        q = e4m3(u8(t.bytes.data() + r * t.cols + c));
+      else
+        q = static_cast<float>(stored(t, r, c) - t.scales.zero(static_cast<tensor::Format>(t.dtype), r, c));
+      out[static_cast<size_t>(r * t.cols + c)] = t.scales.scale(r, c) * q;
+    }
+  }
 }
 
 }  // namespace baton::model

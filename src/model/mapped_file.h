@@ -20,6 +20,8 @@ class MappedFile {
   }
   ~MappedFile();
   std::span<const std::byte> bytes() const { return bytes_; }
+  // The whole pages of `part` leave this process's memory; reading them again brings them back from the file.
+  void release(std::span<const std::byte> part) const;
 
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

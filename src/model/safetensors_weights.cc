@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "model/families/family.h"
 #include "model/limits.h"
+#include "model/quantised.h"
 #include "model/safetensors.h"
 
 namespace baton::model {
@@ -46,7 +47,7 @@ std::string text_name(std::string_view name, const Family& family) {
   return std::string(name);
 }
 
-Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, WeightData& data) {
+Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, QuantisedTensors& quantised, WeightData& data) {
   const Family& family = *find_family(data.config.family);
   const Names names{.top = kTop,
                     .prefix = "model.layers.",
@@ -63,7 +64,10 @@ Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, We
       if (home == weight_map->end() || home->second != shard.name) continue;  // the index decides which copy counts
     }
     if (std::ranges::any_of(family.hf_ignored, [&](std::string_view begin) { return t.name.starts_with(begin); })) continue;
-    const std::string name = neutral_name(text_name(t.name, family), names);
+    const auto neutral = [&](std::string_view n) { return neutral_name(text_name(n, family), names); };
+    BATON_TRY(const bool taken, quantised.take(t, neutral));
+    if (taken) continue;
+    const std::string name = neutral(t.name);
     if (name.empty()) {
       return fail(Code::kUnimplemented, shard.name, ": tensor ", t.name, " is no part of the ", data.config.family,
                   " family as supported here; the result would be wrong without it");
@@ -161,7 +165,9 @@ Result<WeightData> read_hf(HfFiles files) {
   if (!files.index.empty()) {
     BATON_TRY(weight_map, parse_index(files.index));
   }
-  for (const auto& shard : files.shards) BATON_OK(take_shard(shard, weight_map ? &*weight_map : nullptr, data));
+  QuantisedTensors quantised(parsed.quantisation);
+  for (const auto& shard : files.shards) BATON_OK(take_shard(shard, weight_map ? &*weight_map : nullptr, quantised, data));
+  BATON_OK(quantised.finish(data.tensors));
   const bool has_head = data.tensors.contains("lm_head.weight");
   data.config.tied_embeddings = parsed.tied.value_or(!has_head);
   if (data.config.tied_embeddings) data.tensors.erase("lm_head.weight");  // some files store the shared matrix twice

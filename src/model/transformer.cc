@@ -80,8 +80,8 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
     return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
   std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops));
-  BATON_TRY(model->weights_, pack_weights(*model->file_, model->pool_, options.progress));
   model->fingerprint_ = weights_fingerprint(*model->file_, options.context > 0 ? options.context : model->config().context);
+  BATON_TRY(model->weights_, pack_weights(*model->file_, model->pool_, options.progress));
   return model;
 }
 

@@ -12,33 +12,9 @@ namespace baton::model {
 namespace {
 
 tensor::Format format_of(Dtype d) {
-  switch (d) {
-    case Dtype::kF32:
-      return tensor::Format::kF32;
-    case Dtype::kF16:
-      return tensor::Format::kF16;
-    case Dtype::kBf16:
-      return tensor::Format::kBf16;
-    case Dtype::kQ8_0:
-      return tensor::Format::kQ8_0;
-    case Dtype::kQ4_0:
-      return tensor::Format::kQ4_0;
-    case Dtype::kQ4_1:
-      return tensor::Format::kQ4_1;
-    case Dtype::kQ5_0:
-      return tensor::Format::kQ5_0;
-    case Dtype::kQ5_1:
-      return tensor::Format::kQ5_1;
-    case Dtype::kQ4_K:
-      return tensor::Format::kQ4_K;
-    case Dtype::kQ5_K:
-      return tensor::Format::kQ5_K;
-    case Dtype::kQ6_K:
-      return tensor::Format::kQ6_K;
-    case Dtype::kMxfp4:
-      return tensor::Format::kMxfp4;
-  }
-  return tensor::Format::kF32;
+  static_assert(static_cast<int>(Dtype::kQ6_K) == static_cast<int>(tensor::Format::kQ6_K));
+  static_assert(static_cast<int>(Dtype::kAwq4) == static_cast<int>(tensor::Format::kAwq4));
+  return static_cast<tensor::Format>(d);  // the same list
 }
 
 // The tensor, if it has the shape the configuration promises; the reader has checked that its bytes are all there.
@@ -48,7 +24,7 @@ Result<tensor::Matrix> matrix(const WeightFile& file, const std::string& name, i
   if (t->rows != rows || t->cols != cols)
     return fail(Code::kInvalidArgument, "tensor ", name, " is ", t->rows, " x ", t->cols, ", the configuration says ", rows,
                 " x ", cols);
-  const tensor::Matrix m{.format = format_of(t->dtype), .rows = rows, .cols = cols, .data = t->bytes.data()};
+  const tensor::Matrix m{.format = format_of(t->dtype), .rows = rows, .cols = cols, .data = t->bytes.data(), .scales = t->scales};
   if (cols % tensor::format_block(m.format) != 0 || t->bytes.size() < static_cast<size_t>(rows) * m.row_bytes())
     return fail(Code::kInvalidArgument, "tensor ", name, " of type ", dtype_name(t->dtype), " has ", t->bytes.size(),
                 " bytes, too few for its shape");
@@ -93,6 +69,7 @@ std::vector<float> reordered(const std::vector<float>& values, std::span<const i
 
 struct Packing {
   tensor::Matrix from;
+  std::span<const std::byte> bytes;  // of the file
   std::span<const int32_t> rows;
   tensor::Panels* to;
 };
@@ -109,7 +86,7 @@ class LayerReader {
 
   Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to) {
     BATON_TRY(const tensor::Matrix m, model::matrix(file_, name, rows, cols));
-    packings_.push_back({m, order, &to});
+    packings_.push_back({m, file_.find(name)->bytes, order, &to});
     return {};
   }
   Result<> read(int i, LayerWeights& layer) {
@@ -246,9 +223,11 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
         pack_panels(p.from, p.rows, *p.to, part.begin, part.end, base + static_cast<size_t>(part.begin) * p.to->panel_bytes());
       });
     });
+    file.release(p.bytes);  // so that weights are resident once
     done += (p.to->bytes() + 63) / 64 * 64;
     if (progress) progress(static_cast<double>(done) / static_cast<double>(total));
   }
+  for (const Packing& p : packings) file.release(p.bytes);  // a page fault may have brought neighbours back
   w.step_bytes =
       total - idle_expert_bytes(w, c) + (static_cast<size_t>(c.layers) * 2 + 1) * static_cast<size_t>(c.hidden) * sizeof(float);
   return w;
@@ -274,6 +253,8 @@ std::string weights_fingerprint(const WeightFile& file, int32_t context) {
     const auto* p = reinterpret_cast<const uint8_t*>(t->bytes.data());
     const size_t n = std::min(kSample, t->bytes.size());
     hash.update(std::span(p, n)).update(std::span(p + t->bytes.size() - n, n));
+    if (tensor::scales_apart(format_of(t->dtype)))
+      hash.update(cat(t->scales.scale(0, 0), " ", t->scales.scale(t->rows - 1, t->cols - 1), "\n"));
   }
   return hex(hash.finish());
 }

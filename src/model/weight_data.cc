@@ -224,11 +224,14 @@ std::string_view lookup(std::span<const Rename> table, std::string_view name) {
 // Rows [first, first + rows) of a tensor under another name.
 TensorRef rows_of(const TensorRef& t, const std::string& name, int64_t first, int64_t rows) {
   const size_t row_bytes = t.bytes.size() / static_cast<size_t>(t.rows);
-  return {.name = name,
-          .dtype = t.dtype,
-          .rows = rows,
-          .cols = t.cols,
-          .bytes = t.bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(rows) * row_bytes)};
+  TensorRef out{.name = name,
+                .dtype = t.dtype,
+                .rows = rows,
+                .cols = t.cols,
+                .bytes = t.bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(rows) * row_bytes),
+                .scales = t.scales};
+  out.scales.first_row += first;
+  return out;
 }
 
 struct Part {
@@ -246,6 +249,9 @@ Result<> split_rows(WeightData& data, const std::string& fused, const std::vecto
   if (whole.rows != rows)
     return fail(Code::kInvalidArgument, "tensor ", fused, " has ", whole.rows, " rows but the model's configuration asks for ",
                 rows);
+  if (whole.dtype == Dtype::kGptq4 || whole.dtype == Dtype::kGptq8 || whole.dtype == Dtype::kAwq4)
+    return fail(Code::kUnimplemented, "tensor ", fused, " of type ", dtype_name(whole.dtype),
+                ": layers of GPTQ and AWQ that hold several matrices are not supported");
   data.tensors.erase(it);
   int64_t at = 0;
   for (const Part& p : parts) {

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/quantised.h"
 
 namespace baton::model {
 
@@ -69,6 +70,7 @@ Result<std::vector<std::string>> shard_names(std::string_view index_json);
 // config.json and generation_config.json ("" if absent). What the tensors decide (qkv_bias, tied_embeddings) is left open.
 struct HfConfig {
   ModelConfig config;
+  Quantisation quantisation;
   std::optional<bool> tied;  // tie_word_embeddings, if it is stated
 };
 Result<HfConfig> parse_hf_config(std::string_view config_json, std::string_view generation_config_json);

@@ -28,6 +28,9 @@ class MappedWeights final : public WeightFile {
   std::string hf_tokenizer_config_json() const override { return data_.tokenizer_config_json; }
   const Vocab* gguf_vocab() const override { return data_.vocab ? &*data_.vocab : nullptr; }
   std::string chat_template() const override { return data_.chat_template; }
+  void release(std::span<const std::byte> bytes) const override {
+    for (const MappedFile& file : files_) file.release(bytes);
+  }
 
  private:
   std::vector<MappedFile> files_;  // data_ views their bytes

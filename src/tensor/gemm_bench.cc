@@ -20,6 +20,9 @@ void linear(benchmark::State& state, const char* isa, Format format, int64_t row
   for (std::byte& b : file)
     b = static_cast<std::byte>(0x30 + prng.below(12));  // ordinary halves and floats whatever the field: no denormals
   w.data = file.data();
+  const std::vector<float> scale(static_cast<size_t>(rows), 0.01f);
+  if (scales_apart(format))
+    w.scales = {.data = reinterpret_cast<const std::byte*>(scale.data()), .cols_per = cols, .row_step = 1};
   Panels panels = panels_for(w);
   std::vector<std::byte> packed(panels.bytes() + 64);
   std::byte* const base = packed.data() + (64 - reinterpret_cast<uintptr_t>(packed.data()) % 64);
@@ -44,7 +47,7 @@ void linear(benchmark::State& state, const char* isa, Format format, int64_t row
 const auto kRegistered = [] {
   const std::pair<const char*, Format> formats[] = {{"q4_1", Format::kQ4_1}, {"q4_0", Format::kQ4_0}, {"q8_0", Format::kQ8_0},
                                                     {"q6_k", Format::kQ6_K}, {"bf16", Format::kBf16}, {"f16", Format::kF16},
-                                                    {"f32", Format::kF32}};
+                                                    {"f32", Format::kF32},   {"fp8", Format::kE4m3},  {"int8", Format::kI8}};
   for (const char* isa : {"avx512", "avx2", "plain"})
     for (const auto& [name, format] : formats) {
       const int64_t cols = format == Format::kQ6_K ? 512 : 576;

@@ -45,6 +45,8 @@ Result<const Ops*> find_ops(std::string_view isa) {
 unsigned form_for(PanelKind kind) {
   switch (kind) {
     case PanelKind::kBf16:
+    case PanelKind::kE4m3:
+    case PanelKind::kE4m3Block:
       return kBf16Form;
     case PanelKind::kF16:
     case PanelKind::kF32:

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/result.h"
 
@@ -28,7 +29,14 @@ constexpr FormatRow kFormatTable[kFormats] = {
     {256, 144, PanelKind::kU4Min, 0},   // Q4_K
     {256, 176, PanelKind::kU8Min, 0},   // Q5_K
     {256, 210, PanelKind::kU8Half, 5},  // Q6_K
-    {32, 17, PanelKind::kU8, 4}         // MXFP4, whose numbers are whole halves from -12 to 12
+    {32, 17, PanelKind::kU8, 4},        // MXFP4, whose numbers are whole halves from -12 to 12
+    {32, 32, PanelKind::kE4m3, 0},      // E4M3
+    {32, 32, PanelKind::kU8, 7},        // I8
+    {32, 16, PanelKind::kU4, 3},        // INT4
+    {32, 32, PanelKind::kU8, 7},        // INT8
+    {32, 16, PanelKind::kU4, 3},        // GPTQ4
+    {32, 32, PanelKind::kU8, 7},        // GPTQ8
+    {32, 16, PanelKind::kU4, 3}         // AWQ4
 };
 const FormatRow& row_of_table(Format f) { return kFormatTable[static_cast<int>(f)]; }
 
@@ -108,6 +116,55 @@ void decode_mxfp4(const uint8_t* p, Block& out) {
   for (uint8_t& q : out.q) q = static_cast<uint8_t>(16 + kHalves[q]);
 }
 
+uint32_t load32(const std::byte* p) {
+  uint32_t v;
+  std::memcpy(&v, p, 4);
+  return v;
+}
+uint32_t word(const std::byte* p, int64_t i) { return load32(p + static_cast<size_t>(i) * 4); }
+
+// Value of row r, input c of a packed format, unsigned.
+uint8_t packed_value(const Matrix& m, int64_t r, int64_t c) {
+  switch (m.format) {
+    case Format::kInt4:
+      return word(m.data, r * (m.cols / 8) + c / 8) >> (c % 8 * 4) & 15;
+    case Format::kGptq4:
+      return word(m.data, c / 8 * m.rows + r) >> (c % 8 * 4) & 15;
+    case Format::kGptq8:
+      return word(m.data, c / 4 * m.rows + r) >> (c % 4 * 8) & 255;
+    case Format::kAwq4:
+      return word(m.data, c * (m.rows / 8) + r / 8) >> (kAwqPlace[r % 8] * 4) & 15;
+    default:
+      return std::to_integer<uint8_t>(m.data[r * m.cols + c]);
+  }
+}
+
+// Inputs 32 * b ... of row r, whose scales differ from one to the next, rounded to 8 bits under one scale.
+void round_block(const Matrix& m, int64_t r, int64_t b, Block& out) {
+  float w[32], top = 0;
+  for (int j = 0; j < 32; ++j) {
+    const int64_t c = b * 32 + j;
+    w[j] = m.scales.scale(r, c) * static_cast<float>(packed_value(m, r, c) - m.scales.zero(m.format, r, c));
+    top = std::max(top, std::abs(w[j]));
+  }
+  out.d[0] = out.d[1] = f16_to_f32(f32_to_f16(top / 127));
+  out.m = 0;
+  for (int j = 0; j < 32; ++j) {
+    const float q = out.d[0] > 0 ? std::clamp(std::nearbyint(w[j] / out.d[0]), -127.f, 127.f) : 0.f;
+    out.q[j] = static_cast<uint8_t>(static_cast<int>(q) + 128);
+  }
+}
+
+// Inputs 32 * b ... of row r of a format with scales apart, but E4M3.
+void decode_apart(const Matrix& m, int64_t r, int64_t b, Block& out) {
+  if (m.scales.order) return round_block(m, r, b, out);
+  for (int j = 0; j < 32; ++j) out.q[j] = packed_value(m, r, b * 32 + j);
+  if (m.format == Format::kI8)
+    for (uint8_t& q : out.q) q ^= 0x80;
+  out.d[0] = out.d[1] = m.scales.scale(r, b * 32);
+  out.m = m.scales.zeros ? -out.d[0] * static_cast<float>(m.scales.zero(m.format, r, b * 32)) : 0;
+}
+
 // Weights 32 * b ... of a row of a quantised format.
 void decode_block(Format f, const std::byte* row, int64_t b, Block& out) {
   const auto* base = reinterpret_cast<const uint8_t*>(row);
@@ -148,6 +205,7 @@ void put_block(const Block& b, PanelKind kind, int lane, std::byte* rec) {
         q[(quad - 4) * 64 + lane * 4 + i] = static_cast<uint8_t>(q[(quad - 4) * 64 + lane * 4 + i] | v << 4);
     }
   }
+  if (kind == PanelKind::kU8Row) return;
   std::byte* scales = rec + (four ? 256 : 512) + lane * 2;
   store16(scales, f32_to_f16(b.d[0]));
   if (kind == PanelKind::kU8Half) store16(scales + 32, f32_to_f16(b.d[1]));
@@ -165,44 +223,110 @@ void put_floats(const Matrix& m, const std::byte* row, int64_t b, int lane, std:
   }
 }
 
+// Lane `lane` of one record of FP8: inputs [32 * b, 32 * b + 32) of row r. A NaN makes `scale` one, and so every output of the
+// row.
+void put_e4m3(const Matrix& m, int64_t r, int64_t b, int lane, std::byte* rec, float& scale) {
+  for (int i = 0; i < 32; ++i) {
+    const std::byte v = m.data[r * m.cols + b * 32 + i];
+    rec[i * kPanelRows + lane] = v;
+    if ((v & std::byte{0x7f}) == std::byte{0x7f}) scale = std::numeric_limits<float>::quiet_NaN();
+  }
+}
+
+// Record b of a panel, lane by lane. row_scale: of the kinds that keep one a row.
+void put_record(const Matrix& m, int64_t row, int64_t b, PanelKind kind, int lane, std::byte* rec, float& row_scale) {
+  if (kind == PanelKind::kE4m3) return put_e4m3(m, row, b, lane, rec, row_scale);
+  if (kind == PanelKind::kE4m3Block) {
+    float scale = m.scales.scale(row, b * 32) * kE4m3Scale;
+    put_e4m3(m, row, b, lane, rec, scale);
+    std::memcpy(rec + 512 + lane * 4, &scale, 4);
+    return;
+  }
+  if (format_block(m.format) == 1) return put_floats(m, m.row(row), b, lane, rec);
+  Block block;
+  if (scales_apart(m.format))
+    decode_apart(m, row, b, block);
+  else
+    decode_block(m.format, m.row(row), b, block);
+  put_block(block, kind, lane, rec);
+}
+
+PanelKind kind_for(const Matrix& m) {
+  if (m.format == Format::kE4m3) return m.scales.by_row() ? PanelKind::kE4m3 : PanelKind::kE4m3Block;
+  if (m.format == Format::kI8 && m.scales.by_row()) return PanelKind::kU8Row;
+  if (m.scales.order) return PanelKind::kU8;
+  const PanelKind kind = row_of_table(m.format).kind;
+  if (!m.scales.zeros) return kind;
+  return kind == PanelKind::kU4 ? PanelKind::kU4Min : PanelKind::kU8Min;
+}
+
 }  // namespace
+
+int64_t Scales::group(int64_t c) const { return order ? static_cast<int32_t>(word(order, c)) : c / cols_per; }
+
+float Scales::scale(int64_t r, int64_t c) const {
+  const auto at = static_cast<size_t>((first_row + r) / rows_per * row_step + group(c) * col_step);
+  const auto* p = reinterpret_cast<const uint8_t*>(data);
+  if (format == Format::kF16) return load_half(p + at * 2);
+  if (format == Format::kBf16) return bf16_to_f32(load16(p + at * 2));
+  float v;
+  std::memcpy(&v, p + at * 4, 4);
+  return v;
+}
+
+int Scales::zero(Format values, int64_t r, int64_t c) const {
+  if (!zeros) return format_block_bytes(values) == 16 ? 8 : values == Format::kE4m3 || values == Format::kI8 ? 0 : 128;
+  const int per_word = format_block_bytes(values) == 16 ? 8 : 4, bits = 32 / per_word;
+  r += first_row;
+  const auto within = static_cast<int>(r % per_word);
+  const int place = values == Format::kAwq4 ? kAwqPlace[within] : within;
+  const uint32_t v = word(zeros, r / per_word * zero_row_step + group(c) * zero_col_step) >> (place * bits);
+  return static_cast<int>(v & ((1u << bits) - 1)) + zero_add;
+}
 
 int format_block(Format f) { return row_of_table(f).block; }
 size_t format_block_bytes(Format f) { return row_of_table(f).block_bytes; }
-PanelKind panel_kind(Format f) { return row_of_table(f).kind; }
-int panel_bias_log2(Format f) { return row_of_table(f).bias_log2; }
 
 Panels panels_for(const Matrix& m) {
   BATON_CHECK(m.cols % format_block(m.format) == 0);
-  return {.kind = panel_kind(m.format), .bias_log2 = panel_bias_log2(m.format), .rows = m.rows, .cols = m.cols, .data = nullptr};
+  const int bias_log2 = m.scales.order ? 7 : m.scales.zeros ? 0 : row_of_table(m.format).bias_log2;
+  return {.kind = kind_for(m), .bias_log2 = bias_log2, .rows = m.rows, .cols = m.cols, .data = nullptr};
 }
 
 void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end,
                  std::byte* dst) {
   const size_t bytes = record_bytes(shape.kind);
-  const bool floats = format_block(m.format) == 1;
   std::memset(dst, 0, static_cast<size_t>(end - begin) * shape.panel_bytes());  // padding rows and inputs weigh nothing
   for (int64_t p = begin; p < end; ++p) {
     std::byte* panel = dst + static_cast<size_t>(p - begin) * shape.panel_bytes();
-    for (int lane = 0; lane < kPanelRows; ++lane) {
+    const auto lanes = static_cast<int>(std::min<int64_t>(kPanelRows, m.rows - p * kPanelRows));
+    int64_t row[kPanelRows];
+    float scale[kPanelRows] = {};
+    for (int lane = 0; lane < lanes; ++lane) {
       const int64_t n = p * kPanelRows + lane;
-      if (n >= m.rows) break;
-      const std::byte* row = m.row(row_of.empty() ? n : row_of[static_cast<size_t>(n)]);
-      for (int64_t b = 0; b < shape.records(); ++b) {
-        std::byte* rec = panel + static_cast<size_t>(b) * bytes;
-        if (floats) {
-          put_floats(m, row, b, lane, rec);
-        } else {
-          Block block;
-          decode_block(m.format, row, b, block);
-          put_block(block, shape.kind, lane, rec);
-        }
-      }
+      row[lane] = row_of.empty() ? n : row_of[static_cast<size_t>(n)];
+      if (trailer_bytes(shape.kind) > 0)
+        scale[lane] = m.scales.scale(row[lane], 0) * (shape.kind == PanelKind::kE4m3 ? kE4m3Scale : 1);
     }
+    // Records outside, rows inside: formats that pack along the rows have the rows of a panel side by side.
+    for (int64_t b = 0; b < shape.records(); ++b)
+      for (int lane = 0; lane < lanes; ++lane)
+        put_record(m, row[lane], b, shape.kind, lane, panel + static_cast<size_t>(b) * bytes, scale[lane]);
+    std::memcpy(panel + static_cast<size_t>(shape.records()) * bytes, scale, trailer_bytes(shape.kind));
   }
 }
 
 void decode_row(const Matrix& m, int64_t r, float* out) {
+  if (scales_apart(m.format)) {
+    for (int64_t c = 0; c < m.cols; ++c) {
+      const uint8_t q = packed_value(m, r, c);
+      const float value = m.format == Format::kE4m3 ? e4m3_to_f32(q)
+                          : m.format == Format::kI8 ? static_cast<float>(static_cast<int8_t>(q))
+                                                    : static_cast<float>(q - m.scales.zero(m.format, r, c));
+      out[c] = m.scales.scale(r, c) * value;
+    }
+    return;
+  }
   const std::byte* row = m.row(r);
   const size_t size = format_block_bytes(m.format);
   if (format_block(m.format) == 1) {
@@ -215,13 +339,21 @@ void decode_row(const Matrix& m, int64_t r, float* out) {
     }
     return;
   }
-  const bool has_min = panel_bias_log2(m.format) == 0;
-  const float bias = has_min ? 0.f : static_cast<float>(1 << panel_bias_log2(m.format));
+  const int bias_log2 = row_of_table(m.format).bias_log2;
+  const float bias = bias_log2 == 0 ? 0.f : static_cast<float>(1 << bias_log2);
   for (int64_t b = 0; b < m.cols / 32; ++b) {
     Block block;
     decode_block(m.format, row, b, block);
     for (int j = 0; j < 32; ++j) out[b * 32 + j] = block.d[j / 16] * (static_cast<float>(block.q[j]) - bias) + block.m;
   }
+}
+
+float e4m3_to_f32(uint8_t b) {
+  const int exponent = b >> 3 & 15, mantissa = b & 7;
+  if ((b & 0x7f) == 0x7f) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude = exponent == 0 ? static_cast<float>(mantissa) * 0x1p-9f
+                                        : std::bit_cast<float>(static_cast<uint32_t>(exponent + 120) << 23 | mantissa << 20);
+  return b & 0x80 ? -magnitude : magnitude;
 }
 
 float f16_to_f32(uint16_t h) {

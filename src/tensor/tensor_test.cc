@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -8,13 +7,21 @@
 #include "base/prng.h"
 #include "tensor/ops.h"
 #include "tensor/ref/ref.h"
-#include "tensor/threads.h"
 
 namespace baton::tensor {
 namespace {
 
-constexpr Format kAll[] = {Format::kF32,  Format::kF16,  Format::kBf16, Format::kQ8_0, Format::kQ4_0, Format::kQ4_1,
-                           Format::kQ5_0, Format::kQ5_1, Format::kQ4_K, Format::kQ5_K, Format::kQ6_K, Format::kMxfp4};
+struct Stored {
+  Format format;
+  bool grouped = false;  // of formats with scales apart: scales of groups of 64 inputs, with zero points where there are any
+};
+constexpr Stored kAll[] = {{Format::kF32},   {Format::kF16},         {Format::kBf16},        {Format::kQ8_0},
+                           {Format::kQ4_0},  {Format::kQ4_1},        {Format::kQ5_0},        {Format::kQ5_1},
+                           {Format::kQ4_K},  {Format::kQ5_K},        {Format::kQ6_K},        {Format::kMxfp4},
+                           {Format::kE4m3},  {Format::kE4m3, true},  {Format::kI8},          {Format::kI8, true},
+                           {Format::kInt4},  {Format::kInt4, true},  {Format::kInt8},        {Format::kInt8, true},
+                           {Format::kGptq4}, {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true}};
+int64_t whole_words(int64_t rows, const Stored& s) { return s.grouped ? (rows + 7) / 8 * 8 : rows; }
 
 std::vector<const Ops*> backends() {
   std::vector<const Ops*> out;
@@ -36,10 +43,15 @@ struct Aligned {  // 64-byte aligned values
 
 // A random matrix in a file's bytes: ordinary scales in every f16 field, any bits in the rest.
 struct FileMatrix {
-  FileMatrix(Format format, int64_t rows, int64_t cols, Prng& prng) {
+  FileMatrix(const Stored& stored, int64_t rows, int64_t cols, Prng& prng) {
+    const Format format = stored.format;
     m = {.format = format, .rows = rows, .cols = cols, .data = nullptr};
     bytes.resize(static_cast<size_t>(rows) * m.row_bytes());
     for (std::byte& b : bytes) b = static_cast<std::byte>(prng.next());
+    if (scales_apart(format)) {
+      fill_apart(stored.grouped, prng);
+      return;
+    }
     const size_t block = format_block_bytes(format);
     const auto half = [&](size_t at) {
       const uint16_t h = f32_to_f16(static_cast<float>((prng.uniform() - 0.5) * 0.02));
@@ -75,8 +87,31 @@ struct FileMatrix {
     }
     m.data = bytes.data();
   }
+  // Scales [rows][groups] (or [rows]) in f32, and zero points beside them [rows / values a word][groups].
+  void fill_apart(bool grouped, Prng& prng) {
+    const int64_t groups = grouped ? m.cols / 64 : 1;
+    const bool bytewise = m.format == Format::kE4m3 || m.format == Format::kI8;
+    for (std::byte& b : bytes)
+      if (m.format == Format::kE4m3 && (b & std::byte{0x7f}) == std::byte{0x7f}) b ^= std::byte{1};  // no NaN
+    for (int64_t i = 0; i < m.rows * groups; ++i) {  // halves, as these formats' own scales are
+      scales.push_back(f16_to_f32(f32_to_f16(static_cast<float>((prng.uniform() - 0.5) * 0.02))));
+      zeros.push_back(static_cast<uint32_t>(prng.next()));
+    }
+    m.data = bytes.data();
+    m.scales = {.data = reinterpret_cast<const std::byte*>(scales.data()),
+                .cols_per = grouped ? 64 : m.cols,
+                .row_step = groups,
+                .col_step = grouped ? 1 : 0};
+    if (!grouped || bytewise) return;
+    m.scales.zeros = reinterpret_cast<const std::byte*>(zeros.data());
+    m.scales.zero_row_step = groups;
+    m.scales.zero_col_step = 1;
+    m.scales.zero_add = m.format == Format::kGptq4 ? 1 : 0;
+  }
   Matrix m;
   std::vector<std::byte> bytes;
+  std::vector<float> scales;
+  std::vector<uint32_t> zeros;
 };
 
 // Activations of random rows, prepared by one backend.
@@ -119,30 +154,13 @@ struct Packed {
   Aligned<std::byte> bytes;
 };
 
-TEST(Floats, HalvesRoundTripAndRoundToEven) {
-  for (uint32_t h = 0; h < 0x10000; ++h) {
-    const float f = f16_to_f32(static_cast<uint16_t>(h));
-    if (std::isnan(f))
-      EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(f))));
-    else
-      ASSERT_EQ(f32_to_f16(f), h) << h;
-    if (h < 0x7bff) {  // half way to the next: to the even one
-      const float middle = (f + f16_to_f32(static_cast<uint16_t>(h + 1))) / 2;
-      ASSERT_EQ(f32_to_f16(middle), h + h % 2) << h;
-    }
-  }
-  EXPECT_EQ(f32_to_f16(65519.f), 0x7bff);
-  EXPECT_EQ(f32_to_f16(65520.f), 0x7c00);
-  EXPECT_EQ(f32_to_f16(1e-9f), 0);
-  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);  // a tie, to even
-  EXPECT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(NAN))));
-}
-
 TEST(Panels, LinearLayersAgreeWithTheReference) {
   Prng prng(1);
-  for (const Format format : kAll) {
-    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{48, 256}, {37, 512}, {16, 768}}) {
-      const FileMatrix file(format, rows, cols, prng);
+  for (const Stored& stored : kAll) {
+    const Format format = stored.format;
+    for (const auto& [n, cols] : {std::pair<int64_t, int64_t>{48, 256}, {37, 512}, {16, 768}}) {
+      const int64_t rows = whole_words(n, stored);
+      const FileMatrix file(stored, rows, cols, prng);
       const Packed w(file.m);
       std::vector<float> decoded(static_cast<size_t>(rows * cols));
       for (int64_t r = 0; r < rows; ++r) decode_row(file.m, r, decoded.data() + r * cols);
@@ -155,8 +173,8 @@ TEST(Panels, LinearLayersAgreeWithTheReference) {
         ops->gemm(w.panels, 0, w.panels.panels(), in.view, m, out.data(), rows, true);
         double scale = 0;
         for (const double v : want) scale = std::max(scale, std::abs(v));
-        // K-quants: the product of scale and sub-scale is rounded to f16.
-        const double tolerance = (format_block(format) == 256 ? 1e-3 : 1e-5) * scale;
+        // K-quants: the product of scale and sub-scale is rounded to f16; so is that of scale and zero point.
+        const double tolerance = (format_block(format) == 256 || file.m.scales.zeros ? 1e-3 : 1e-5) * scale;
         for (size_t i = 0; i < want.size(); ++i)
           ASSERT_NEAR(out[i] - 1.f, want[i], tolerance + 1e-6)
               << ops->name << " format " << static_cast<int>(format) << " at " << i;
@@ -169,7 +187,7 @@ TEST(Panels, FloatRowsNeedNoMultipleOf32) {
   Prng prng(2);
   for (const Format format : {Format::kF32, Format::kF16, Format::kBf16}) {
     const int64_t rows = 19, cols = 45, m = 3;
-    const FileMatrix file(format, rows, cols, prng);
+    const FileMatrix file({format}, rows, cols, prng);
     const Packed w(file.m);
     std::vector<float> decoded(static_cast<size_t>(rows * cols));
     for (int64_t r = 0; r < rows; ++r) decode_row(file.m, r, decoded.data() + r * cols);
@@ -187,9 +205,9 @@ TEST(Panels, FloatRowsNeedNoMultipleOf32) {
 // A row's result is the same bits alone, at any place among any number of rows, and in any split of the panels.
 TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
   Prng prng(3);
-  for (const Format format : kAll) {
-    const int64_t rows = 70, cols = 512, most = 41;
-    const FileMatrix file(format, rows, cols, prng);
+  for (const Stored& stored : kAll) {
+    const int64_t rows = whole_words(70, stored), cols = 512, most = 41;
+    const FileMatrix file(stored, rows, cols, prng);
     const Packed w(file.m);
     for (const Ops* ops : backends()) {
       const Inputs in(*ops, most, cols, prng);
@@ -205,7 +223,7 @@ TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
         ops->gemm(w.panels, cut, w.panels.panels(), in.view, m, out.data(), rows, false);
         ops->gemm(w.panels, 0, cut, in.view, m, out.data(), rows, false);
         ASSERT_EQ(std::memcmp(out.data(), alone.data(), out.size() * 4), 0)
-            << ops->name << " format " << static_cast<int>(format) << " rows " << m;
+            << ops->name << " format " << static_cast<int>(stored.format) << " rows " << m;
       }
     }
   }
@@ -214,7 +232,7 @@ TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
 TEST(Panels, RowOrderIsAPermutationOfTheOutputs) {
   Prng prng(4);
   const int64_t rows = 48, cols = 64;
-  const FileMatrix file(Format::kQ4_1, rows, cols, prng);
+  const FileMatrix file({Format::kQ4_1}, rows, cols, prng);
   std::vector<int32_t> order(rows);
   std::iota(order.begin(), order.end(), 0);
   for (size_t i = order.size(); i-- > 1;) std::swap(order[i], order[prng.below(i + 1)]);
@@ -231,9 +249,10 @@ TEST(Panels, Avx2AndAvx512AgreeBitForBitOnQuantisedLayers) {
   const auto a = find_ops("avx2"), b = find_ops("avx512");
   if (!a || !b) GTEST_SKIP() << "this CPU lacks one of them";
   Prng prng(5);
-  for (const Format format : kAll) {
-    if (format_block(format) == 1) continue;
-    const FileMatrix file(format, 32, 256, prng);
+  for (const Stored& stored : kAll) {
+    const Format format = stored.format;
+    if (format_block(format) == 1 || format == Format::kE4m3) continue;
+    const FileMatrix file(stored, 32, 256, prng);
     const Packed w(file.m);
     const Inputs in(**a, 7, 256, prng);
     std::vector<float> x(7 * 32), y(7 * 32);
@@ -263,6 +282,41 @@ TEST(Rows, GatesAndCapsAgreeWithTheReference) {
         std::vector<float> out = gate;
         ops->soft_cap(out.data(), n, cap);
         for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(out[i], ref::soft_cap(g[i], cap), 2e-5) << ops->name << " of " << g[i];
+      }
+    }
+  }
+}
+
+TEST(Panels, EightBitWeightsTakeEightBits) {
+  Prng prng(8);
+  for (const Format format : {Format::kE4m3, Format::kI8}) {
+    const FileMatrix file({format}, 64, 512, prng);
+    EXPECT_EQ(panels_for(file.m).bytes(), 64u * 512 + 64 * 4);
+  }
+  EXPECT_EQ(panels_for(FileMatrix({Format::kGptq4, true}, 64, 512, prng).m).bytes(), 64u * 512 / 32 * (16 + 2 + 2));
+}
+
+TEST(Panels, EveryFp8ValueIsExactAndNaNReachesItsRowAlone) {
+  for (const bool block : {false, true}) {
+    std::vector<std::byte> values(16 * 256);  // row r holds byte 16 r + i at input i, and zeros
+    for (size_t b = 0; b < 256; ++b) values[b / 16 * 256 + b] = static_cast<std::byte>(b);
+    const float scales[4] = {0.75f, 0.75f, 0.75f, 0.75f};
+    Matrix m{.format = Format::kE4m3, .rows = 16, .cols = 256, .data = values.data()};
+    m.scales = {.data = reinterpret_cast<const std::byte*>(scales), .rows_per = 16, .cols_per = 64, .col_step = 0};
+    if (block) m.scales = {.data = reinterpret_cast<const std::byte*>(scales), .rows_per = 16, .cols_per = 64, .col_step = 1};
+    const Packed w(m);
+    ASSERT_EQ(w.panels.kind, block ? PanelKind::kE4m3Block : PanelKind::kE4m3);
+    for (const Ops* ops : backends()) {
+      for (int b = 0; b < 256; ++b) {
+        if (b / 16 == 7 || b / 16 == 15) continue;  // the rows that hold a NaN
+        std::vector<float> x(256), out(16);
+        x[static_cast<size_t>(b)] = 1;
+        Prng prng(1);
+        Inputs in(*ops, 1, 256, prng);
+        ops->prepare(x.data(), 256, kBf16Form, in.view, 0);
+        ops->gemm(w.panels, 0, 1, in.view, 1, out.data(), 16, false);
+        ASSERT_EQ(out[static_cast<size_t>(b / 16)], e4m3_to_f32(static_cast<uint8_t>(b)) * 0.75f) << ops->name << " " << b;
+        for (size_t r = 0; r < 16; ++r) EXPECT_EQ(std::isnan(out[r]), r == 7 || r == 15) << ops->name << " " << b << " row " << r;
       }
     }
   }
@@ -437,57 +491,6 @@ TEST(Attention, AgreesWithTheReferenceAndDoesNotDependOnTheTile) {
           ASSERT_EQ(std::memcmp(together[r].data(), split[r].data(), dims * 4), 0)
               << ops->name << " dims " << dims << " row " << r;
         }
-      }
-    }
-  }
-}
-
-TEST(FindOps, NamesWhatItKnows) {
-  EXPECT_TRUE(find_ops("auto"));
-  EXPECT_TRUE(find_ops("plain"));
-  const auto unknown = find_ops("avx1024");
-  ASSERT_FALSE(unknown);
-  EXPECT_EQ(unknown.error().code, Code::kInvalidArgument);
-  EXPECT_NE(unknown.error().message.find("avx1024"), std::string::npos);
-}
-
-TEST(ThreadPool, EveryPartRunsOnceAndPhasesAreSeparated) {
-  for (const int threads : {1, 2, 3, 7}) {
-    ThreadPool pool(threads, threads == 2);
-    for (const int64_t n : {1, 2, 13, 1000}) {
-      std::vector<int64_t> cells(static_cast<size_t>(n));
-      int64_t want = 0;
-      for (int round = 0; round < 40; ++round) {
-        std::atomic<int> wrong{0};
-        pool.run([&](ThreadPool::Member& member) {
-          for (int64_t phase = 0; phase < 10; ++phase) {
-            member.split(n, [&](Share part) {
-              for (int64_t i = part.begin; i < part.end; ++i) cells[i] += i + phase;  // plain writes: phases must order them
-            });
-            member.split(n, [&](Share part) {  // reads what other members wrote
-              for (int64_t i = part.begin; i < part.end; ++i)
-                wrong += cells[n - 1 - i] != want + (n - 1 - i) * (round * 10 + phase + 1) + round * 45 + phase * (phase + 1) / 2;
-            });
-          }
-        });
-        ASSERT_EQ(wrong, 0) << threads << " threads, " << n << " items, round " << round;
-      }
-    }
-  }
-}
-
-TEST(ThreadPool, SharesCoverEverythingOnce) {
-  for (const int64_t n : {0, 1, 5, 16, 100, 3072}) {
-    for (const int members : {1, 2, 3, 8}) {
-      for (const int64_t unit : {1, 16}) {
-        int64_t next = 0;
-        for (int i = 0; i < members; ++i) {
-          const Share s = share(n, i, members, unit);
-          EXPECT_EQ(s.begin, next);
-          EXPECT_GE(s.end, s.begin);
-          next = s.end;
-        }
-        EXPECT_EQ(next, n);
       }
     }
   }

@@ -12,6 +12,7 @@
 #include "base/prng.h"
 #include "model/testing/gguf_writer.h"
 #include "model/testing/tiny_plan.h"
+#include "model/testing/tiny_quantised.h"
 
 namespace baton::model::testing {
 namespace {
@@ -150,6 +151,8 @@ uint32_t ggml_type(Dtype d) {
       return 14;
     case Dtype::kMxfp4:
       return 39;
+    default:
+      break;  // not in GGUF
   }
   return 0;
 }
@@ -297,8 +300,23 @@ std::string hf_config(const TinySpec& s) {
   w.field("torch_dtype", s.dtype == Dtype::kF32 ? "float32" : s.dtype == Dtype::kF16 ? "float16" : "bfloat16");
   hf_features(w, s);
   hf_rope(w, s);
+  if (!s.quant.empty() && !s.expand) w.key("quantization_config").raw(quantisation_config(s.quant));
   w.end();
   return w.take();
+}
+
+// A tensor of the plan as the file has it: several if it is quantised.
+std::vector<StoredTensor> stored(const TinySpec& spec, const Plan& p) {
+  std::string bytes = tensor_bytes(spec, p, spec.dtype, false);
+  const std::vector<int64_t> shape = p.vector ? std::vector{p.cols} : std::vector{p.rows, p.cols};
+  constexpr std::string_view kSuffix = ".weight";
+  if (spec.quant.empty() || !p.hf.ends_with("_proj.weight"))  // routers stay plain, as packers leave them
+    return {{p.hf, std::string(dtype_name(spec.dtype)), shape, std::move(bytes)}};
+  std::vector<float> values(static_cast<size_t>(p.rows * p.cols));
+  dequantize(spec.dtype, std::as_bytes(std::span(bytes)), values);
+  QuantisedLinear q = quantise_linear(spec.quant, p.hf.substr(0, p.hf.size() - kSuffix.size()), p.rows, p.cols, values);
+  if (!spec.expand) return std::move(q.tensors);
+  return {{p.hf, "F32", shape, {reinterpret_cast<const char*>(q.values.data()), q.values.size() * sizeof(float)}}};
 }
 
 std::string safetensors_image(const TinySpec& spec, std::span<const Plan> plans) {
@@ -306,11 +324,13 @@ std::string safetensors_image(const TinySpec& spec, std::span<const Plan> plans)
   std::string data;
   header.object().key("__metadata__").object().field("format", "pt").end();
   for (const Plan& p : plans) {
-    const size_t begin = data.size();
-    data += tensor_bytes(spec, p, spec.dtype, false);
-    header.key(p.hf).object().field("dtype", dtype_name(spec.dtype)).key("shape").array();
-    if (!p.vector) header.value(p.rows);
-    header.value(p.cols).end().key("data_offsets").array().value(begin).value(data.size()).end().end();
+    for (const StoredTensor& t : stored(spec, p)) {
+      const size_t begin = data.size();
+      data += t.bytes;
+      header.key(t.name).object().field("dtype", t.dtype).key("shape").array();
+      for (const int64_t n : t.shape) header.value(n);
+      header.end().key("data_offsets").array().value(begin).value(data.size()).end().end();
+    }
   }
   header.end();
   std::string text = header.take();
@@ -330,7 +350,8 @@ Result<> write_safetensors(const std::string& directory, const TinySpec& spec) {
     const auto part =
         std::span(plans).subspan(plans.size() * i / shards, plans.size() * (i + 1) / shards - plans.size() * i / shards);
     const std::string name = cat("model-0000", i + 1, "-of-0000", shards, ".safetensors");
-    for (const Plan& p : part) index.field(p.hf, name);
+    for (const Plan& p : part)
+      for (const StoredTensor& t : stored(spec, p)) index.field(t.name, name);
     BATON_OK(write_file(directory + "/" + name, safetensors_image(spec, part)));
   }
   index.end().end();
@@ -386,6 +407,8 @@ Result<> write_tiny_hf(const std::string& directory, const TinySpec& spec) {
   if (family_of(spec).hf_type.empty())
     return fail(Code::kInvalidArgument, "tiny model: ", spec.family, " has no Hugging Face form here");
   if (dtype_block(spec.dtype) != 1) return fail(Code::kInvalidArgument, "tiny model: Hugging Face form is F32, F16 or BF16");
+  if (!spec.quant.empty() && !known_scheme(spec.quant))
+    return fail(Code::kInvalidArgument, "tiny model: unknown scheme ", spec.quant);
   if (spec.shards < 1 || spec.shards > 9) return fail(Code::kInvalidArgument, "tiny model: 1 to 9 shards");
   std::error_code error;
   std::filesystem::create_directories(directory, error);

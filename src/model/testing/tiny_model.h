@@ -23,7 +23,7 @@ struct TinySpec {
   int32_t padded_rows = 0;  // rows of the embedding beyond them
   int32_t context = 2048;
   Dtype dtype = Dtype::kF32;     // of matrices and embedding; norms and biases are F32 in GGUF, dtype in Hugging Face form
-  bool expand = false;           // GGUF: quantised matrices are written out in F32: the same model without quantised arithmetic
+  bool expand = false;           // quantised matrices are written out in F32: the same model without quantised arithmetic
   std::string family = "llama";  // a row of families/
   uint64_t seed = 1;
   bool tied = true;
@@ -35,6 +35,8 @@ struct TinySpec {
   int32_t rotated = 0;  // phi3: dims of a head that turn; 0 = all
   int32_t experts = 4, experts_used = 2;  // of the families that have them
   double soft_cap = 0;                    // gemma2: of scores; logits have twice it
+  std::string quant =
+      {};  // Hugging Face form: scheme of the layers' matrices (tiny_quantised.h); with expand in F32, dequantised
 };
 
 // "dtype=Q4_1", "family=qwen2", "rope_scaling=yarn", "layers=3", ...: a TinySpec's fields by name.

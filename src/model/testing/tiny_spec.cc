@@ -29,6 +29,10 @@ bool set_scaling(TinySpec& spec, std::string_view name) {
 bool set(TinySpec& spec, const std::string& key, const std::string& value) {
   if (key == "dtype") return set_dtype(spec, value);
   if (key == "rope_scaling") return set_scaling(spec, value);
+  if (key == "quant") {
+    spec.quant = value;
+    return true;
+  }
   if (key == "family") {
     spec.family = value;
     return true;
@@ -52,6 +56,7 @@ bool set(TinySpec& spec, const std::string& key, const std::string& value) {
     }
   }
   if (key == "seed") return spec.seed = static_cast<uint64_t>(number), true;
+  if (key == "expand") return spec.expand = number != 0, true;
   if (key == "tied") return spec.tied = number != 0, true;
   if (key == "rope_theta") return spec.rope_theta = number, true;
   if (key == "rope_original_context") return spec.rope_original_context = number, true;

@@ -62,7 +62,7 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
     for (size_t i = 0; i < record_bytes(kind); i += 64)
       _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
     const std::byte* scales = rec - half * 32 + (is_u4(kind) ? 256 : 512) + half * 16;
-    const __m256 d = load_scales(scales);
+    [[maybe_unused]] const __m256 d = kind == PanelKind::kU8Row ? _mm256_setzero_ps() : load_scales(scales);
     [[maybe_unused]] const __m256 second = has_minima(kind) || kind == PanelKind::kU8Half ? load_scales(scales + 32) : d;
 #pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
@@ -81,9 +81,14 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
       add_quads<kind>(rec, in->q[m], 1, low, high);
       const __m256i dot =
           _mm256_add_epi32(bias(kind == PanelKind::kU8Half ? block.nsum - block.nsum_low : block.nsum), widen<kind>(low, high));
-      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(kind == PanelKind::kU8Half ? second : d, dx), acc[m]);
+      const __m256 step = kind == PanelKind::kU8Row ? dx : _mm256_mul_ps(kind == PanelKind::kU8Half ? second : d, dx);
+      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), step, acc[m]);
       if constexpr (has_minima(kind)) acc[m] = _mm256_fmadd_ps(second, _mm256_set1_ps(block.ds), acc[m]);
     }
+  }
+  if constexpr (kind == PanelKind::kU8Row) {
+    const __m256 d = _mm256_loadu_ps(reinterpret_cast<const float*>(rec - half * 32) + half * 8);
+    for (int m = 0; m < MT; ++m) acc[m] = _mm256_mul_ps(acc[m], d);
   }
 }
 
@@ -137,6 +142,12 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
       return float_gemm<PanelKind::kF16, kTileRows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kF32:
       return float_gemm<PanelKind::kF32, kTileRows>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Row:
+      return panels<PanelKind::kU8Row>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3:
+      return float_gemm<PanelKind::kE4m3, kTileRows>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3Block:
+      return float_gemm<PanelKind::kE4m3Block, kTileRows>(w, begin, end, x, m, out, stride, add);
   }
 }
 

@@ -87,12 +87,13 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
 #pragma clang loop unroll(full)
       for (int m = 0; m < MT; ++m) dot[m][to_b] = _mm512_dpbusd_epi32(dot[m][to_b], wb, inputs(m, quad_b<kind>(i)));
     }
-    const std::byte* scales = rec + (is_u4(kind) ? 256 : 512);
-    const __m512 d = load_scales(scales);
+    [[maybe_unused]] const std::byte* scales = rec + (is_u4(kind) ? 256 : 512);
+    [[maybe_unused]] const __m512 d = kind == PanelKind::kU8Row ? _mm512_setzero_ps() : load_scales(scales);
 #pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
       if constexpr (kTwoChains) dot[m][0] = _mm512_add_epi32(dot[m][0], dot[m][1]);
-      acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][0]), _mm512_mul_ps(d, _mm512_set1_ps(block(m).d)), acc[m]);
+      const __m512 dx = _mm512_set1_ps(block(m).d);
+      acc[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][0]), kind == PanelKind::kU8Row ? dx : _mm512_mul_ps(d, dx), acc[m]);
     }
     if constexpr (kind == PanelKind::kU8Half) {
       const __m512 high = load_scales(scales + 32);
@@ -107,6 +108,10 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
     }
 #pragma clang loop unroll(full)
     for (int g = 0; g < kGroups; ++g) ++group[g];
+  }
+  if constexpr (kind == PanelKind::kU8Row) {
+    const __m512 d = _mm512_loadu_ps(rec);
+    for (int m = 0; m < MT; ++m) acc[m] = _mm512_mul_ps(acc[m], d);
   }
 }
 
@@ -126,11 +131,53 @@ inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row,
   }
 }
 
+// Inputs 2 * pair and the next of 16 rows of E4M3 as bf16 pairs, times 2^-8 (lanes.h). Every such value is exact in bf16; the
+// detour over f32 keeps subnormals, which vdpbf16ps would take for zero.
+inline __m512bh e4m3_pair(const std::byte* rec, int pair) {
+  const __m128i even = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rec + pair * 32));
+  const __m128i odd = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rec + pair * 32 + 16));
+  const __m256i bytes = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
+  const __m512i halves =
+      _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(bytes), 7), _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
+  const __m512 low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves)),
+               high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+  return _mm512_cvtne2ps_pbh(high, low);
+}
+
+template <PanelKind kind, int MT>
+inline void e4m3_tile(const std::byte* panel, int64_t records, const Activations& x, int64_t row, __m512 (&acc)[MT]) {
+  for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
+  [[maybe_unused]] __m512 part[MT];
+  const uint16_t* v = x.bf16 + row * x.cols;
+  const std::byte* rec = panel;
+  for (int64_t at = 0; at < records; ++at, rec += record_bytes(kind), v += kRecordInputs) {
+    for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
+    __m512(&sum)[MT] = kind == PanelKind::kE4m3Block ? part : acc;
+    if constexpr (kind == PanelKind::kE4m3Block)
+      for (int m = 0; m < MT; ++m) part[m] = _mm512_setzero_ps();
+    for (int pair = 0; pair < kRecordInputs / 2; ++pair) {
+      const __m512bh w = e4m3_pair(rec, pair);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) {
+        int32_t two;
+        __builtin_memcpy(&two, v + m * x.cols + pair * 2, 4);
+        sum[m] = _mm512_dpbf16_ps(sum[m], w, __builtin_bit_cast(__m512bh, _mm512_set1_epi32(two)));
+      }
+    }
+    if constexpr (kind == PanelKind::kE4m3Block)
+      for (int m = 0; m < MT; ++m) acc[m] = _mm512_fmadd_ps(part[m], _mm512_loadu_ps(rec + 512), acc[m]);
+  }
+  if constexpr (kind == PanelKind::kE4m3)
+    for (int m = 0; m < MT; ++m) acc[m] = _mm512_mul_ps(acc[m], _mm512_loadu_ps(rec));
+}
+
 template <PanelKind kind, int MT>
 inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
   __m512 acc[MT];
   if constexpr (kind == PanelKind::kBf16)
     bf16_tile<MT>(w.panel(p), x, row, acc);
+  else if constexpr (kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block)
+    e4m3_tile<kind, MT>(w.panel(p), w.records(), x, row, acc);
   else
     quantised_tile<kind, MT>(w.panel(p), w.records(), w.bias_log2, x, row, acc);
   const int64_t n = w.rows - p * 16;
@@ -181,6 +228,12 @@ void gemm_avx512(const Panels& w, int64_t begin, int64_t end, const Activations&
       return float_gemm<PanelKind::kF16, 8>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kF32:
       return float_gemm<PanelKind::kF32, 8>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Row:
+      return panels<PanelKind::kU8Row>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3:
+      return panels<PanelKind::kE4m3>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3Block:
+      return panels<PanelKind::kE4m3Block>(w, begin, end, x, m, out, stride, add);
   }
 }
 

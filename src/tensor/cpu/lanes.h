@@ -96,20 +96,30 @@ inline Vf from_bf16(const uint16_t* p) {
 }
 // Halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact; the highest one,
 // of what is no finite number, is put back.
-inline Vf from_f16(const uint16_t* p) {
+inline Vf from_f16(Vu16 h) {
 #if defined(__F16C__)
   using Vh = _Float16 __attribute__((vector_size(kLanes * 2)));
-  Vh half;
-  __builtin_memcpy(&half, p, sizeof half);
-  return __builtin_convertvector(half, Vf);
+  return __builtin_convertvector(__builtin_bit_cast(Vh, h), Vf);
 #else
-  Vu16 h;
-  __builtin_memcpy(&h, p, sizeof h);
   const Vi wide = __builtin_convertvector(h, Vi);
   const Vf magnitude = __builtin_bit_cast(Vf, (wide & 0x7fff) << 13) * 0x1p112f;
   const Vi highest = ((wide & 0x7c00) == 0x7c00) & 0x7f800000;
   return __builtin_bit_cast(Vf, __builtin_bit_cast(Vi, magnitude) | highest | (wide & 0x8000) << 16);
 #endif
+}
+inline Vf from_f16(const uint16_t* p) {
+  Vu16 h;
+  __builtin_memcpy(&h, p, sizeof h);
+  return from_f16(h);
+}
+// E4M3 values times 2^-8: sign, exponent and fraction move to where a half has them, and its conversion does the rest.
+inline Vf from_e4m3(const std::byte* p) {
+  using Vi8 = int8_t __attribute__((vector_size(kLanes)));
+  using Vi16 = int16_t __attribute__((vector_size(kLanes * 2)));
+  Vi8 bytes;
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+  const Vi16 wide = __builtin_convertvector(bytes, Vi16);  // the sign fills the upper byte
+  return from_f16(__builtin_bit_cast(Vu16, (wide << 7) & static_cast<int16_t>(0xbfff)));
 }
 inline uint16_t to_bf16(float f) {
   const auto bits = __builtin_bit_cast(uint32_t, f);
@@ -140,7 +150,6 @@ inline Vf exp(Vf x) {
 inline float exp1(float x) { return exp(splat(x))[0]; }
 
 // ---- rows
-// -----------------------------------------------------------------------------------------------------------------------
 
 inline void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
   Vf squares{};
@@ -243,7 +252,6 @@ inline void prepare(const float* x, int64_t n, unsigned forms, const Activations
 }
 
 // ---- linear layers with float weights
-// -----------------------------------------------------------------------------------------------
 
 // 16 weights of input k of a record, as f32 vectors.
 template <PanelKind kind>
@@ -254,6 +262,8 @@ inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
       w[i] = load(reinterpret_cast<const float*>(rec) + k * 16 + i * kLanes);
     } else if constexpr (kind == PanelKind::kF16) {
       w[i] = from_f16(reinterpret_cast<const uint16_t*>(rec) + k * 16 + i * kLanes);
+    } else if constexpr (kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block) {
+      w[i] = from_e4m3(rec + k * 16 + i * kLanes);
     } else {  // bf16 pairs: the even input is the low half of a 32-bit word, the odd one the high half
       Vi pair;
       __builtin_memcpy(&pair, reinterpret_cast<const uint16_t*>(rec) + k / 2 * 32 + i * kLanes * 2, sizeof pair);
@@ -262,36 +272,61 @@ inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
   }
 }
 
-// Rows [row, row + MT) times one panel: one accumulator per output, inputs in order.
-template <PanelKind kind, int MT>
-inline void float_tile(const std::byte* panel, const Activations& x, int64_t row, float (*out)[16]) {
+// Rows [row, row + MT) times PT panels, one after another: one accumulator per output, inputs in order; with scales of blocks a
+// sum for each record. out: [panel][row]. PT changes how many independent chains run, never the operations of one.
+template <PanelKind kind, int MT, int PT>
+inline void float_tile(const std::byte* panel, size_t panel_bytes, const Activations& x, int64_t row, float (*out)[16]) {
   constexpr int kParts = 16 / kLanes;
-  Vf acc[MT][kParts] = {};
+  constexpr bool kFromBf16 = kind == PanelKind::kBf16 || kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block;
+  Vf acc[PT][MT][kParts] = {};
+  [[maybe_unused]] Vf total[PT][MT][kParts] = {};
   for (int64_t at = 0; at < x.cols; at += 32) {
     const std::byte* rec = panel + static_cast<size_t>(at / 32) * record_bytes(kind);
     float widened[MT][32];  // a scalar that must be widened first costs more than its multiplications
     const float* in[MT];
     for (int m = 0; m < MT; ++m) {
       const int64_t first = (row + m) * x.cols + at;
-      in[m] = kind == PanelKind::kBf16 ? widened[m] : x.f32 + first;
-      if constexpr (kind == PanelKind::kBf16)
+      in[m] = kFromBf16 ? widened[m] : x.f32 + first;
+      if constexpr (kFromBf16)
         for (int i = 0; i < 32; i += kLanes) store(widened[m] + i, from_bf16(x.bf16 + first + i));
     }
     for (int pair = 0; pair < 32; pair += 2) {
 #pragma clang loop unroll(full)
       for (int k = 0; k < 2; ++k) {
-        Vf w[kParts];
-        weights16<kind>(rec, pair + k, w);
 #pragma clang loop unroll(full)
+        for (int p = 0; p < PT; ++p) {
+          Vf w[kParts];
+          weights16<kind>(rec + static_cast<size_t>(p) * panel_bytes, pair + k, w);
+#pragma clang loop unroll(full)
+          for (int m = 0; m < MT; ++m) {
+#pragma clang loop unroll(full)
+            for (int part = 0; part < kParts; ++part) acc[p][m][part] = fma(w[part], splat(in[m][pair + k]), acc[p][m][part]);
+          }
+        }
+      }
+    }
+    if constexpr (kind == PanelKind::kE4m3Block) {
+      for (int p = 0; p < PT; ++p) {
+        const auto* d = reinterpret_cast<const float*>(rec + static_cast<size_t>(p) * panel_bytes + 512);
         for (int m = 0; m < MT; ++m) {
-#pragma clang loop unroll(full)
-          for (int part = 0; part < kParts; ++part) acc[m][part] = fma(w[part], splat(in[m][pair + k]), acc[m][part]);
+          for (int part = 0; part < kParts; ++part) {
+            total[p][m][part] = fma(acc[p][m][part], load(d + part * kLanes), total[p][m][part]);
+            acc[p][m][part] = Vf{};
+          }
         }
       }
     }
   }
-  for (int m = 0; m < MT; ++m)
-    for (int part = 0; part < kParts; ++part) store(out[m] + part * kLanes, acc[m][part]);
+  for (int p = 0; p < PT; ++p) {
+    const std::byte* end = panel + static_cast<size_t>(p) * panel_bytes + static_cast<size_t>(x.cols / 32) * record_bytes(kind);
+    for (int m = 0; m < MT; ++m) {
+      for (int part = 0; part < kParts; ++part) {
+        Vf result = kind == PanelKind::kE4m3Block ? total[p][m][part] : acc[p][m][part];
+        if constexpr (kind == PanelKind::kE4m3) result *= load(reinterpret_cast<const float*>(end) + part * kLanes);
+        store(out[p * MT + m] + part * kLanes, result);
+      }
+    }
+  }
 }
 
 // Tile results to out: the first `n` of 16 columns.
@@ -303,26 +338,36 @@ inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t 
 // The last rows, fewer than a tile.
 template <PanelKind kind, int MT>
 inline void float_rest(int64_t rows, const std::byte* panel, const Activations& x, int64_t row, float (*tile)[16]) {
-  if (rows == MT) return float_tile<kind, MT>(panel, x, row, tile);
+  if (rows == MT) return float_tile<kind, MT, 1>(panel, 0, x, row, tile);
   if constexpr (MT > 1) float_rest<kind, MT - 1>(rows, panel, x, row, tile);
 }
 
+// A row alone has too few chains to hide the latency of fma in one panel: it takes as many at once.
+inline constexpr int kPanelsAlone = 4;
 template <PanelKind kind, int MT>
 inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
                        bool add) {
-  for (int64_t p = begin; p < end; ++p) {
+  const auto put = [&](int64_t p, int64_t r, int64_t rows, const float(*tile)[16]) {
+    const auto n = static_cast<int>(min_i(16, w.rows - p * 16));
+    put_tile(tile, static_cast<int>(rows), n, out + r * stride + p * 16, stride, add);
+  };
+  int64_t p = begin;
+  for (; m == 1 && p + kPanelsAlone <= end; p += kPanelsAlone) {
+    float tile[kPanelsAlone][16];
+    float_tile<kind, 1, kPanelsAlone>(w.panel(p), w.panel_bytes(), x, 0, tile);
+    for (int i = 0; i < kPanelsAlone; ++i) put(p + i, 0, 1, tile + i);
+  }
+  for (; p < end; ++p) {
     for (int64_t r = 0; r < m; r += MT) {
       float tile[MT][16];
       const int64_t rows = min_i(MT, m - r);
       float_rest<kind, MT>(rows, w.panel(p), x, r, tile);
-      put_tile(tile, static_cast<int>(rows), static_cast<int>(min_i(16, w.rows - p * 16)), out + r * stride + p * 16, stride,
-               add);
+      put(p, r, rows, tile);
     }
   }
 }
 
 // ---- attention
-// ----------------------------------------------------------------------------------------------------------------------
 
 inline void merge(Partial& into, const Partial& next, int head_dim) {
   if (next.sum == 0) return;

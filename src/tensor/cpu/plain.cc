@@ -31,12 +31,20 @@ void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, cons
       }
     }
     uint16_t scale[32];
+    if constexpr (kind == PanelKind::kU8Row) {
+      for (int lane = 0; lane < 16; ++lane) acc[lane] = static_cast<float>(dot[0][lane]) * block.d + acc[lane];
+      continue;
+    }
     __builtin_memcpy(scale, rec + (four ? 256 : 512), minima || halves == 2 ? 64 : 32);
     for (int lane = 0; lane < 16; ++lane) {
       acc[lane] = static_cast<float>(dot[0][lane]) * (f16_to_f32(scale[lane]) * block.d) + acc[lane];
       if (halves == 2) acc[lane] = static_cast<float>(dot[1][lane]) * (f16_to_f32(scale[16 + lane]) * block.d) + acc[lane];
       if (minima) acc[lane] = f16_to_f32(scale[16 + lane]) * block.ds + acc[lane];
     }
+  }
+  if constexpr (kind == PanelKind::kU8Row) {
+    const auto* d = reinterpret_cast<const float*>(panel + static_cast<size_t>(records) * record_bytes(kind));
+    for (int lane = 0; lane < 16; ++lane) acc[lane] *= d[lane];
   }
   __builtin_memcpy(out, acc, sizeof acc);
 }
@@ -71,6 +79,12 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
       return float_gemm<PanelKind::kF16, 2>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kF32:
       return float_gemm<PanelKind::kF32, 2>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kU8Row:
+      return quantised_gemm<PanelKind::kU8Row>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3:
+      return float_gemm<PanelKind::kE4m3, 2>(w, begin, end, x, m, out, stride, add);
+    case PanelKind::kE4m3Block:
+      return float_gemm<PanelKind::kE4m3Block, 2>(w, begin, end, x, m, out, stride, add);
   }
 }
 
