@@ -9,6 +9,10 @@
 namespace baton::engine {
 namespace {
 
+Result<Constraint> compiled(const Serving& s, const std::optional<grammar::Constraint>& wanted) {
+  return wanted ? s.constraints->get(*wanted) : Constraint();
+}
+
 Result<Asked> read_chat(const Serving& s, const Json& body, std::string_view) {
   BATON_TRY(wire::ChatRequest request, wire::parse_chat_request(body));
   BATON_TRY(Asked asked, ask_chat(s, std::move(request)));
@@ -29,6 +33,7 @@ Result<Asked> ask_completion(const Serving& s, const Json& body) {
     const auto* text = std::get_if<std::string>(&prompt);
     if (r.echo) p.echo_text = text ? *text : s.tokenizer->decode(p.ids, false);
   }
+  BATON_TRY(asked.constraint, compiled(s, constraint_of(static_cast<const wire::GenerateFields&>(r))));
   asked.fields = std::move(static_cast<wire::GenerateFields&>(r));
   return asked;
 }
@@ -75,6 +80,8 @@ Result<Asked> ask_chat(const Serving& s, wire::ChatRequest r) {
   AskedPrompt& prompt = asked.prompts.emplace_back();
   BATON_TRY(prompt.ids, s.tokenizer->encode(text, r.add_special_tokens));
   BATON_TRY(asked.format, message_format(s, r, text));
+  BATON_TRY(asked.constraint, compiled(s, constraint_of(r)));
+  asked.constraint_begin = begin_of(asked.format.reasoning);
   if (asked.format.tool_parser && asked.format.tool_parser->special_tokens) r.skip_special_tokens = false;
   const Json* role = r.messages.back().find("role");
   const Json* content = r.messages.back().find("content");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/constrain.h"
 #include "engine/serving.h"
 #include "parse/message.h"
 #include "wire/openai.h"
@@ -24,6 +25,8 @@ struct Asked {
   wire::GenerateFields fields;
   std::vector<AskedPrompt> prompts;  // not empty
   parse::MessageFormat format;
+  Constraint constraint;  // what the answer must be
+  grammar::Begin constraint_begin;
   bool echo = false, echo_only = false,
        echo_rows = false;       // only: no token of the answer is shown; rows: the prompt's logprobs too
   bool cached_details = false;  // usage tells cached tokens whatever the configuration says

@@ -9,7 +9,7 @@ namespace baton::engine {
 namespace {
 
 std::string call_id(const parse::MessageFormat& format) {
-  return format.tool_parser->short_ids ? random_hex(10).substr(1) : cat("chatcmpl-tool-", random_hex(32));
+  return format.short_ids || format.tool_parser->short_ids ? random_hex(10).substr(1) : cat("chatcmpl-tool-", random_hex(32));
 }
 
 template <class T>
@@ -29,6 +29,14 @@ Result<parse::MessageFormat> message_format(const Serving& s, const wire::ChatRe
     }
     format.tool_parser = parse::find_tool_parser(s.config->tool_call_parser);
     format.tools = std::make_shared<const Json>(r.tools);
+  } else if (r.tool_choice != wire::ToolChoice::kNone) {
+    const auto* models = parse::find_tool_parser(s.config->tool_call_parser);
+    format.short_ids = models != nullptr && models->short_ids;  // the template will insist on them
+    Json tools = r.tools;
+    if (r.tool_choice == wire::ToolChoice::kNamed)
+      std::erase_if(tools.items, [&](const Json& t) { return t.find_path({"function", "name"})->text != r.named_tool; });
+    format.tool_parser = r.tool_choice == wire::ToolChoice::kNamed ? &parse::kNamedCall : &parse::kRequiredCalls;
+    format.tools = std::make_shared<const Json>(std::move(tools));
   }
   if (const auto* row = parse::find_reasoning_parser(s.config->reasoning_parser)) {
     const Json* last = r.continue_final_message ? r.messages.back().find("content") : nullptr;
@@ -39,7 +47,8 @@ Result<parse::MessageFormat> message_format(const Serving& s, const wire::ChatRe
 
 void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
   parse::Message message = parse::parse_message(format, choice.text);
-  choice.no_content = !message.content && (message.reasoning || !message.calls.empty() || format.reasoning);
+  const bool forced = format.tool_parser && format.tool_parser->forced && !message.calls.empty();
+  choice.no_content = !forced && !message.content && (message.reasoning || !message.calls.empty() || format.reasoning);
   choice.text = std::move(message.content).value_or("");
   choice.reasoning = std::move(message.reasoning);
   for (parse::ToolCall& call : message.calls) {
@@ -49,7 +58,8 @@ void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
                                  .arguments = std::move(call.arguments)});
   }
   const bool ended = choice.stop.finish_reason == "stop" || choice.stop.finish_reason == "length";
-  if (ended && !choice.tool_calls.empty()) choice.stop.finish_reason = "tool_calls";
+  const bool as_text = format.tool_parser && format.tool_parser->ends_as_text;
+  if (ended && !choice.tool_calls.empty() && !as_text) choice.stop.finish_reason = "tool_calls";
 }
 
 wire::Choice ChatMessage::chunk(int32_t index, const parse::Event& event) {
@@ -94,7 +104,8 @@ std::vector<wire::Choice> ChatMessage::stream(wire::Choice choice) {
   out.back().stop = std::move(choice.stop);
   // Cut off inside a call: the client must not take it for whole.
   std::string& reason = out.back().stop.finish_reason;
-  if (parser_.called() && (reason == "stop" || (reason == "length" && !parser_.broken()))) reason = "tool_calls";
+  if (parser_.called() && !format_.tool_parser->ends_as_text && (reason == "stop" || (reason == "length" && !parser_.broken())))
+    reason = "tool_calls";
   return out;
 }
 

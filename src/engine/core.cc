@@ -107,6 +107,8 @@ void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
   sampling.seed += static_cast<uint64_t>(index);
   auto owned = std::make_unique<Sequence>(group, index, Sampler(std::move(sampling), s.prompt));
   Sequence& seq = *owned;
+  if (s.constraint)
+    seq.sampler.constrain(grammar::Matcher(walkers_.of(s.constraint), s.constraint_begin), s.end_ids, s.ignore_eos);
   sequences_[seq.id] = std::move(owned);
   seq.queued_ns = clock_.now_ns();
   seq.promised = s.promised && index == 0;
@@ -263,7 +265,8 @@ void Core::remote_ready(Sequence& seq, int32_t valid_tokens, const std::optional
   const auto prompt_size = static_cast<int32_t>(seq.group->submission.prompt.size());
   const bool whole = seq.remote_used && remote.n_tokens == prompt_size;
   // A token that went out already stands, whatever became of the blocks: the prompt's missing end is computed, its result known.
-  const std::optional<int32_t> first = whole || seq.token_ahead ? remote.first_token : std::nullopt;
+  std::optional<int32_t> first = whole || seq.token_ahead ? remote.first_token : std::nullopt;
+  if (first && !seq.token_ahead && !seq.sampler.may_begin_with(*first)) first.reset();
   if (seq.token_ahead && !seq.remote_used) metrics_.prompt_recomputed.inc(prompt_size - valid_tokens);
   if (!scheduler_.remote_done(id, valid_tokens, first)) return;
   if (first && !seq.token_ahead) on_peer_token(seq, *first);

@@ -122,6 +122,7 @@ class Core {
   Sequences sequences_;
   std::unordered_map<sched::RequestId, sched::RemoteFetch> fetches_;  // in flight; may outlive their sequence
   SamplerScratch scratch_;
+  grammar::WalkerTable walkers_;
   StepCost step_cost_;
   std::vector<int32_t> draft_rows_;  // last known tokens and drafts of the step that runs
   std::optional<Error> refusal_;

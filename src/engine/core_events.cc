@@ -130,6 +130,7 @@ void Core::on_peer_token(Sequence& seq, int32_t token) {
 Finish Core::finish_after(const Sequence& seq, int32_t token, int32_t n_output) const {
   const Submission& s = seq.group->submission;
   if (n_output >= seq.sampler.params().min_tokens && (contains(s.eos_ids, token) || contains(s.stop_ids, token))) return Finish::kStop;
+  if (seq.sampler.ended_at(n_output)) return Finish::kStop;
   const int32_t total = static_cast<int32_t>(s.prompt.size()) + n_output;
   return n_output >= s.max_tokens || total >= options_.scheduler.max_model_len ? Finish::kLength : Finish::kNone;
 }
@@ -152,7 +153,11 @@ void Core::on_token(Sequence& seq, int32_t token, LogprobTable table, bool same_
   interval_.generated += 1;
 
   const Finish finish = finish_after(seq, token, seq.n_output);
-  if (finish == Finish::kStop && !contains(s.eos_ids, token)) event.stop_token = token;
+  if (finish == Finish::kStop && !contains(s.eos_ids, token) && contains(s.stop_ids, token)) event.stop_token = token;
+  if (finish == Finish::kStop && s.constraint && s.end_ids.empty() && !event.stop_token) {  // the token is text, of a model that knows no end
+    s.out->push(std::move(event));
+    event = TokenEvent{.choice = s.first_choice + seq.index};
+  }
   const bool first = seq.n_output == 1;
   if (finish == Finish::kNone)
     s.out->push(std::move(event));

@@ -117,6 +117,7 @@ struct Engine::Impl {
   std::unique_ptr<transfer::TransferNode> node;
   std::unique_ptr<KvEventPublisher> events;  // outlives the loop
   std::unique_ptr<StepLoop> loop;
+  std::optional<Constraints> constraints;
   std::unique_ptr<ResponseStore> responses;
   Serving serving;
   std::unique_ptr<net::Server> server;
@@ -247,6 +248,7 @@ Result<> Engine::Impl::start() {
   serving.model = &parts.model->config();
   serving.tokenizer = parts.tokenizer.get();
   serving.chat_template = parts.chat_template ? &*parts.chat_template : nullptr;
+  serving.constraints = &constraints.emplace(*parts.tokenizer, parts.model->config().vocab);
   serving.loop = loop.get();
   if (config.responses_store) responses = std::make_unique<ResponseStore>(kStoredResponsesMax, kStoredBytesMax);
   serving.responses = responses.get();

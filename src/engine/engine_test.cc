@@ -121,7 +121,7 @@ TEST(Engine, RefusesWithVllmsStatusAndWords) {
        "Requested sample logprobs of 21, which is greater than max allowed: 20"},
       {"/v1/completions", R"({"prompt":"a","logit_bias":{"300":1}})", 400, "out-of-vocab token ids. Vocabulary size: 300"},
       {"/v1/completions", R"({"prompt":"a","priority":1})", 400, "Priority scheduling is not enabled"},
-      {"/v1/completions", R"({"prompt":"a","guided_json":{}})", 501, "not supported"},
+      {"/v1/completions", R"({"prompt":"a","guided_json":7})", 400, "valid dictionary"},
       {"/v1/chat/completions", R"({"messages":[]})", 400, "at least 1 item"},
       {"/tokenize", "{}", 400, "messages: Field required"},
       {"/detokenize", R"({"tokens":[1,300]})", 400, "out of vocabulary"},

@@ -113,6 +113,8 @@ Result<> Run::prepare(const Json& body, std::string_view text, const ReadAsked& 
 Result<> Run::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& hand_over, bool only_prompt) {
   const bool prefill_leg = prefill_leg_ = hand_over.prefill_leg() && only_prompt;
   BATON_TRY(Submission submission, prepare_submission(s_, fields_, std::move(prompt), prefill_leg));
+  submission.constraint = asked_.constraint;
+  submission.constraint_begin = asked_.constraint_begin;
   if (fields_.beam_search && !prefill_leg) hand_over.give_up_if_offered("beam_search");
   bool plain = !fields_.logprobs && !fields_.prompt_logprobs && !asked_.echo && fields_.n == 1;
   // A split prompt: the decode worker computes the tail, from a whole block on; what is sampled at the front is no token of its

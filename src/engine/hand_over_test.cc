@@ -234,7 +234,7 @@ TEST(HandOverHttp, MinTokensIsJudgedByTheDecodeLeg) {
 TEST(HandOverHttp, BadRequestsDeclineTheirGrant) {
   Pair pair("auto");
   const std::string fields = prompt_fields(200);
-  for (const char* bad : {R"(,"temperature":-1)", R"(,"model":"none")", R"(,"max_tokens":100000)", R"(,"guided_json":{})"}) {
+  for (const char* bad : {R"(,"temperature":-1)", R"(,"model":"none")", R"(,"max_tokens":100000)", R"(,"guided_json":7)"}) {
     const std::string params = pair.params_for(fields);
     EXPECT_GT(pair.prefill.metric("vllm:kv_cache_usage_perc"), 0);
     EXPECT_GE(pair.decode.complete(Pair::with(fields, bad, params)).status, 400) << bad;

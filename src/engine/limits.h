@@ -10,6 +10,9 @@ constexpr size_t kSequencesMax =
     65536;  // sequences waiting or running, some 30 MiB of bookkeeping: 429 with Retry-After beyond it
 constexpr int32_t kScoredRowsMax = 128;  // logit rows of one model call for a scored prompt: 2048 rows of a 150,000 word
                                          // vocabulary would be 1.2 GB; the cut changes no result, the model is invariant to it
+// Compiled constraints kept beside those in use: the last used ones.
+constexpr size_t kConstraintsMax = 128;
+constexpr size_t kConstraintsBytesMax = 64u << 20;
 constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for the first contact with the --kv-peers
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 

@@ -85,7 +85,8 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
 void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<int32_t>& prompt) {
   if (!f.truncate_prompt_tokens) return;
   // "As many as fit", and where the answer may be cut to fit too, one token of it must.
-  const int32_t most = f.limit_max_tokens ? max_model_len - std::clamp(f.max_tokens.value_or(1), 1, max_model_len - 1) : max_model_len;
+  const int32_t most =
+      f.limit_max_tokens ? max_model_len - std::clamp(f.max_tokens.value_or(1), 1, max_model_len - 1) : max_model_len;
   const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? most : *f.truncate_prompt_tokens);
   if (prompt.size() <= keep) return;
   if (f.truncate_left)
@@ -143,14 +144,16 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.prompt = std::move(prompt);
   out.max_tokens = std::clamp(f.max_tokens.value_or(length - tokens), 1, length - tokens);
   out.stop_ids = f.stop_token_ids;
-  if (!f.ignore_eos) {
-    const int32_t eos = s.tokenizer->eos();
-    if (eos >= 0) out.eos_ids.push_back(eos);
-    for (const std::vector<int32_t>* more : {&s.model->eos_ids, &s.tokenizer->stop_ids()}) {
-      for (int32_t id : *more) {
-        if (id != eos) out.stop_ids.push_back(id);
-      }
+  const int32_t eos = s.tokenizer->eos();
+  if (eos >= 0) out.end_ids.push_back(eos);
+  for (const std::vector<int32_t>* more : {&s.model->eos_ids, &s.tokenizer->stop_ids()}) {
+    for (int32_t id : *more) {
+      if (id != eos) out.end_ids.push_back(id);
     }
+  }
+  out.ignore_eos = f.ignore_eos;
+  if (!f.ignore_eos) {
+    for (int32_t id : out.end_ids) (id == eos ? out.eos_ids : out.stop_ids).push_back(id);
   }
   if (prefill_leg) out.sampling.min_tokens = 0;
   out.sampling.masked_until_min = out.stop_ids;

@@ -72,6 +72,10 @@ struct Submission {
   int32_t max_tokens = 16;
   std::vector<int32_t> eos_ids;   // end with stop_reason null; empty with ignore_eos
   std::vector<int32_t> stop_ids;  // end with stop_reason = id
+  std::shared_ptr<const grammar::Compiled> constraint;  // what the answer must be; nullptr: anything
+  grammar::Begin constraint_begin;
+  std::vector<int32_t> end_ids;  // tokens that may end a constrained answer, and do
+  bool ignore_eos = false;
   std::optional<int32_t> logprobs, prompt_logprobs;
   int32_t priority = 0;
   std::string cache_salt;

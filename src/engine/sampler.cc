@@ -123,23 +123,68 @@ Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt) : param
   prompt_ids_.erase(std::unique(prompt_ids_.begin(), prompt_ids_.end()), prompt_ids_.end());
 }
 
+void Sampler::constrain(grammar::Matcher matcher, std::vector<int32_t> end_ids, bool forced_end) {
+  constraint_.emplace(Constrained{.matcher = std::move(matcher), .end_ids = std::move(end_ids), .forced_end = forced_end});
+}
+
 bool Sampler::may_begin_with(int32_t token) const {
+  if (constraint_) {
+    const bool end = std::ranges::find(constraint_->end_ids, token) != constraint_->end_ids.end();
+    if (end ? !constraint_->matcher.may_end() : !constraint_->matcher.accepts(token)) return false;
+  }
   return params_.min_tokens == 0 || std::ranges::find(params_.masked_until_min, token) == params_.masked_until_min.end();
 }
 
 void Sampler::accept(int32_t token) {
   output_.push_back(token);
   ++counts_[token];
+  if (!constraint_) return;
+  Constrained& c = *constraint_;
+  const bool end = std::ranges::find(c.end_ids, token) != c.end_ids.end();
+  if (end && c.matcher.may_end()) {
+    c.ended = !c.forced_end || c.matcher.must_end();  // with ignore_eos an end among the thoughts is a token like any other
+  } else {
+    c.left |= !c.matcher.accept(token);
+    c.ended = c.end_ids.empty() && c.matcher.must_end();  // a model that knows no end
+  }
 }
 
 bool Sampler::edits_logits() const {
   const SamplingParams& p = params_;
-  return !p.allowed.empty() || !p.bad_words.empty() || !p.logit_bias.empty() ||
+  return constraint_ || !p.allowed.empty() || !p.bad_words.empty() || !p.logit_bias.empty() ||
          static_cast<int32_t>(output_.size()) < p.min_tokens || p.frequency_penalty != 0 || p.presence_penalty != 0 ||
          p.repetition_penalty != 1;
 }
 
-void Sampler::edit(std::span<float> logits) const {
+// What the constraint does not take becomes impossible. The ends are no part of its text.
+void Sampler::apply_constraint(std::span<float> logits) {
+  Constrained& c = *constraint_;
+  std::vector<std::pair<size_t, float>> ends;
+  const bool may_end = c.forced_end ? c.matcher.must_end() : c.matcher.may_end();
+  for (const int32_t id : c.end_ids) {
+    if (std::cmp_less(id, logits.size()))
+      ends.emplace_back(static_cast<size_t>(id), may_end ? logits[static_cast<size_t>(id)] : kMinusInfinity);
+  }
+  const grammar::Mask& mask = c.matcher.mask();
+  size_t i = 0;
+  for (const uint64_t word : mask) {
+    const size_t end = std::min(i + 64, logits.size());
+    if (word == 0) {
+      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(i), logits.begin() + static_cast<std::ptrdiff_t>(end),
+                kMinusInfinity);
+    } else if (word != ~uint64_t{0}) {
+      for (size_t k = i; k < end; ++k) logits[k] = (word >> (k - i) & 1) != 0 ? logits[k] : kMinusInfinity;
+    }
+    i = end;
+  }
+  for (; i < logits.size(); ++i) logits[i] = kMinusInfinity;
+  for (const auto& [id, logit] : ends) logits[id] = logit;
+}
+
+void Sampler::edit(std::span<float> logits) {
+  // Where a constrained text is whole and nothing may follow it ends, whatever min_tokens says.
+  const bool must_end = constraint_ && constraint_->matcher.must_end();
+  if (constraint_) apply_constraint(logits);
   const auto in_range = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits.size(); };
   if (!params_.allowed.empty()) {
     std::vector<std::pair<int32_t, float>> keep;
@@ -155,7 +200,7 @@ void Sampler::edit(std::span<float> logits) const {
     if (std::equal(word.begin(), word.end() - 1, output_.end() - static_cast<std::ptrdiff_t>(prefix)))
       logits[word.back()] = kMinusInfinity;
   }
-  if (static_cast<int32_t>(output_.size()) < params_.min_tokens) {
+  if (static_cast<int32_t>(output_.size()) < params_.min_tokens && !must_end) {
     for (int32_t id : params_.masked_until_min) {
       if (in_range(id)) logits[id] = kMinusInfinity;
     }
@@ -183,14 +228,20 @@ void Sampler::apply_penalties(std::span<float> logits) const {
   }
 }
 
-Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) const {
+Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) {
   if (has_nan(logits)) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
+  if (constraint_ && constraint_->left) return fail(Code::kInternal, "the answer does not keep to its structured output");
   if (edits_logits()) {
     scratch.logits.assign(logits.begin(), logits.end());
     edit(scratch.logits);
     logits = scratch.logits;
   }
   const int32_t best = argmax(logits);
+  if (best < 0 && constraint_) {
+    return fail(Code::kInternal,
+                "the structured output leaves no token to sample: allowed_token_ids, bad_words or the grammar's own "
+                "limits forbid what it needs");
+  }
   if (best < 0) return fail(Code::kInternal, "no token is left to sample: every logit is masked or not a number");
   if (params_.greedy() || params_.top_k == 1) return best;
   return draw(logits, scratch);

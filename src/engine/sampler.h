@@ -1,5 +1,5 @@
 #pragma once
-// Sampler: logits to the next token of one sequence, in vLLM V1's order (facts sheet "engine" 1.8): allowed ids, bad words,
+// Sampler: logits to the next token of one sequence, in vLLM V1's order (facts sheet "engine" 1.8): the constraint, allowed ids, bad words,
 // min_tokens and logit_bias, penalties, then argmax or temperature, min_p, top_k, top_p and a draw. Guarantees: the result
 // depends on this sequence's logits, parameters, tokens and seed alone, never on batch mates; draw i of a seed needs no draw
 // before it (Prng::at), so a decode worker goes on where prefill stopped. Ties go to the lowest id. Logprobs are those of the raw
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "grammar/walker.h"
 
 namespace baton::engine {
 
@@ -54,16 +55,27 @@ struct SamplerScratch {
 class Sampler {
  public:
   Sampler(SamplingParams params, std::span<const int32_t> prompt);
+  // From here on only what the constraint takes. end_ids may come where its text is whole; forced_end: only where nothing else may.
+  void constrain(grammar::Matcher matcher, std::vector<int32_t> end_ids, bool forced_end);
   // kDataLoss: a logit is not a number; kInternal: no token is left.
-  Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch) const;
+  Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch);
   void accept(int32_t token);                                                            // appends to the output
   // Another worker sampled this first token without regard to min_tokens; a stop token is only ours if we may stop there.
   bool may_begin_with(int32_t token) const;
+  // The n-th token accepted, which is the last, ended a constrained text: nothing follows.
+  bool ended_at(int32_t n) const { return constraint_ && constraint_->ended && std::cmp_equal(output_.size(), n); }
   const SamplingParams& params() const { return params_; }
 
  private:
+  struct Constrained {
+    grammar::Matcher matcher;
+    std::vector<int32_t> end_ids;
+    bool forced_end = false;
+    bool ended = false, left = false;  // left: a token was accepted that the constraint does not take
+  };
   bool edits_logits() const;
-  void edit(std::span<float> logits) const;
+  void edit(std::span<float> logits);
+  void apply_constraint(std::span<float> logits);
   void apply_penalties(std::span<float> logits) const;
   int32_t draw(std::span<const float> logits, SamplerScratch& scratch) const;
 
@@ -71,6 +83,7 @@ class Sampler {
   std::vector<int32_t> prompt_ids_;  // sorted, unique; kept only for repetition_penalty
   std::vector<int32_t> output_;
   std::unordered_map<int32_t, int32_t> counts_;  // of the output
+  std::optional<Constrained> constraint_;
 };
 
 }  // namespace baton::engine

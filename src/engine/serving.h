@@ -8,6 +8,7 @@
 
 #include "base/trace.h"
 #include "engine/config.h"
+#include "engine/constrain.h"
 #include "engine/metrics.h"
 #include "engine/pooling.h"
 #include "engine/step_loop.h"
@@ -25,6 +26,7 @@ struct Serving {
   const model::ModelConfig* model = nullptr;
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;  // nullptr: the model has none
+  Constraints* constraints = nullptr;  // any thread
   StepLoop* loop = nullptr;
   EngineMetrics* metrics = nullptr;
   const Clock* clock = nullptr;

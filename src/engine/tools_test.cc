@@ -225,7 +225,7 @@ TEST(Tools, RefusedWhereNoParserIsSetUp) {
   };
   EXPECT_EQ(ask(kTools).status, 400);
   EXPECT_EQ(ask(kTools).error(), "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
-  EXPECT_EQ(ask(cat(kTools, R"(,"tool_choice":"required")")).status, 501);
+  EXPECT_EQ(ask(cat(kTools, R"(,"tool_choice":"required")")).status, 200);
   EXPECT_EQ(ask(cat(kTools, R"(,"tool_choice":"none")")).status, 200);
 }
 

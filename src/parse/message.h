@@ -19,6 +19,7 @@ struct MessageFormat {
   const ToolParserRow* tool_parser = nullptr;   // nullptr: no calls
   std::shared_ptr<const Json> tools{};          // the request's; not null with tool_parser
   bool parallel_calls = true;                   // false: the first call only
+  bool short_ids = false;                       // of calls, whatever tool_parser says
   bool active() const { return reasoning.has_value() || tool_parser != nullptr; }
 };
 

@@ -38,7 +38,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto tools = std::make_shared<const Json>(*parse_json(
       R"([{"function":{"name":"f","parameters":{"properties":{"i":{"type":"integer"},"n":{"type":"number"},"b":{"type":"boolean"},)"
       R"("o":{"type":"object"},"a":{"type":"array"},"s":{"type":"string"}}}}}])"));
-  parse::MessageFormat format{.tool_parser = &parse::tool_parsers()[data[0] % parse::tool_parsers().size()], .tools = tools};
+  const size_t row = data[0] % (parse::tool_parsers().size() + 1);
+  parse::MessageFormat format{
+      .tool_parser = row < parse::tool_parsers().size() ? &parse::tool_parsers()[row] : &parse::kRequiredCalls, .tools = tools};
   if (data[0] & 0x40) format.reasoning = static_cast<parse::Reasoning::Start>(data[1] % 3);
   parse::MessageParser whole(format);
   parse::Events events = whole.add(text);

@@ -43,7 +43,7 @@ void expect_line(const std::string& word, const std::string& rest, Case& c, Mess
 
 void head_line(const std::string& word, const std::string& rest, Case& c) {
   if (word == "parser") {
-    c.format.tool_parser = find_tool_parser(rest);
+    c.format.tool_parser = rest == "required" ? &kRequiredCalls : rest == "named" ? &kNamedCall : find_tool_parser(rest);
     ASSERT_NE(c.format.tool_parser, nullptr) << c.name;
   } else if (word == "reasoning") {
     const ReasoningRow* row = find_reasoning_parser(rest);
@@ -168,6 +168,7 @@ TEST(Parse, DamagedTextIsContent) {
   for (Case c : all_cases()) {
     const std::string text = c.text;
     if (text.empty() || c.format.reasoning) continue;
+    if (c.format.tool_parser == &kNamedCall) continue;  // arguments are whatever was written: the grammar sees to it
     for (int i = 0; i < 200; ++i) {
       c.text = text;
       for (int edits = static_cast<int>(prng.between(1, 3)); edits > 0 && !c.text.empty(); --edits) {

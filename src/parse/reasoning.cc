@@ -5,7 +5,7 @@
 namespace baton::parse {
 namespace {
 
-constexpr std::string_view kOpen = "<think>", kClose = "</think>";
+constexpr std::string_view kOpen = kThinkOpen, kClose = kThinkClose;
 
 constexpr ReasoningRow kRows[] = {
     {.name = "deepseek_r1", .always = true},

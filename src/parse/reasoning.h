@@ -10,6 +10,8 @@
 
 namespace baton::parse {
 
+inline constexpr std::string_view kThinkOpen = "<think>", kThinkClose = "</think>";
+
 struct ReasoningRow {
   std::string_view name;
   bool always = false;  // an answer begins inside the thoughts even where nothing shows it; else only a <think> does
@@ -36,7 +38,7 @@ class Reasoning {
   Start start_;
   State state_;
   std::string held_;  // white space and perhaps a <think> at the start
-  TagScanner close_{"</think>"};
+  TagScanner close_{kThinkClose};
 };
 
 }  // namespace baton::parse

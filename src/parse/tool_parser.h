@@ -45,9 +45,14 @@ struct ToolParserRow {
   std::unique_ptr<ToolParser> (*make)(const Json& tools);  // the request's; must outlive the parser
   bool special_tokens = false;                             // its tags are special tokens: they must not be skipped
   bool short_ids = false;  // ids of nine letters and digits, which the family's templates insist on
+  bool forced = false;     // the request left the model no choice: beside its calls the message's content is "", not null
+  bool ends_as_text = false;  // finish_reason stays "stop"
 };
 std::span<const ToolParserRow> tool_parsers();
 const ToolParserRow* find_tool_parser(std::string_view name);  // nullptr if there is none
+
+// Not in the table: tool_choice "required"; and a named tool, with that tool alone in `tools`.
+extern const ToolParserRow kRequiredCalls, kNamedCall;
 
 std::unique_ptr<ToolParser> make_hermes(const Json& tools);
 std::unique_ptr<ToolParser> make_llama3_json(const Json& tools);

@@ -111,21 +111,6 @@ void read_stream(Fields& f, GenerateFields& r) {
 // What asks for something this engine does not do: said clearly, never ignored, because the answer would be wrong.
 void refuse_unsupported(Fields& f) {
   const auto refuse = [&](std::string_view what) { f.reject(Code::kUnimplemented, what, " is not supported by this engine"); };
-  if (const Json* format = f.get("response_format")) {
-    const Json* type = format->find("type");
-    const std::string_view name = type ? type->as_string().value_or("") : "";
-    if (name == "json_schema") {
-      const Json* schema = format->find("json_schema");
-      f.require(schema && !schema->is_null(),
-                "When response_format type is 'json_schema', the 'json_schema' field must be provided.");
-    }
-    f.require(name == "text" || name == "json_object" || name == "json_schema" || name == "structural_tag",
-              "response_format.type: Input should be 'text', 'json_object', 'json_schema' or 'structural_tag'");
-    if (name != "text") refuse(cat("response_format of type '", name, "'"));
-  }
-  for (std::string_view key : {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"}) {
-    if (f.has(key)) refuse(key);
-  }
   for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs", "repetition_detection",
                                "thinking_token_budget", "logprob_token_ids"}) {
     if (f.has(key)) refuse(key);
@@ -141,6 +126,9 @@ void read_generate(Fields& f, GenerateFields& r) {
   read_stops(f, r);
   read_stream(f, r);
   refuse_unsupported(f);
+  read_structured_output(f, r.structured);
+  if (r.beam_search && r.structured)
+    f.reject(Code::kUnimplemented, "Beam search with structured outputs is not supported by this engine");
   f.integer("truncate_prompt_tokens", r.truncate_prompt_tokens);
   f.require(r.truncate_prompt_tokens.value_or(-1) == -1 || *r.truncate_prompt_tokens >= 1,
             "truncate_prompt_tokens must be >= 1, got ", r.truncate_prompt_tokens.value_or(0));
@@ -169,8 +157,8 @@ void read_generate(Fields& f, GenerateFields& r) {
     f.require(kv->is_object(), "kv_transfer_params: Input should be a valid dictionary");
     if (!f.error()) r.kv_transfer_params = *kv;
   }
-  f.known({"user", "stream_interval", "session_id", "ec_transfer_params", "spaces_between_special_tokens", "vllm_xargs", "guided_decoding_backend",
-           "guided_whitespace_pattern", "service_tier", "store", "metadata"});
+  f.known({"user", "stream_interval", "session_id", "ec_transfer_params", "spaces_between_special_tokens", "vllm_xargs",
+           "service_tier", "store", "metadata"});
 }
 
 Result<> finish(Fields& f, GenerateFields& r) {
@@ -251,9 +239,13 @@ void read_tools(Fields& f, ChatRequest& r) {
                           }),
               "The tool specified in `tool_choice` does not match any of the specified `tools`");
   }
-  if (wanted != "auto")
-    f.reject(Code::kUnimplemented, "tool_choice '", wanted, "' needs structured outputs, which is not supported by this engine");
-  r.tool_choice = ToolChoice::kAuto;
+  if (f.error()) return;
+  r.tool_choice = wanted == "auto" ? ToolChoice::kAuto : wanted == "required" ? ToolChoice::kRequired : ToolChoice::kNamed;
+  if (wanted == "named") r.named_tool = choice->find_path({"function", "name"})->text;
+  if (wanted != "auto" && r.beam_search)
+    f.reject(Code::kUnimplemented, "Beam search with tool_choice '", wanted, "' is not supported by this engine");
+  // Both say what the answer must be.
+  f.require(wanted == "auto" || !r.structured, "You can only either use constraints for structured outputs or tools, not both.");
 }
 
 // After read_template(). vLLM hands the effort to the template among its kwargs.

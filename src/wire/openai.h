@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "wire/structured_output.h"
 
 namespace baton::wire {
 
@@ -45,11 +46,12 @@ struct GenerateFields {
   std::optional<double> cache_hit_threshold;
   bool beam_search = false;  // n is its width
   double length_penalty = 1;
-  std::vector<std::string> unknown;  // fields we ignored
+  std::optional<StructuredOutput> structured;  // what the answer must be
+  std::vector<std::string> unknown;            // fields we ignored
 };
 
-// What tool_choice says, "auto" where tools came without it. "required" and a named tool need structured outputs: 501.
-enum class ToolChoice : uint8_t { kNone, kAuto };
+// What tool_choice says, "auto" where tools came without it.
+enum class ToolChoice : uint8_t { kNone, kAuto, kRequired, kNamed };
 
 struct ChatRequest : GenerateFields {
   std::vector<Json> messages;
@@ -57,6 +59,7 @@ struct ChatRequest : GenerateFields {
   std::string chat_template;               // "" = the model's own
   bool add_generation_prompt = true, continue_final_message = false, echo = false;
   ToolChoice tool_choice = ToolChoice::kNone;
+  std::string named_tool;           // with kNamed: one of tools
   bool parallel_tool_calls = true;  // false: only the first call is answered
   bool include_reasoning = true;
 };

@@ -161,9 +161,8 @@ TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
 
 TEST(ChatRequest, WhatWeDoNotDoIsSaidAs501) {
   for (const char* fields :
-       {"\"response_format\":{\"type\":\"json_object\"}", "\"guided_json\":{}", "\"structured_outputs\":{\"regex\":\"a\"}",
-        "\"use_beam_search\":true,\"stop\":[\"x\"]", "\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"",
-        "\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "\"logits_processors\":[\"x\"]"}) {
+       {"\"response_format\":{\"type\":\"structural_tag\"}", "\"structured_outputs\":{\"structural_tag\":\"a\"}",
+        "\"use_beam_search\":true,\"stop\":[\"x\"]", "\"logits_processors\":[\"x\"]"}) {
     auto r = chat(fields);
     ASSERT_FALSE(r.has_value()) << fields;
     EXPECT_EQ(r.error().code, Code::kUnimplemented) << fields;
@@ -183,6 +182,26 @@ TEST(ChatRequest, Tools) {
   auto none = chat(tools + R"(,"tool_choice":"none")");
   EXPECT_EQ(none->tool_choice, ToolChoice::kNone);
   EXPECT_EQ(none->tools.items.size(), 1u);  // the template still shows them
+  EXPECT_EQ(chat(tools + R"(,"tool_choice":"required")")->tool_choice, ToolChoice::kRequired);
+  auto named = chat(tools + R"(,"tool_choice":{"type":"function","function":{"name":"f"}})");
+  EXPECT_EQ(named->tool_choice, ToolChoice::kNamed);
+  EXPECT_EQ(named->named_tool, "f");
+}
+
+TEST(ChatRequest, StructuredOutputs) {
+  using Kind = StructuredOutput::Kind;
+  EXPECT_FALSE(chat("")->structured);
+  EXPECT_FALSE(chat(R"("response_format":{"type":"text"})")->structured);
+  EXPECT_EQ(chat(R"("response_format":{"type":"json_object"})")->structured->kind, Kind::kJsonObject);
+  auto schema = chat(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"null"}}})");
+  EXPECT_EQ(schema->structured->schema.find("type")->text, "null");
+  EXPECT_EQ(chat(R"("structured_outputs":{"regex":"a","whitespace_pattern":" "})")->structured->text, "a");
+  EXPECT_EQ(chat(R"("structured_outputs":{"json":"{\"type\":\"null\"}","disable_any_whitespace":true})")->structured->any_whitespace, false);
+  EXPECT_EQ(chat(R"("guided_choice":["a","b"],"guided_decoding_backend":"xgrammar")")->structured->choices.size(), 2u);
+  EXPECT_EQ(chat(R"("guided_grammar":"root ::= x")")->structured->kind, Kind::kGrammar);
+  EXPECT_EQ(chat_error(R"("guided_json":{},"response_format":{"type":"json_object"})"),
+            "You can only use one kind of structured outputs constraint but multiple are specified: response_format, guided_json");
+  EXPECT_EQ(chat_error(R"("response_format":{"type":"json_schema","json_schema":{"schema":{}}})"), "response_format.json_schema.name: Field required");
 }
 
 TEST(ChatRequest, ReasoningEffortIsTheTemplates) {

@@ -66,6 +66,7 @@ struct Ask {
   std::optional<RemotePrompt> remote{};
   std::optional<double> threshold{};
   std::string push_token{};  // prefill leg of a push
+  std::shared_ptr<const grammar::Compiled> constraint{};  // ends with eos
 };
 
 struct Handle {
@@ -83,6 +84,8 @@ inline Handle submit(Worker& w, const Ask& ask) {
   s.max_tokens = ask.max_tokens;
   s.eos_ids = ask.eos;
   s.stop_ids = ask.stops;
+  s.constraint = ask.constraint;
+  s.end_ids = ask.eos;
   s.logprobs = ask.logprobs;
   s.prompt_logprobs = ask.prompt_logprobs;
   s.prefill_leg = ask.prefill_leg;
