@@ -56,14 +56,14 @@ Wanted wanted_workers(const WorkerCost& prefill, const WorkerCost& decode, const
 }
 
 LinearCost calibrated(const LinearCost& prior, std::span<const Sample> samples) {
-  constexpr size_t kSamplesMin = 8;
+  constexpr size_t kFactorsMin = 8;
   constexpr double kFactorMax = 8;
   std::vector<double> factors;
   for (const Sample& s : samples) {
     const double expected = prior.step_us(s.new_tokens, s.mean_context);
     if (s.new_tokens > 0 && expected > 0 && s.us > 0 && std::isfinite(s.us / expected)) factors.push_back(s.us / expected);
   }
-  if (factors.size() < kSamplesMin) return prior;
+  if (factors.size() < kFactorsMin) return prior;
   const auto middle = factors.begin() + static_cast<std::ptrdiff_t>(factors.size() / 2);
   std::ranges::nth_element(factors, middle);
   const double f = std::clamp(*middle, 1 / kFactorMax, kFactorMax);
