@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/testing/worker_pair.h"
+#include "grammar/constraint.h"
 
 namespace baton::engine {
 namespace {
@@ -142,6 +143,35 @@ TEST(Speculation, AnswersAreWhatTheyAreWithout) {
 
 // What went into the prefix cache of an answer that was drafted is the answer, not the drafts: a conversation that goes on hits
 // it.
+// The mask moves with every draft that was right, and with none that was not.
+TEST(Speculation, ConstrainedAnswersToo) {
+  const std::string letters = "abcdefghijklmnopqrstuvwxyz";
+  const auto bytes_of = [&](int32_t id) {
+    return id == 0 ? std::string_view() : std::string_view(letters).substr(static_cast<size_t>(id) % 26, 1);
+  };
+  const auto vocabulary = std::make_shared<const grammar::Vocabulary>(300, bytes_of, false);
+  const auto constraint =
+      grammar::compile({.kind = grammar::Constraint::Kind::kRegex, .text = "([b-f]{2,9}[g-j]?[b-l]){4,12}"}, vocabulary).value();
+  Worker w({.speculation = SpeculativeConfig{.num_speculative_tokens = 5, .prompt_lookup_min = 1, .prompt_lookup_max = 3},
+            .habit = kHabit});
+  std::vector<Ask> asks = random_asks(77, 24);
+  std::vector<Handle> handles;
+  for (Ask& ask : asks) {
+    ask.eos = {0}, ask.stops = {}, ask.constraint = constraint, ask.max_tokens = 150;
+    ask.sampling.min_tokens = 0, ask.sampling.masked_until_min = {}, ask.sampling.bad_words = {};
+    handles.push_back(submit(w, ask));
+  }
+  w.run();
+  for (size_t i = 0; i < asks.size(); ++i) {
+    const std::vector<Outcome> got = collect(handles[i], asks[i].n), want = undrafted(asks[i]);
+    for (size_t k = 0; k < got.size(); ++k) {
+      expect_same(got[k], want[k]);
+      EXPECT_EQ(got[k].finish, Finish::kStop);
+    }
+  }
+  EXPECT_GT(accepted(w), 0);
+}
+
 TEST(Speculation, OnlyWhatWasRightIsCached) {
   const SpeculativeConfig config{.num_speculative_tokens = 8, .prompt_lookup_min = 1, .prompt_lookup_max = 2};
   Prng prng(31);
