@@ -29,7 +29,7 @@ namespace {
 
 using Verdict = CheckResult::Verdict;
 
-constexpr int kMaxTokens = 16;
+constexpr int kAnswerTokens = 16;
 
 struct Outcome {
   Verdict verdict = Verdict::kOk;
@@ -127,7 +127,7 @@ net::Task<Outcome> Verifier::models() {
 
 net::Task<Outcome> Verifier::answers() {
   auto began = clock_.now_ms();
-  auto r = co_await asker_.complete(prompt_, kMaxTokens);
+  auto r = co_await asker_.complete(prompt_, kAnswerTokens);
   if (!r)
     co_return failed(r.error().message, "a worker took the request and never answered: its log, and --timeout for a slow one");
   if (r->status != 200)
@@ -159,7 +159,7 @@ net::Task<Outcome> Verifier::hand_over() {
 }
 
 net::Task<Outcome> Verifier::same_again() {
-  auto r = co_await asker_.complete(prompt_, kMaxTokens);
+  auto r = co_await asker_.complete(prompt_, kAnswerTokens);
   if (!r || r->status != 200)
     co_return failed(r ? cat("HTTP ", r->status) : r.error().message, "it answered once and not again: the logs");
   auto j = parse_json(r->body);
@@ -172,7 +172,7 @@ net::Task<Outcome> Verifier::same_again() {
 }
 
 net::Task<Outcome> Verifier::streaming() {
-  auto s = co_await asker_.stream(prompt_, kMaxTokens);
+  auto s = co_await asker_.stream(prompt_, kAnswerTokens);
   if (!s && s.error().code == Code::kInternal) co_return failed(s.error().message, "these are no server-sent events");
   if (!s)
     co_return failed(cat("broken off: ", s.error().message), "a worker died or a proxy cut in; baton-router would go on elsewhere");
