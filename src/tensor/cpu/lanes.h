@@ -235,7 +235,7 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
   // What is not finite became an integer far outside of i8; no 32 of those and of good ones add up to a good sum.
   const bool finite = total >= -32 * 127 && total <= 32 * 127;
   const float d = finite ? amax / 127.f : __builtin_nanf("");
-  block = {.d = d, .ds = d * static_cast<float>(total), .nsum = -total, .nsum_low = -first};
+  block = {.d = d, .ds = d * static_cast<float>(total), .nsum = finite ? -total : 0, .nsum_low = finite ? -first : 0};
 }
 
 inline void prepare(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r) {
