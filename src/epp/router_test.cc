@@ -193,6 +193,9 @@ TEST_F(RouterTest, ACallIsATraceThatGoesOn) {
   ASSERT_TRUE(response.ParseFromString(call->receive().value_or("")));
   call->half_close();
   call->wait_end();
+  // Counted when the stream is gone, a moment after its client heard the end.
+  for (int i = 0; i < 1000 && get("/metrics").find("llm_d_epp_extproc_streams_total{code=") == std::string::npos; ++i)
+    net::run_task([]() -> net::Task<> { co_await net::sleep_for(net::Millis(10)); });
   EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_streams_total{code="));
   EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_stream_duration_seconds_count"));
   router_->stop();
