@@ -231,12 +231,11 @@ TEST_P(Push, AnAbortBeforeAnythingIsReadyIsToldAtOnce) {
 }
 
 TEST_P(Push, TheProducerDies) {
-  auto x = plan(1, 10);
+  auto x = plan(1, 10), y = plan(2, 4);  // both now: later, blocks of one might be written under the other
   d().node->fetch(x.fetch);
   promise(x);
   p.announce(x.offered, 48);
   until_received(d(), 3);
-  auto y = plan(2, 4);
   d().node->fetch(y.fetch);  // waits for its grant
   p.node.reset();
   auto event = fetched(1);
