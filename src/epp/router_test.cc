@@ -174,8 +174,8 @@ TEST_F(RouterTest, ACallIsATraceThatGoesOn) {
   write("endpoints.json", R"({"endpoints":[{"name":"e","address":"127.0.0.1","port":1}]})");
   flags_.stream_metrics = true;
   start();
-  net::GrpcTestClient client(router_->grpc_port());
-  auto call = client.open(kProcess);
+  auto client = std::make_unique<net::GrpcTestClient>(router_->grpc_port());
+  auto call = client->open(kProcess);
   pb::ProcessingRequest request;
   request.mutable_protocol_config()->set_request_body_mode(4);  // full duplex
   const auto add = [&](const char* key, const char* value) {
@@ -198,6 +198,7 @@ TEST_F(RouterTest, ACallIsATraceThatGoesOn) {
     net::run_task([]() -> net::Task<> { co_await net::sleep_for(net::Millis(10)); });
   EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_streams_total{code="));
   EXPECT_THAT(get("/metrics"), HasSubstr("llm_d_epp_extproc_stream_duration_seconds_count"));
+  call.reset(), client.reset();  // a connection that is there is drained
   router_->stop();
   const std::string text = collector.text();
   for (const char* part : {R"("traceId":"0af7651916cd43dd8448eb211c80319c")", R"("parentSpanId":"b7ad6b7169203331")",
