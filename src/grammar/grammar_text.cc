@@ -304,13 +304,7 @@ class TextReader {
     return *expr;
   }
 
-  std::optional<int32_t> number() {
-    int32_t n = 0;
-    const auto [end, bad] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), n);
-    if (bad != std::errc{} || n < 0) return std::nullopt;
-    at_ = static_cast<size_t>(end - text_.data());
-    return n;
-  }
+  std::optional<int32_t> number() { return count_at(text_, at_); }
 
   Result<ExprId> quantified(ExprId item) {
     while (at_ < text_.size()) {

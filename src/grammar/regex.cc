@@ -208,13 +208,7 @@ class Reader {
     }
   }
 
-  std::optional<int32_t> number() {
-    int32_t n = 0;
-    const auto [end, bad] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), n);
-    if (bad != std::errc{} || n < 0) return std::nullopt;
-    at_ = static_cast<size_t>(end - text_.data());
-    return n;
-  }
+  std::optional<int32_t> number() { return count_at(text_, at_); }
 
   Result<ExprId> quantified(ExprId part) {
     for (bool again = true; again && at_ < text_.size();) {

@@ -1,6 +1,7 @@
 #include "grammar/rules.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "grammar/limits.h"
 
@@ -42,6 +43,14 @@ CodeRanges common(const CodeRanges& a, const CodeRanges& b) {
 
 bool contains(const CodeRanges& ranges, uint32_t c) {
   return std::any_of(ranges.begin(), ranges.end(), [c](const CodeRange& r) { return r.first <= c && c <= r.last; });
+}
+
+std::optional<int32_t> count_at(std::string_view text, size_t& at) {
+  int32_t n = 0;
+  const auto [end, bad] = std::from_chars(text.data() + at, text.data() + text.size(), n);
+  if (bad != std::errc{} || n < 0) return std::nullopt;
+  at = static_cast<size_t>(end - text.data());
+  return n;
 }
 
 std::vector<uint32_t> code_points(std::string_view utf8) {

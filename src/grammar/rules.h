@@ -3,6 +3,7 @@
 // other, each an expression over bytes and code points. An arena: expressions are numbers, and shared ones are written once.
 // Guarantees: never more than kExprsMax nodes (full() is true beyond them, and the expressions made then mean nothing).
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,7 @@ CodeRanges others(const CodeRanges& ranges);                  // all code points
 CodeRanges common(const CodeRanges& a, const CodeRanges& b);  // in both
 bool contains(const CodeRanges& ranges, uint32_t code_point);
 std::vector<uint32_t> code_points(std::string_view utf8);  // of valid UTF-8
+std::optional<int32_t> count_at(std::string_view text, size_t& at);  // the decimal number there, and goes behind it
 
 using ExprId = int32_t;
 using RuleId = int32_t;

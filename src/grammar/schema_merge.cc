@@ -76,7 +76,9 @@ bool names_differ(const Json& a, const Json& b) {
 
 Result<Json> merge(const Json& a, const Json& b, int depth);
 
-Result<Json> merge_members(const Json& a, const Json& b, int depth) {
+// The members of both; both(key, mine, theirs) of those that both have.
+template <class Both>
+Result<Json> merge_members(const Json& a, const Json& b, Both both) {
   Json out = a;
   for (size_t i = 0; i < b.keys.size(); ++i) {
     Json* mine = member(out, b.keys[i]);
@@ -84,8 +86,8 @@ Result<Json> merge_members(const Json& a, const Json& b, int depth) {
       put(out, b.keys[i], b.items[i]);
       continue;
     }
-    BATON_TRY(Json both, merge(*mine, b.items[i], depth));
-    *mine = std::move(both);
+    BATON_TRY(Json merged, both(b.keys[i], *mine, b.items[i]));
+    *mine = std::move(merged);
   }
   return out;
 }
@@ -115,7 +117,7 @@ Result<Json> merge_keyword(const std::string& key, const Json& a, const Json& b,
   }
   if (std::ranges::find(kBounds, key) != std::end(kBounds) && a.is_number() && b.is_number()) return tighter(key, a, b);
   if ((key == "properties" || key == "$defs" || key == "definitions") && a.is_object() && b.is_object())
-    return merge_members(a, b, depth);
+    return merge_members(a, b, [depth](const std::string&, const Json& x, const Json& y) { return merge(x, y, depth); });
   if (key == "items" || key == "additionalProperties") return merge(a, b, depth);
   return fail(Code::kUnimplemented, "two different \"", key, "\" for one value");
 }
@@ -128,17 +130,7 @@ Result<Json> merge(const Json& a, const Json& b, int depth) {
   // additionalProperties speaks of the properties beside it, so it cannot be kept where others come in.
   if ((closed(a) || closed(b)) && names_differ(a, b))
     return fail(Code::kUnimplemented, "\"additionalProperties\" of one schema with the \"properties\" of another");
-  Json out = a;
-  for (size_t i = 0; i < b.keys.size(); ++i) {
-    Json* mine = member(out, b.keys[i]);
-    if (!mine) {
-      put(out, b.keys[i], b.items[i]);
-      continue;
-    }
-    BATON_TRY(Json both, merge_keyword(b.keys[i], *mine, b.items[i], depth + 1));
-    *mine = std::move(both);
-  }
-  return out;
+  return merge_members(a, b, [depth](const std::string& key, const Json& x, const Json& y) { return merge_keyword(key, x, y, depth + 1); });
 }
 
 }  // namespace
