@@ -224,7 +224,7 @@ net::Task<> FaultRun::come_back() {
   std::optional<std::string> missing;
   do {
     missing = co_await late();
-    if (!missing) co_return result(Verdict::kOk, "everybody comes back", fmt::format("{:.1f} s after the last fault's time", static_cast<double>(clock_.now_ms() - began) / 1000));
+    if (!missing) co_return result(Verdict::kOk, "everybody comes back", fmt::format("after {:.1f} s", static_cast<double>(clock_.now_ms() - began) / 1000));
     co_await net::sleep_for(net::Millis(100));
   } while (clock_.now_ms() - began < kSettleMs);
   result(Verdict::kFailed, "everybody comes back", cat(kSettleMs / 1000, " s later still not there: ", *missing),
