@@ -96,7 +96,7 @@ TEST(HandOverTrust, ParamsOfStrangersAreNotRead) {
   EXPECT_EQ(prefill.metric("kv_fallback_total", "untrusted"), 2);
   const std::string params = params_of(prefill.post("/v1/completions", ask, {{"x-baton-kv-token", "let me in"}}));
   ASSERT_NE(params, "");
-  EXPECT_EQ(prefill.metric("kv_grants", "offered"), 1);
+  EXPECT_TRUE(TestEngine::wait_for([&] { return prefill.metric("kv_grants", "offered") == 1; }));  // counted a moment after
 
   const std::string take = cat(fields, R"(,"kv_transfer_params":)", params, "}");
   const std::string want = text_of(decode.post("/v1/completions", fields + "}"));
