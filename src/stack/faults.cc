@@ -205,10 +205,7 @@ net::Task<std::optional<std::string>> FaultRun::late() {
   auto workers = read_workers(dir_);
   if (!workers) co_return workers.error().message;
   for (const RunningWorker& w : *workers) {
-    net::Call call;
-    call.host = url_.host, call.port = w.port, call.target = "/health";
-    call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-    auto r = co_await client_.fetch(std::move(call));
+    auto r = co_await ask_worker(client_, url_.host, w.port, "/health");
     if (!r || r->status != 200) co_return w.name;
   }
   for (size_t i = 0; i < prompts_.size(); ++i) {
@@ -236,10 +233,7 @@ net::Task<std::string> FaultRun::left() {
   if (!workers) co_return workers.error().message;
   for (const RunningWorker& w : *workers) {
     if (w.role == "sidecar" || w.role == "router") continue;
-    net::Call call;
-    call.host = url_.host, call.port = w.port, call.target = "/metrics";
-    call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-    auto r = co_await client_.fetch(std::move(call));
+    auto r = co_await ask_worker(client_, url_.host, w.port, "/metrics");
     if (!r || r->status != 200) co_return cat(w.name, " does not tell its metrics");
     for (const char* metric : {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "kv_grants"}) {
       if (const double value = first_sample(r->body, metric, 0); value != 0) co_return cat(w.name, ": ", metric, " is ", value);

@@ -166,10 +166,7 @@ void Supervisor::check_health() {
 }
 
 net::Task<> Supervisor::check_health(net::Client& client, Worker& w) {
-  net::Call call;
-  call.host = config_.host, call.port = w.spec.port, call.target = "/health";
-  call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-  auto r = co_await client.fetch(std::move(call));
+  auto r = co_await ask_worker(client, config_.host, w.spec.port, "/health");
   bool ok = r && r->status == 200;
   if (ok && w.status.state != "ready") {
     view_.event(cat(w.spec.name, " ready on port ", w.spec.port, " after ",
@@ -180,10 +177,7 @@ net::Task<> Supervisor::check_health(net::Client& client, Worker& w) {
   }
   const bool ask_router = w.spec.role == Role::kRouter && !ready_told_;
   if (!ok || !(w.status.is_engine || ask_router)) co_return;
-  net::Call metrics;
-  metrics.host = config_.host, metrics.port = w.spec.port, metrics.target = "/metrics";
-  metrics.first_byte_timeout = net::Millis(kHealthTimeoutMs);
-  auto m = co_await client.fetch(std::move(metrics));
+  auto m = co_await ask_worker(client, config_.host, w.spec.port, "/metrics");
   if (m && ask_router) router_knows_all_ = endpoints_up(m->body) == endpoints();
   if (m && w.status.is_engine) read_metrics(m->body, w.status);
 }

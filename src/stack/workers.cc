@@ -39,4 +39,11 @@ bool is_ours(pid_t pid) {
   return std::filesystem::read_symlink(cat("/proc/", pid, "/exe"), error).filename().string().starts_with("baton");
 }
 
+net::Task<Result<net::Response>> ask_worker(net::Client& client, std::string host, int port, std::string target) {
+  net::Call call;
+  call.host = std::move(host), call.port = port, call.target = std::move(target);
+  call.connect_timeout = call.first_byte_timeout = net::Millis(kHealthTimeoutMs);
+  co_return co_await client.fetch(std::move(call));
+}
+
 }  // namespace baton::stack
