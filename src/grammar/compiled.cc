@@ -11,7 +11,7 @@ constexpr uint64_t kKindStepsMax =
     20'000'000;  // edges looked at to tell states apart, some 100 ms; beyond it each is of its own kind
 
 struct Signature {
-  uint64_t a = 0, b = 0;
+  uint64_t a = 1, b = 2;  // not 0, which adding 0 (the edge of the byte 0) would leave as it is
   void add(uint64_t x) {
     a = mix64(a ^ x);
     b = mix64(b + x * 0x9e3779b97f4a7c15ULL);
