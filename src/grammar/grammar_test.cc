@@ -217,6 +217,14 @@ TEST(Kinds, CountedRepetitionsShareTheirMasks) {
   EXPECT_LT(compiled->kinds(), 400u);
 }
 
+TEST(Kinds, TheByteZeroTellsStatesApart) {
+  const World w;
+  Matcher m(w.walker({.kind = Kind::kRegex, .text = std::string("\0*&*,", 5)}));
+  EXPECT_TRUE(bit(m.mask(), w.id(std::string(1, '\0'))));
+  ASSERT_TRUE(m.accept(w.id("&")));
+  EXPECT_FALSE(bit(m.mask(), w.id(std::string(1, '\0'))));
+}
+
 TEST(Decimal, IsExact) {
   const auto text = [](std::string_view s) {
     const Decimal d = decimal_of(s).value();
