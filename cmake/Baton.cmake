@@ -109,7 +109,8 @@ function(baton_folder)
       target_link_libraries(${folder}_${stem} PRIVATE baton_${folder})
       target_link_options(${folder}_${stem} PRIVATE -fsanitize=fuzzer)
       add_dependencies(fuzzers ${folder}_${stem})
-      add_test(NAME fuzz.${folder}_${stem} COMMAND ${folder}_${stem} -max_total_time=10 -rss_limit_mb=4096 -timeout=10
+      # the same inputs in every run, so that a change is what fails it; `./test fuzz` looks for new ones
+      add_test(NAME fuzz.${folder}_${stem} COMMAND ${folder}_${stem} -seed=1 -max_total_time=10 -rss_limit_mb=4096 -timeout=10
         -print_final_stats=0 -verbosity=0)
       set_tests_properties(fuzz.${folder}_${stem} PROPERTIES LABELS fuzz TIMEOUT 120)
     endforeach()
