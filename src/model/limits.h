@@ -30,4 +30,9 @@ constexpr size_t kEosIdsMax = 64;
 constexpr int32_t kExpertsMax = 1024;    // Qwen3-MoE and gpt-oss: 128
 constexpr int32_t kExpertsUsedMax = 32;  // of a token; real models: 4 to 8
 
+constexpr int64_t kSliceTokens = 256;        // rows that pass the layers together: activations of 256 (576 wide: 0.6 MB a phase) stay
+                                             // in L2 while the weights pass once
+constexpr int32_t kRanksMax = 64;            // of tensor parallelism: refused at start beyond it
+constexpr int64_t kRankPatienceMs = 60'000;  // ranks meet many times a step; one that is so late is taken for dead
+
 }  // namespace baton::model

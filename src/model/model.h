@@ -17,6 +17,8 @@
 
 namespace baton::model {
 
+class RankGroup;
+
 struct LoadOptions {
   int threads = 0;                       // 0 = all cores; engines that share a machine should share them out
   std::string isa = "auto";              // auto, avx512, avx2, plain
@@ -24,6 +26,7 @@ struct LoadOptions {
   int block_tokens = 16;
   int32_t context = 0;                   // longest sequence to be served; 0 = the model's own. LongRoPE turns differently beyond its
                                          // original context, so workers that exchange KV must agree (the fingerprint tells)
+  RankGroup* ranks = nullptr;            // tensor parallel: load and compute this rank's part alone (rank_group.h); outlives the model
   std::function<void(double fraction)> progress;  // called now and then while weights load and repack, from the loading thread
 };
 
@@ -49,6 +52,7 @@ class Model {
   virtual Result<> bind_kv(std::span<std::byte> pool) = 0;
   // Computes all sequences. Returns f32 logits rows in input order (a seq with all_logits gives tokens.size() rows, one with
   // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
+  // Ranks but the first return none; if a rank is lost: kUnavailable, now and ever after.
   virtual Result<std::span<const float>> step(std::span<const SeqInput> seqs) = 0;
   // Of the last step's sequences with `hidden`, in input order: a row a token, config().hidden wide, after the final norm. Valid
   // until the next step(). Empty from a model that has none.

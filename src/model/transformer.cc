@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 
 #include "model/families/family.h"
+#include "model/limits.h"
 
 namespace baton::model {
 
@@ -15,16 +15,19 @@ using tensor::Share;
 
 namespace {
 
-// Tokens a slice: activations of 256 rows (576 wide: 0.6 MB a phase) stay in L2 while the weights pass once.
-constexpr int64_t kSliceTokens = 256;
 // Up to this many rows each member prepares all rows itself instead of sharing them and waiting.
 constexpr int64_t kAloneRows = 2;
-// Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
-constexpr size_t kItemsPerMember = 4;
 
 // The softmax's denominator; a sink takes part in it with its score and adds no value.
 float with_sink(const tensor::Partial& state, const std::vector<float>& sinks, int32_t head) {
   return sinks.empty() ? state.sum : state.sum + std::exp(sinks[static_cast<size_t>(head)] - state.max);
+}
+
+ModelConfig part_of(ModelConfig c, const RankShard& shard) {
+  c.heads = shard.heads;
+  c.kv_heads = shard.kv_heads;
+  c.ffn = shard.ffn;
+  return c;
 }
 
 int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
@@ -42,8 +45,14 @@ Activations ActivationBuffer::view(int64_t cols) const {
   return {.cols = padded(cols), .q8 = q8.get(), .bf16 = bf16.get(), .f32 = f32.get()};
 }
 
-Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops)
-    : file_(std::move(file)), ops_(ops), pool_(options.threads, options.pin_threads) {
+Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops,
+                         const RankShard& shard)
+    : file_(std::move(file)),
+      ranks_(options.ranks),
+      shard_(shard),
+      part_(part_of(file_->config(), shard)),
+      ops_(ops),
+      pool_(options.threads, options.pin_threads) {
   const ModelConfig& c = file_->config();
   layout_ = {.layers = c.layers,
              .kv_heads = c.kv_heads,
@@ -79,34 +88,12 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
   if (options.block_tokens <= 0 || options.block_tokens % 16 != 0)
     return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
-  std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops));
+  const RankGroup* ranks = options.ranks;
+  BATON_TRY(const RankShard shard, shard_of(c, ranks ? ranks->rank() : 0, ranks ? ranks->ranks() : 1));
+  std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops, shard));
   model->fingerprint_ = weights_fingerprint(*model->file_, options.context > 0 ? options.context : model->config().context);
-  BATON_TRY(model->weights_, pack_weights(*model->file_, model->pool_, options.progress));
+  BATON_TRY(model->weights_, pack_weights(*model->file_, shard, model->pool_, options.progress));
   return model;
-}
-
-// Layers that see as far back share a plan of attention, layers that turn alike their cosines.
-void Transformer::plan_layers(int32_t context) {
-  const ModelConfig& c = config();
-  std::vector<LayerRope> ropes;
-  const auto place = [](auto& list, const auto& value, const auto& key, auto make) {
-    const auto at = std::ranges::find(list, value, key);
-    const auto index = static_cast<size_t>(at - list.begin());
-    if (at == list.end()) list.push_back(make());
-    return index;
-  };
-  for (int i = 0; i < c.layers; ++i) {
-    const LayerKind kind = c.layer_kind(i);
-    Layer layer;
-    layer.window = place(slice_.windows, kind.window, &Window::tokens, [&] {
-      Window window;
-      window.tokens = kind.window;
-      return window;
-    });
-    layer.rope = place(ropes, kind.rope, std::identity{}, [&] { return kind.rope; });
-    layers_.push_back(layer);
-  }
-  for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
 }
 
 Result<> Transformer::bind_kv(std::span<std::byte> pool) {
@@ -118,7 +105,8 @@ Result<> Transformer::bind_kv(std::span<std::byte> pool) {
 }
 
 std::string Transformer::backend() const {
-  return cat("cpu ", ops_.name, ", ", pool_.size(), pool_.size() == 1 ? " thread" : " threads");
+  return cat("cpu ", ops_.name, ", ", pool_.size(), pool_.size() == 1 ? " thread" : " threads",
+             ranks_ ? cat(" in each of ", shard_.ranks, " ranks") : std::string());
 }
 
 Result<> Transformer::check(std::span<const SeqInput> seqs) const {
@@ -141,8 +129,11 @@ Result<> Transformer::check(std::span<const SeqInput> seqs) const {
 
 Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs) {
   BATON_OK(check(seqs));
+  const bool empty = std::ranges::all_of(seqs, [](const SeqInput& s) { return s.tokens.empty(); });
+  if (ranks_ && shard_.rank == 0 && !empty) BATON_OK(ranks_->give(RankGroup::Order::kStep, seqs));
   size_t rows = 0;
   for (const SeqInput& s : seqs) rows += s.all_logits ? s.tokens.size() : s.last_logits && !s.tokens.empty() ? 1 : 0;
+  if (shard_.rank > 0) rows = 0;  // what they compute of the logits goes to rank 0
   const auto vocab = static_cast<size_t>(config().vocab);
   float* const logits = logits_.resize(rows * vocab);
   hidden_values_ = 0;
@@ -162,57 +153,14 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
     }
   }
   if (!slice_.rows.empty()) run_slice();
+  if (ranks_ && ranks_->failed()) return fail(Code::kUnavailable, "a rank of the model was lost");
   for (size_t r = 0; r < rows; ++r)  // rows of the embedding that are no token
     std::fill(logits + r * vocab + tokens_, logits + (r + 1) * vocab, -std::numeric_limits<float>::infinity());
   return std::span<const float>(logits, rows * vocab);
 }
 
-// Items of a kind of layer: for each run of consecutive positions of one block table, kv heads times tiles of queries.
-// Consecutive items go to one member: tiles of a head find its keys in cache, and heads of a decoded sequence lie side by side in
-// every block.
-void Transformer::plan_items(Window& window) {
-  const ModelConfig& c = config();
-  const std::vector<Row>& rows = slice_.rows;
-  const int32_t tile = tensor::kAttendRowsMax / (c.heads / c.kv_heads);
-  const auto n = static_cast<int32_t>(rows.size());
-  window.items.clear();
-  slice_.spans_max = 0;  // the same for every window
-  for (int32_t first = 0, end; first < n; first = end) {
-    for (end = first + 1; end < n && rows[end].blocks == rows[first].blocks && rows[end].position == rows[end - 1].position + 1;)
-      ++end;
-    for (int32_t h = 0; h < c.kv_heads; ++h) {
-      for (int32_t at = first; at < end; at += tile) {
-        const int32_t count = std::min(tile, end - at);
-        const int32_t low = window.tokens > 0 ? std::max(0, rows[at].position + 1 - window.tokens) : 0;
-        const int64_t spans = rows[at + count - 1].position / tensor::kSpanTokens + 1;
-        window.items.push_back({at, count, h, low / tensor::kSpanTokens, spans});
-        slice_.spans_max = std::max(slice_.spans_max, spans);
-      }
-    }
-  }
-  slice_.split =
-      slice_.spans_max > 1 && pool_.size() > 1 && window.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
-  if (slice_.split) split_items(window);
-}
-
-// One item a span, and room for their partial states.
-void Transformer::split_items(Window& window) {
-  std::vector<Item> single;
-  for (const Item& item : window.items) {
-    for (int64_t s = item.span_begin; s < item.span_end; ++s) {
-      single.push_back(item);
-      single.back().span_begin = s;
-      single.back().span_end = s + 1;
-    }
-  }
-  window.items = std::move(single);
-  const auto states = slice_.rows.size() * static_cast<size_t>(config().heads * slice_.spans_max);
-  std::fill_n(window.partials.resize(states), states, tensor::Partial{});
-  partial_o_.resize(states * static_cast<size_t>(config().head_dim));
-}
-
 void Transformer::run_slice() {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const auto n = static_cast<int64_t>(slice_.rows.size());
   for (Window& window : slice_.windows) plan_items(window);
   x_.resize(static_cast<size_t>(n * c.hidden));
@@ -224,11 +172,11 @@ void Transformer::run_slice() {
   const size_t angles = ropes_.size() * static_cast<size_t>(n * c.head_dim / 2);
   cosine_.resize(angles);
   sine_.resize(angles);
-  if (c.post_norms || c.o_bias) branch_.resize(static_cast<size_t>(n * c.hidden));
+  if (c.post_norms || c.o_bias || ranks_) branch_.resize(static_cast<size_t>(n * c.hidden));
   if (c.experts > 0) resize_mixture(n);
   if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
   pool_.run([this](Hand& hand) { forward(hand); });
-  slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
+  if (shard_.rank == 0) slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
   slice_.hidden += slice_.hidden_rows.size() * static_cast<size_t>(c.hidden);
   slice_.rows.clear();
   slice_.logit_rows.clear();
@@ -254,7 +202,7 @@ auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, 
 }
 
 void Transformer::forward(Hand& hand) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   Member& mine = members_[static_cast<size_t>(hand.index())];
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t hidden = c.hidden, attended = int64_t{c.heads} * c.head_dim;
@@ -262,21 +210,29 @@ void Transformer::forward(Hand& hand) {
     ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
     return mine.row.get();
   };
+  int sums = 0;  // of parts that ranks give, in this slice: two in each layer
   const auto add_to_x = [&](const tensor::Panels& w, const std::vector<float>& bias, const std::vector<float>& norm, auto in) {
-    const bool direct = bias.empty() && norm.empty();
-    float* const to = direct ? x_.get() : branch_.get();
+    const bool direct = !ranks_ && bias.empty() && norm.empty();
+    const int turn = sums++ % 2;
+    float* const to = direct ? x_.get() : ranks_ ? ranks_->part(turn, shard_.rank) : branch_.get();
     hand.split(w.panels(), [&](Share part) { ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct); });
-    if (!direct) hand.split(n, [&](Share rows) { add_branch(bias, norm, rows); });
+    if (ranks_) meet(hand);
+    if (direct) return;
+    hand.split(n, [&](Share rows) {
+      if (ranks_) add_parts(turn, rows);
+      add_branch(bias, norm, rows);
+    });
   };
   const int64_t heads_whole = c.qk_norm ? c.head_dim / tensor::kPanelRows : 1;  // panels of a head that one member must hold
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    const unsigned qkv_forms = form_for(w.q.kind) | form_for(w.k.kind) | form_for(w.v.kind);
+    const unsigned qkv_forms = form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0);
     auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
     hand.split(
         w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); },
         heads_whole);
+    if (shard_.ranks > config().kv_heads) meet(hand);  // one of them has stored what we attend to
     const std::vector<Item>& items = slice_.windows[layers_[static_cast<size_t>(i)].window].items;
     hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
       for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine);
@@ -293,6 +249,14 @@ void Transformer::forward(Hand& hand) {
     add_to_x(w.down, {}, w.post_ffn_norm,
              input(hand, n, c.ffn, form_for(w.down.kind), [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
   }
+  read_out(hand);
+}
+
+// Hidden states and logits of the rows that are asked for.
+void Transformer::read_out(Hand& hand) {
+  const ModelConfig& c = part_;
+  const int64_t hidden = c.hidden;
+  Member& mine = members_[static_cast<size_t>(hand.index())];
   if (!slice_.hidden_rows.empty()) {
     hand.split(static_cast<int64_t>(slice_.hidden_rows.size()), [&](Share part) {
       for (int64_t r = part.begin; r < part.end; ++r) {
@@ -304,14 +268,20 @@ void Transformer::forward(Hand& hand) {
   const auto wanted = static_cast<int64_t>(slice_.logit_rows.size());
   if (wanted == 0) return;
   const tensor::Panels& head = weights_.lm_head;
-  auto last = input(hand, wanted, hidden, form_for(head.kind),
-                    [&](int64_t r) { return normed(weights_.norm, slice_.logit_rows[static_cast<size_t>(r)]); });
-  hand.split(head.panels(), [&](Share part) {
-    ops_.gemm(head, part.begin, part.end, last(), wanted, slice_.logits, c.vocab, false);
-    if (c.logit_soft_cap == 0) return;
-    const int64_t from = part.begin * tensor::kPanelRows, to = std::min<int64_t>(c.vocab, part.end * tensor::kPanelRows);
-    for (int64_t r = 0; r < wanted; ++r) ops_.soft_cap(slice_.logits + r * c.vocab + from, to - from, c.logit_soft_cap);
+  auto last = input(hand, wanted, hidden, form_for(head.kind), [&](int64_t r) -> const float* {
+    const float* x = x_.get() + slice_.logit_rows[static_cast<size_t>(r)] * hidden;
+    ops_.rms_norm(x, weights_.norm.data(), hidden, c.rms_eps, mine.row.get());
+    return mine.row.get();
   });
+  float* const logits = shard_.rank > 0 ? ranks_->logits() + shard_.vocab_first : slice_.logits;
+  hand.split(head.panels(), [&](Share part) {
+    ops_.gemm(head, part.begin, part.end, last(), wanted, logits, c.vocab, false);
+    if (c.logit_soft_cap == 0) return;
+    const int64_t from = part.begin * tensor::kPanelRows, to = std::min<int64_t>(head.rows, part.end * tensor::kPanelRows);
+    for (int64_t r = 0; r < wanted; ++r) ops_.soft_cap(logits + r * c.vocab + from, to - from, c.logit_soft_cap);
+  });
+  if (ranks_) meet(hand);
+  if (ranks_ && shard_.rank == 0) hand.split(wanted, [&](Share rows) { take_logits(rows); });
 }
 
 // Rows of branch_, which hold what O or down gave: their bias and norm, and into x.
@@ -343,7 +313,7 @@ void Transformer::embed(Share rows) {
 
 // A part of the panels of Q, K and V taken as one list, to the end: bias, rotation, store.
 void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part, const Activations& x) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
   const int64_t q_panels = w.q.panels(), k_panels = w.k.panels();
@@ -362,7 +332,7 @@ void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part,
 
 // Bias and norm of a row's packed panels of Q or K, in place; with a norm the panels are whole heads.
 void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Share panels) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const std::vector<float>& bias = is_q ? w.q_bias : w.k_bias;
   const std::vector<float>& norm = is_q ? w.q_norm : w.k_norm;
   float* const raw = qkv_.get() + row * (c.heads + 2 * c.kv_heads) * c.head_dim + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
@@ -377,7 +347,7 @@ void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Sh
 // Bias, norm and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel, or 16
 // dims that do not turn (whose cosine is 1).
 void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Share panels) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
   const int half = c.head_dim / 2, head_panels = c.head_dim / 16, turning = c.rotated();
   const size_t angles = layers_[static_cast<size_t>(layer)].rope * slice_.rows.size() * static_cast<size_t>(half);
@@ -410,7 +380,7 @@ void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Sh
 }
 
 void Transformer::store_values(const LayerWeights& w, int layer, Share panels) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
   const int head_panels = c.head_dim / 16;
   for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
@@ -427,6 +397,7 @@ void Transformer::store_values(const LayerWeights& w, int layer, Share panels) {
 }
 
 tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) const {
+  kv_head += shard_.kv_head_first;
   return {.pool = reinterpret_cast<uint16_t*>(kv_.data()),
           .block_stride = layout_.block_bytes() / 2,
           .k_offset = layout_.k_offset(layer, kv_head) / 2,
@@ -437,7 +408,7 @@ tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) cons
 }
 
 void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const int32_t group = c.heads / c.kv_heads;
   Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
   tensor::AttendRows rows;
@@ -474,7 +445,7 @@ void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer
 
 // Row r of the attention output; split spans are joined here, in order.
 const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   if (!slice_.split) return attended_.get() + r * c.heads * c.head_dim;
   for (int32_t head = 0; head < c.heads; ++head) {
     const Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
@@ -488,7 +459,7 @@ const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int lay
 }
 
 void Transformer::feed_forward(const LayerWeights& w, Share part, const Activations& x) {
-  const int64_t ffn = config().ffn;
+  const int64_t ffn = part_.ffn;
   const auto n = static_cast<int64_t>(slice_.rows.size());
   ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
   ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);

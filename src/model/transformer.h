@@ -3,7 +3,8 @@
 // activations in L2; each slice runs through all layers on the whole thread team, in phases (tensor/threads.h):
 //   [norm, quantise] Q K V, bias, norm, rotate, store K V | attend | [join spans, quantise] O, += x |
 //   [norm, quantise] gate, up, activation | [quantise] down, += x
-// Where a family has biases or norms behind O and down, those are a phase of their own; transformer_experts.cc has mixtures.
+// Where a family has biases or norms behind O and down, those are a phase of their own; transformer_experts.cc has mixtures. Of a
+// tensor-parallel model a rank has its heads and columns alone, and O and down end in a sum over the ranks (transformer_ranks.cc).
 // A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
 // itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
 // is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
@@ -11,6 +12,8 @@
 #include <vector>
 
 #include "model/model.h"
+#include "model/rank_group.h"
+#include "model/rank_shard.h"
 #include "model/rope.h"
 #include "model/transformer_weights.h"
 #include "tensor/ops.h"
@@ -91,7 +94,7 @@ class Transformer final : public Model {
     Buffer<float> o, row;
   };
 
-  Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops);
+  Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops, const RankShard& shard);
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_layers(int32_t context);
   void plan_items(Window& window);
@@ -99,6 +102,7 @@ class Transformer final : public Model {
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
   void forward(Hand& hand);
+  void read_out(Hand& hand);
   void embed(tensor::Share rows);
   void attention_inputs(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
   void finish_heads(const LayerWeights& w, bool is_q, int64_t row, tensor::Share panels);
@@ -107,6 +111,9 @@ class Transformer final : public Model {
   void attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine);
   const float* attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine);
   void add_branch(const std::vector<float>& bias, const std::vector<float>& norm, tensor::Share rows);
+  void meet(Hand& hand);
+  void add_parts(int turn, tensor::Share rows);
+  void take_logits(tensor::Share rows);
   void feed_forward(const LayerWeights& w, tensor::Share panels, const tensor::Activations& x);
   void resize_mixture(int64_t rows);
   void mixture(Hand& hand, const LayerWeights& w);
@@ -120,6 +127,9 @@ class Transformer final : public Model {
   tensor::KvView kv_view(const Row& row, int layer, int kv_head) const;
 
   std::unique_ptr<WeightFile> file_;
+  RankGroup* const ranks_;  // nullptr: this is all of the model
+  const RankShard shard_;
+  const ModelConfig part_;  // the configuration, with the heads, KV heads and feed-forward columns of this rank
   const tensor::Ops& ops_;
   tensor::ThreadPool pool_;
   std::vector<Rope> ropes_;
@@ -137,7 +147,7 @@ class Transformer final : public Model {
   // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and
   // sines
   Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;  // cosine_, sine_: [rope][row][head_dim / 2]
-  Buffer<float> branch_;     // [row]: what is normed before it joins x_, if the family does so
+  Buffer<float> branch_;     // [row]: what is normed, or added up over ranks, before it joins x_, if that is so
   Buffer<float> partial_o_;  // [row][head][span][head_dim]
   Buffer<float> logits_, hidden_;
   size_t hidden_values_ = 0;

@@ -4,30 +4,19 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 
 #include "base/prng.h"
 #include "model/testing/reference.h"
-#include "model/testing/tiny_model.h"
+#include "model/testing/tiny_file.h"
 
 namespace baton::model {
 namespace {
 
 using testing::Doubles;
 using testing::Reference;
+using testing::TinyFile;
 using testing::TinySpec;
-
-// A model file in the test's directory, removed with the object.
-struct TinyFile {
-  explicit TinyFile(const TinySpec& spec) {
-    path = (std::filesystem::path(::testing::TempDir()) / cat("tiny_", getpid(), "_", spec.seed, ".gguf")).string();
-    const auto written = testing::write_tiny_gguf(path, spec);
-    EXPECT_TRUE(written) << written.error().message;
-  }
-  ~TinyFile() { std::filesystem::remove(path); }
-  std::string path;
-};
 
 std::vector<std::string> isas() {
   std::vector<std::string> out;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "base/sha256.h"
 #include "model/rope.h"
@@ -47,11 +48,11 @@ Result<std::vector<float>> norm(const WeightFile& file, const std::string& name,
   return out;
 }
 
-// File row of each packed row of Q or K: see the header.
-std::vector<int32_t> rotary_rows(int heads, const ModelConfig& c, bool interleaved) {
+// File row of each packed row of Q or K, of heads [first, first + heads): see the header.
+std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, bool interleaved) {
   std::vector<int32_t> rows;
   const int turning = c.rotated();
-  for (int h = 0; h < heads; ++h) {
+  for (int h = first; h < first + heads; ++h) {
     for (int n = 0; n < c.head_dim; ++n) {
       const int second = n % 16 / 8, i = n / 16 * 8 + n % 8;  // dim = second * turning / 2 + i
       const int dim = n >= turning ? n : interleaved ? 2 * i + second : second * (turning / 2) + i;
@@ -63,30 +64,55 @@ std::vector<int32_t> rotary_rows(int heads, const ModelConfig& c, bool interleav
 
 std::vector<float> reordered(const std::vector<float>& values, std::span<const int32_t> order) {
   std::vector<float> out;
-  for (size_t n = 0; n < values.size(); ++n) out.push_back(values[static_cast<size_t>(order[n])]);
+  if (values.empty()) return out;
+  for (const int32_t row : order) out.push_back(values[static_cast<size_t>(row)]);
   return out;
 }
+
+// Rows [first, first + n) in their order; of a whole matrix none, which means all.
+std::vector<int32_t> rows_from(const RankShard& shard, int32_t first, int32_t n) {
+  std::vector<int32_t> rows(shard.whole() ? 0 : static_cast<size_t>(n));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
+// Inputs of a matrix that a rank multiplies; n 0: all.
+struct Inputs {
+  int64_t first = 0, n = 0;
+};
 
 struct Packing {
   tensor::Matrix from;
   std::span<const std::byte> bytes;  // of the file
-  std::span<const int32_t> rows;
+  std::span<const int32_t> rows;     // which of the file's; empty: all, in their order
   tensor::Panels* to;
+  Inputs inputs;
+  tensor::Panels shape() const {
+    tensor::Panels out = tensor::panels_for(from);
+    if (!rows.empty()) out.rows = std::ssize(rows);
+    if (inputs.n > 0) out.cols = inputs.n;
+    return out;
+  }
 };
 
 // Reads a layer's vectors and lists its matrices for packing.
 class LayerReader {
  public:
-  LayerReader(const WeightFile& file, std::vector<Packing>& packings)
+  LayerReader(const WeightFile& file, const RankShard& shard, std::vector<Packing>& packings)
       : file_(file),
         c_(file.config()),
-        q_order_(rotary_rows(c_.heads, c_, file.rope_interleaved())),
-        k_order_(rotary_rows(c_.kv_heads, c_, file.rope_interleaved())),
+        shard_(shard),
+        head_order_(rotary_rows(0, 1, c_, file.rope_interleaved())),
+        q_order_(rotary_rows(shard.head_first, shard.heads, c_, file.rope_interleaved())),
+        k_order_(rotary_rows(shard.kv_head_first, shard.kv_heads, c_, file.rope_interleaved())),
+        v_order_(rows_from(shard, shard.kv_head_first * c_.head_dim, shard.kv_heads * c_.head_dim)),
+        ffn_order_(rows_from(shard, shard.ffn_first, shard.ffn)),
         packings_(packings) {}
 
-  Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to) {
+  Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to,
+                  Inputs inputs = {}) {
     BATON_TRY(const tensor::Matrix m, model::matrix(file_, name, rows, cols));
-    packings_.push_back({m, file_.find(name)->bytes, order, &to});
+    packings_.push_back({m, file_.find(name)->bytes, order, &to, inputs});
     return {};
   }
   Result<> read(int i, LayerWeights& layer) {
@@ -103,27 +129,32 @@ class LayerReader {
     BATON_TRY(layer.attn_norm, norm(file_, at_ + "attn_norm.weight", c_.hidden));
     BATON_TRY(layer.post_attn_norm, norm(file_, at_ + "post_attn_norm.weight", c_.hidden, !c_.post_norms));
     BATON_OK(matrix(at_ + "q_proj.weight", q_rows, c_.hidden, q_order_, layer.q));
-    BATON_OK(matrix(at_ + "k_proj.weight", kv_rows, c_.hidden, k_order_, layer.k));
-    BATON_OK(matrix(at_ + "v_proj.weight", kv_rows, c_.hidden, {}, layer.v));
-    BATON_OK(matrix(at_ + "o_proj.weight", c_.hidden, q_rows, {}, layer.o));
+    if (shard_.stores_kv) {
+      BATON_OK(matrix(at_ + "k_proj.weight", kv_rows, c_.hidden, k_order_, layer.k));
+      BATON_OK(matrix(at_ + "v_proj.weight", kv_rows, c_.hidden, v_order_, layer.v));
+    }
+    BATON_OK(matrix(at_ + "o_proj.weight", c_.hidden, q_rows, {}, layer.o, cut(shard_.head_first, shard_.heads, c_.head_dim)));
     BATON_TRY(const std::vector<float> q_bias, vector(file_, at_ + "q_proj.bias", q_rows, !c_.qkv_bias));
     BATON_TRY(const std::vector<float> k_bias, vector(file_, at_ + "k_proj.bias", kv_rows, !c_.qkv_bias));
-    BATON_TRY(layer.v_bias, vector(file_, at_ + "v_proj.bias", kv_rows, !c_.qkv_bias));
+    BATON_TRY(const std::vector<float> v_bias, vector(file_, at_ + "v_proj.bias", kv_rows, !c_.qkv_bias));
     BATON_TRY(layer.o_bias, vector(file_, at_ + "o_proj.bias", c_.hidden, !c_.o_bias));
     BATON_TRY(const std::vector<float> q_norm, norm(file_, at_ + "q_norm.weight", c_.head_dim, !c_.qk_norm));
     BATON_TRY(const std::vector<float> k_norm, norm(file_, at_ + "k_norm.weight", c_.head_dim, !c_.qk_norm));
     BATON_TRY(layer.sinks, vector(file_, at_ + "sinks.weight", c_.heads, !c_.attention_sinks));
+    if (!layer.sinks.empty()) layer.sinks.erase(layer.sinks.begin(), layer.sinks.begin() + shard_.head_first);
     layer.q_bias = reordered(q_bias, q_order_);
     layer.k_bias = reordered(k_bias, k_order_);
-    layer.q_norm = reordered(q_norm, q_order_);  // the first head's order is every head's
-    layer.k_norm = reordered(k_norm, k_order_);
+    layer.v_bias = v_order_.empty() ? v_bias : reordered(v_bias, v_order_);
+    layer.q_norm = reordered(q_norm, head_order_);  // the first head's order is every head's
+    layer.k_norm = reordered(k_norm, head_order_);
     return {};
   }
   Result<> feed_forward(const std::string& name, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
-    BATON_OK(matrix(at_ + name + "gate_proj.weight", c_.ffn, c_.hidden, {}, gate));
-    BATON_OK(matrix(at_ + name + "up_proj.weight", c_.ffn, c_.hidden, {}, up));
-    return matrix(at_ + name + "down_proj.weight", c_.hidden, c_.ffn, {}, down);
+    BATON_OK(matrix(at_ + name + "gate_proj.weight", c_.ffn, c_.hidden, ffn_order_, gate));
+    BATON_OK(matrix(at_ + name + "up_proj.weight", c_.ffn, c_.hidden, ffn_order_, up));
+    return matrix(at_ + name + "down_proj.weight", c_.hidden, c_.ffn, {}, down, cut(shard_.ffn_first, shard_.ffn, 1));
   }
+  Inputs cut(int64_t first, int64_t n, int64_t unit) const { return shard_.whole() ? Inputs{} : Inputs{first * unit, n * unit}; }
   Result<> mixture(LayerWeights& layer) {
     BATON_OK(matrix(at_ + "router.weight", c_.experts, c_.hidden, {}, layer.router));
     BATON_TRY(layer.router_bias, vector(file_, at_ + "router.bias", c_.experts, !c_.expert_bias));
@@ -147,7 +178,8 @@ class LayerReader {
 
   const WeightFile& file_;
   const ModelConfig& c_;
-  const std::vector<int32_t> q_order_, k_order_;
+  const RankShard& shard_;
+  const std::vector<int32_t> head_order_, q_order_, k_order_, v_order_, ffn_order_;
   std::vector<Packing>& packings_;
   std::string at_;
 };
@@ -195,22 +227,23 @@ Arena::~Arena() {
   if (data_) munmap(data_, bytes_);
 }
 
-Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPool& pool,
+Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard& shard, tensor::ThreadPool& pool,
                                         const std::function<void(double)>& progress) {
   const ModelConfig& c = file.config();
   TransformerWeights w;
   w.layers.resize(static_cast<size_t>(c.layers));
   std::vector<Packing> packings;
-  LayerReader reader(file, packings);
+  LayerReader reader(file, shard, packings);
+  const std::vector<int32_t> vocab_order = rows_from(shard, shard.vocab_first, shard.vocab);
   for (int i = 0; i < c.layers; ++i) BATON_OK(reader.read(i, w.layers[static_cast<size_t>(i)]));
   BATON_TRY(w.norm, norm(file, "norm.weight", c.hidden));
   BATON_TRY(w.embed, matrix(file, "embed.weight", c.vocab, c.hidden));
   BATON_OK(reader.matrix(c.tied_embeddings || !file.find("lm_head.weight") ? "embed.weight" : "lm_head.weight", c.vocab, c.hidden,
-                         {}, w.lm_head));
+                         vocab_order, w.lm_head));
 
   size_t total = 0;
   for (Packing& p : packings) {
-    *p.to = tensor::panels_for(p.from);
+    *p.to = p.shape();
     total += (p.to->bytes() + 63) / 64 * 64;
   }
   BATON_TRY(w.arena, Arena::make(total));
@@ -220,7 +253,8 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPo
     p.to->data = base;
     pool.run([&](tensor::ThreadPool::Member& member) {
       member.split(p.to->panels(), [&](tensor::Share part) {
-        pack_panels(p.from, p.rows, *p.to, part.begin, part.end, base + static_cast<size_t>(part.begin) * p.to->panel_bytes());
+        pack_panels(p.from, p.rows, *p.to, part.begin, part.end, base + static_cast<size_t>(part.begin) * p.to->panel_bytes(),
+                    p.inputs.first / tensor::kRecordInputs);
       });
     });
     file.release(p.bytes);  // so that weights are resident once

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/rank_shard.h"
 #include "tensor/panels.h"
 #include "tensor/threads.h"
 
@@ -38,7 +39,7 @@ struct ExpertWeights {
 
 struct LayerWeights {
   std::vector<float> attn_norm, ffn_norm;
-  tensor::Panels q, k, v, o, gate, up, down;
+  tensor::Panels q, k, v, o, gate, up, down;  // K and V are empty where another rank stores them
   std::vector<float> q_bias, k_bias, v_bias;  // in packed row order; empty if none
   // What some families have besides; empty in the others.
   std::vector<float> o_bias, q_norm, k_norm;  // the norms: of one head, in packed row order
@@ -58,8 +59,8 @@ struct TransformerWeights {
   size_t step_bytes = 0;  // read by a step of one token: panels and norms, of a mixture's experts those used
 };
 
-// The file must outlive the result. progress: fraction packed, from the calling thread.
-Result<TransformerWeights> pack_weights(const WeightFile& file, tensor::ThreadPool& pool,
+// A rank's part of every matrix. The file must outlive the result. progress: fraction packed, from the calling thread.
+Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard& shard, tensor::ThreadPool& pool,
                                         const std::function<void(double)>& progress);
 
 // Hex SHA-256 of the configuration and of the ends of a few tensors: cheap, and differs between any two models or quantisations.

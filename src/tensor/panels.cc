@@ -294,12 +294,12 @@ Panels panels_for(const Matrix& m) {
 }
 
 void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end,
-                 std::byte* dst) {
+                 std::byte* dst, int64_t first_record) {
   const size_t bytes = record_bytes(shape.kind);
   std::memset(dst, 0, static_cast<size_t>(end - begin) * shape.panel_bytes());  // padding rows and inputs weigh nothing
   for (int64_t p = begin; p < end; ++p) {
     std::byte* panel = dst + static_cast<size_t>(p - begin) * shape.panel_bytes();
-    const auto lanes = static_cast<int>(std::min<int64_t>(kPanelRows, m.rows - p * kPanelRows));
+    const auto lanes = static_cast<int>(std::min<int64_t>(kPanelRows, shape.rows - p * kPanelRows));
     int64_t row[kPanelRows];
     float scale[kPanelRows] = {};
     for (int lane = 0; lane < lanes; ++lane) {
@@ -311,7 +311,7 @@ void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels&
     // Records outside, rows inside: formats that pack along the rows have the rows of a panel side by side.
     for (int64_t b = 0; b < shape.records(); ++b)
       for (int lane = 0; lane < lanes; ++lane)
-        put_record(m, row[lane], b, shape.kind, lane, panel + static_cast<size_t>(b) * bytes, scale[lane]);
+        put_record(m, row[lane], first_record + b, shape.kind, lane, panel + static_cast<size_t>(b) * bytes, scale[lane]);
     std::memcpy(panel + static_cast<size_t>(shape.records()) * bytes, scale, trailer_bytes(shape.kind));
   }
 }

@@ -133,9 +133,10 @@ struct Matrix {
 Panels panels_for(const Matrix& m);
 
 // Writes panels [begin, end) of `shape` at dst (the address of panel `begin`). Packed row n is row row_of[n] of the file, or n if
-// row_of is empty. Any thread; ranges are independent.
+// row_of is empty. Any thread; ranges are independent. Panels of a part of the matrix: shape has fewer rows, which row_of names,
+// or fewer inputs, a multiple of kRecordInputs, from record `first_record` of the file's rows on.
 void pack_panels(const Matrix& m, std::span<const int32_t> row_of, const Panels& shape, int64_t begin, int64_t end,
-                 std::byte* dst);
+                 std::byte* dst, int64_t first_record = 0);
 
 // out[0, m.cols) = row r in f32.
 void decode_row(const Matrix& m, int64_t r, float* out);

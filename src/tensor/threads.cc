@@ -12,14 +12,6 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(40);
 
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  std::this_thread::yield();
-#endif
-}
-
 // Waits until a differs from `old`: spins briefly, then blocks.
 void await_change(const std::atomic<uint32_t>& a, uint32_t old) {
   for (int i = 0; i < 64; ++i) {

@@ -23,6 +23,15 @@ constexpr Share share(int64_t n, int64_t part, int64_t parts, int64_t unit = 1) 
   return {begin < n ? begin : n, end < n ? end : n};
 }
 
+// Says to the core that this thread spins.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
 class ThreadPool {
  public:
   class Member {

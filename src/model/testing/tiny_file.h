@@ -1,0 +1,26 @@
+#pragma once
+// TinyFile: a tiny model as a GGUF file, or with a quantisation scheme as a Hugging Face directory, in the test's own directory;
+// removed with the object.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "model/testing/tiny_model.h"
+
+namespace baton::model::testing {
+
+struct TinyFile {
+  explicit TinyFile(const TinySpec& spec) {
+    const std::string name = cat("tiny_", getpid(), "_", spec.seed, spec.quant.empty() ? ".gguf" : "");
+    path = (std::filesystem::path(::testing::TempDir()) / name).string();
+    const auto written = spec.quant.empty() ? write_tiny_gguf(path, spec) : write_tiny_hf(path, spec);
+    EXPECT_TRUE(written) << written.error().message;
+  }
+  TinyFile(const TinyFile&) = delete;
+  ~TinyFile() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+}  // namespace baton::model::testing

@@ -1,0 +1,83 @@
+// What the transformer's layers have in common, found once, and how a slice's attention is cut into items.
+#include <algorithm>
+#include <functional>
+
+#include "model/transformer.h"
+
+namespace baton::model {
+namespace {
+
+// Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
+constexpr size_t kItemsPerMember = 4;
+
+}  // namespace
+
+// Layers that see as far back share a plan of attention, layers that turn alike their cosines.
+void Transformer::plan_layers(int32_t context) {
+  const ModelConfig& c = config();
+  std::vector<LayerRope> ropes;
+  const auto place = [](auto& list, const auto& value, const auto& key, auto make) {
+    const auto at = std::ranges::find(list, value, key);
+    const auto index = static_cast<size_t>(at - list.begin());
+    if (at == list.end()) list.push_back(make());
+    return index;
+  };
+  for (int i = 0; i < c.layers; ++i) {
+    const LayerKind kind = c.layer_kind(i);
+    Layer layer;
+    layer.window = place(slice_.windows, kind.window, &Window::tokens, [&] {
+      Window window;
+      window.tokens = kind.window;
+      return window;
+    });
+    layer.rope = place(ropes, kind.rope, std::identity{}, [&] { return kind.rope; });
+    layers_.push_back(layer);
+  }
+  for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
+}
+
+// Items of a kind of layer: for each run of consecutive positions of one block table, kv heads times tiles of queries.
+// Consecutive items go to one member: tiles of a head find its keys in cache, and heads of a decoded sequence lie side by side in
+// every block.
+void Transformer::plan_items(Window& window) {
+  const ModelConfig& c = part_;
+  const std::vector<Row>& rows = slice_.rows;
+  const int32_t tile = tensor::kAttendRowsMax / (c.heads / c.kv_heads);
+  const auto n = static_cast<int32_t>(rows.size());
+  window.items.clear();
+  slice_.spans_max = 0;  // the same for every window
+  for (int32_t first = 0, end; first < n; first = end) {
+    for (end = first + 1; end < n && rows[end].blocks == rows[first].blocks && rows[end].position == rows[end - 1].position + 1;)
+      ++end;
+    for (int32_t h = 0; h < c.kv_heads; ++h) {
+      for (int32_t at = first; at < end; at += tile) {
+        const int32_t count = std::min(tile, end - at);
+        const int32_t low = window.tokens > 0 ? std::max(0, rows[at].position + 1 - window.tokens) : 0;
+        const int64_t spans = rows[at + count - 1].position / tensor::kSpanTokens + 1;
+        window.items.push_back({at, count, h, low / tensor::kSpanTokens, spans});
+        slice_.spans_max = std::max(slice_.spans_max, spans);
+      }
+    }
+  }
+  slice_.split =
+      slice_.spans_max > 1 && pool_.size() > 1 && window.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
+  if (slice_.split) split_items(window);
+}
+
+// One item a span, and room for their partial states.
+void Transformer::split_items(Window& window) {
+  std::vector<Item> single;
+  for (const Item& item : window.items) {
+    for (int64_t s = item.span_begin; s < item.span_end; ++s) {
+      single.push_back(item);
+      single.back().span_begin = s;
+      single.back().span_end = s + 1;
+    }
+  }
+  window.items = std::move(single);
+  const auto states = slice_.rows.size() * static_cast<size_t>(part_.heads * slice_.spans_max);
+  std::fill_n(window.partials.resize(states), states, tensor::Partial{});
+  partial_o_.resize(states * static_cast<size_t>(part_.head_dim));
+}
+
+}  // namespace baton::model

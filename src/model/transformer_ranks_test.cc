@@ -1,0 +1,305 @@
+// A model in parts beside the whole one: in threads that play the ranks' processes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "base/prng.h"
+#include "model/testing/tiny_file.h"
+#include "model/transformer.h"
+
+namespace baton::model {
+namespace {
+
+using testing::TinyFile;
+using testing::TinySpec;
+
+constexpr int kBlocks = 48;
+
+// A model of so many ranks, 1: the whole. The pool, one for all, starts full of NaN: touching what nobody wrote shows.
+class Ranked {
+ public:
+  Ranked(const std::string& path, int ranks, int threads = 1, const std::string& isa = "auto") {
+    auto file = WeightFile::open(path);
+    EXPECT_TRUE(file) << file.error().message;
+    const ModelConfig c = (*file)->config();
+    if (ranks > 1) group_ = *RankGroup::create({.ranks = ranks, .hidden = c.hidden, .vocab = c.vocab, .order_words = 4000});
+    options_ = {.threads = threads, .isa = isa, .ranks = group_.get(), .progress = {}};
+    auto model = Transformer::make(*std::move(file), options_);
+    EXPECT_TRUE(model) << model.error().message;
+    model_ = *std::move(model);
+    bytes_ = kBlocks * model_->kv_layout().block_bytes();
+    std::memset(pool_.resize(bytes_), 0xff, bytes_);
+    EXPECT_TRUE(model_->bind_kv(pool()));
+    for (int rank = 1; rank < ranks; ++rank) others_.emplace_back([this, path, rank] { serve(path, rank); });
+  }
+  ~Ranked() {
+    if (group_) group_->fail();
+    for (std::thread& t : others_) t.join();
+  }
+  std::vector<float> step(const std::vector<SeqInput>& seqs) {
+    const auto out = model_->step(seqs);
+    EXPECT_TRUE(out) << out.error().message;
+    return out ? std::vector<float>(out->begin(), out->end()) : std::vector<float>();
+  }
+  Model& model() { return *model_; }
+  RankGroup& group() { return *group_; }
+  std::span<std::byte> pool() { return {pool_.get(), bytes_}; }
+
+ private:
+  void serve(const std::string& path, int rank) {
+    const auto seat = group_->beside(rank);
+    LoadOptions options = options_;
+    options.ranks = seat.get();
+    auto file = WeightFile::open(path);
+    auto model = file ? Transformer::make(*std::move(file), options) : std::unexpected(file.error());
+    if (!model || !(*model)->bind_kv(pool())) return seat->fail();
+    while (seat->await_order()) {
+      const auto seqs = seat->step();
+      const auto done = seqs ? (*model)->step(*seqs) : std::unexpected(seqs.error());
+      if (!done && !seat->failed()) ADD_FAILURE() << done.error().message;
+      if (done) {
+        EXPECT_TRUE(done->empty());
+      }
+    }
+  }
+  std::unique_ptr<RankGroup> group_;
+  LoadOptions options_;
+  std::unique_ptr<Model> model_;
+  Buffer<std::byte> pool_;
+  size_t bytes_ = 0;
+  std::vector<std::thread> others_;
+};
+
+std::vector<int32_t> random_tokens(Prng& prng, int n, int vocab) {
+  std::vector<int32_t> out;
+  for (int i = 0; i < n; ++i) out.push_back(static_cast<int32_t>(prng.below(static_cast<uint64_t>(vocab))));
+  return out;
+}
+
+double relative_error(std::span<const float> got, std::span<const float> want) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double d = static_cast<double>(got[i]) - static_cast<double>(want[i]);
+    difference += d * d;
+    size += static_cast<double>(want[i]) * static_cast<double>(want[i]);
+  }
+  return std::sqrt(difference / size);
+}
+
+struct Case {
+  TinySpec spec;
+  std::vector<int> ranks;
+};
+
+// Numbers of KV heads above, at and below the ranks; quantised blocks that a cut goes through; what families add.
+const Case kCases[] = {
+    {{.layers = 2, .hidden = 96, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .dtype = Dtype::kQ4_1, .seed = 61},
+     {2, 4}},
+    {{.layers = 2,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 4,
+      .head_dim = 32,
+      .ffn = 384,
+      .vocab = 391,
+      .dtype = Dtype::kF32,
+      .seed = 63,
+      .tied = false},
+     {2, 4}},
+    {{.layers = 1, .hidden = 192, .heads = 9, .kv_heads = 3, .head_dim = 64, .ffn = 96, .dtype = Dtype::kBf16, .seed = 64}, {3}},
+    {{.layers = 1, .hidden = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .ffn = 768, .dtype = Dtype::kQ4_K, .seed = 65},
+     {2, 4}},
+    {{.layers = 1, .hidden = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .ffn = 256, .dtype = Dtype::kQ6_K, .seed = 66}, {2}},
+    {{.layers = 2,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kF16,
+      .family = "qwen2",
+      .seed = 67},
+     {2, 4}},
+    {{.layers = 2,
+      .hidden = 96,
+      .heads = 6,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kQ8_0,
+      .family = "qwen3",
+      .seed = 68},
+     {2}},
+    {{.layers = 2,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 1,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kQ4_1,
+      .family = "gemma2",
+      .seed = 69,
+      .window = 50,
+      .soft_cap = 3},
+     {2}},
+    {{.layers = 1,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kF32,
+      .seed = 70,
+      .quant = "fp8-block"},
+     {2}},
+    {{.layers = 1,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kF32,
+      .seed = 71,
+      .quant = "int8"},
+     {2}},
+    {{.layers = 1,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kF32,
+      .seed = 72,
+      .quant = "gptq-asym"},
+     {2}},
+    {{.layers = 1,
+      .hidden = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .ffn = 128,
+      .dtype = Dtype::kF32,
+      .seed = 73,
+      .quant = "awq"},
+     {2}},
+};
+
+std::vector<int32_t> some_blocks(int first, int n) {
+  std::vector<int32_t> out;
+  for (int i = 0; i < n; ++i) out.push_back(first + (i * 7) % n);
+  return out;
+}
+
+// Sums in another order differ in their last bits, which a rounding of activations may make more of.
+TEST(TransformerRanks, LogitsAreThoseOfTheWholeModel) {
+  for (const Case& one : kCases) {
+    const TinyFile file(one.spec);
+    Prng prng(one.spec.seed);
+    const std::vector<int32_t> tokens = random_tokens(prng, 270, one.spec.vocab), blocks = some_blocks(0, 20);
+    const std::vector<SeqInput> seqs = {{.tokens = tokens, .blocks = blocks, .all_logits = true}};
+    const std::vector<float> want = Ranked(file.path, 1).step(seqs);
+    for (const int ranks : one.ranks) {
+      const std::vector<float> got = Ranked(file.path, ranks).step(seqs);
+      ASSERT_EQ(got.size(), want.size());
+      EXPECT_LT(relative_error(got, want), 0.01) << "seed " << one.spec.seed << ", " << ranks << " ranks";
+    }
+  }
+}
+
+// Bit for bit: whatever the threads of a rank, the chunks and the company, in every run.
+TEST(TransformerRanks, LogitsOfANumberOfRanksAreAlwaysTheSame) {
+  for (const size_t which : {0, 7}) {
+    const TinySpec& spec = kCases[which].spec;
+    const TinyFile file(spec);
+    Prng prng(spec.seed);
+    const std::vector<int32_t> tokens = random_tokens(prng, 300, spec.vocab), others = random_tokens(prng, 300, spec.vocab);
+    const std::vector<int32_t> blocks = some_blocks(0, 20), other_blocks = some_blocks(20, 20);
+    const int ranks = kCases[which].ranks.back();
+    const std::vector<float> want = Ranked(file.path, ranks).step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
+    for (const int threads : {1, 2}) {
+      Ranked ranked(file.path, ranks, threads);
+      std::vector<float> got;
+      for (int at = 0; at < 300;) {
+        const int n = std::min(300 - at, 1 + static_cast<int>(prng.below(120)));
+        const auto part = [&](const std::vector<int32_t>& of) {
+          return std::span(of).subspan(static_cast<size_t>(at), static_cast<size_t>(n));
+        };
+        const std::vector<float> out =
+            ranked.step({{.tokens = part(tokens), .first_position = at, .blocks = blocks, .all_logits = true},
+                         {.tokens = part(others), .first_position = at, .blocks = other_blocks}});
+        got.insert(got.end(), out.begin(), out.end());
+        at += n;
+      }
+      ASSERT_EQ(got.size(), want.size());
+      EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
+          << "seed " << spec.seed << ", " << threads << " threads";
+    }
+  }
+}
+
+// Prefill by one number of ranks, decode by another: the pool means the same to both.
+TEST(TransformerRanks, KvOfAnyNumberOfRanksIsKvForAnyOther) {
+  const TinySpec spec{
+      .layers = 2, .hidden = 96, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .dtype = Dtype::kQ8_0, .seed = 81};
+  const TinyFile file(spec);
+  Prng prng(7);
+  const std::vector<int32_t> tokens = random_tokens(prng, 61, spec.vocab), blocks = some_blocks(3, 4);
+  const std::vector<SeqInput> prompt = {{.tokens = std::span(tokens).first(60), .blocks = blocks}},
+                              next = {{.tokens = std::span(tokens).last(1),
+                                       .first_position = 60,
+                                       .blocks = blocks,
+                                       .last_logits = true}};
+  Ranked whole(file.path, 1);
+  EXPECT_EQ(whole.model().kv_layout().id(), Ranked(file.path, 4).model().kv_layout().id());
+  EXPECT_EQ(whole.model().fingerprint(), Ranked(file.path, 2).model().fingerprint());
+  whole.step(prompt);
+  const std::vector<float> want = whole.step(next);
+  for (const auto& [from, to] : {std::pair{1, 2}, {1, 4}, {2, 1}, {4, 2}}) {
+    Ranked prefill(file.path, from), decode(file.path, to);
+    prefill.step(prompt);
+    std::memcpy(decode.pool().data(), prefill.pool().data(), prefill.pool().size());
+    EXPECT_LT(relative_error(decode.step(next), want), 0.01) << from << " to " << to;
+  }
+}
+
+TEST(TransformerRanks, HiddenStatesComeFromRankZero) {
+  const TinySpec& spec = kCases[5].spec;
+  const TinyFile file(spec);
+  Prng prng(8);
+  const std::vector<int32_t> tokens = random_tokens(prng, 20, spec.vocab), blocks = {0, 1};
+  Ranked whole(file.path, 1), ranked(file.path, 2);
+  for (Ranked* r : {&whole, &ranked}) EXPECT_TRUE(r->step({{.tokens = tokens, .blocks = blocks, .hidden = true}}).empty());
+  ASSERT_EQ(ranked.model().hidden().size(), 20u * static_cast<size_t>(spec.hidden));
+  EXPECT_LT(relative_error(ranked.model().hidden(), whole.model().hidden()), 0.01);
+}
+
+TEST(TransformerRanks, ALostRankFailsEveryStepAndABadOneDisturbsNobody) {
+  const TinySpec& spec = kCases[0].spec;
+  const TinyFile file(spec);
+  const std::vector<int32_t> tokens = {1, 2, 3}, blocks = {0}, outside = {kBlocks};
+  Ranked ranked(file.path, 2);
+  const SeqInput good{.tokens = tokens, .blocks = blocks, .last_logits = true}, bad{.tokens = tokens, .blocks = outside};
+  EXPECT_EQ(ranked.model().step({&bad, 1}).error().code, Code::kInvalidArgument);  // the other rank does not hear of it
+  EXPECT_TRUE(ranked.step({}).empty());
+  EXPECT_EQ(ranked.step({good}).size(), static_cast<size_t>(spec.vocab));
+  ranked.group().fail();
+  for (int i = 0; i < 2; ++i) {
+    const auto lost = ranked.model().step({&good, 1});
+    ASSERT_FALSE(lost);
+    EXPECT_EQ(lost.error().code, Code::kUnavailable);
+  }
+}
+
+TEST(TransformerRanks, WhatCannotBeCutIsRefused) {
+  const TinyFile file(TinySpec{.heads = 3, .kv_heads = 1, .head_dim = 32, .seed = 82});
+  const auto group = RankGroup::create({.ranks = 2, .hidden = 64, .vocab = 384, .order_words = 100});
+  ASSERT_TRUE(group);
+  const auto model = Model::load(file.path, {.threads = 1, .ranks = group->get(), .progress = {}});
+  ASSERT_FALSE(model);
+  EXPECT_NE(model.error().message.find("3 attention heads"), std::string::npos) << model.error().message;
+}
+
+}  // namespace
+}  // namespace baton::model
