@@ -40,6 +40,7 @@ std::string tokenizer_config(const model::WeightFile& file, const text::Tokenize
   }
   if (source.empty()) {
     w.field("tokenizer_class", "PreTrainedTokenizerFast");
+    if (tokenizer.bos() >= 0) w.field("bos_token", tokenizer.token_text(tokenizer.bos()));
     if (tokenizer.eos() >= 0) w.field("eos_token", tokenizer.token_text(tokenizer.eos()));
   }
   if (!chat_template.empty()) w.field("chat_template", chat_template);

