@@ -27,7 +27,13 @@ RatioRole::RatioRole(Wiring wiring, std::string name, std::string deployment)
       wanted_gauge_(wiring_.metrics.gauge("baton_ratio_wanted", "Workers that the load wants by the cost model; -1 = not known.",
                                           {{"role", name_}})),
       unread_gauge_(
-          wiring_.metrics.gauge("baton_ratio_unread", "Ready pods whose metrics could not be read.", {{"role", name_}})) {}
+          wiring_.metrics.gauge("baton_ratio_unread", "Ready pods whose metrics could not be read.", {{"role", name_}})),
+      up_(steps("up")),
+      down_(steps("down")) {}
+
+Counter& RatioRole::steps(std::string_view direction) {
+  return wiring_.metrics.counter("baton_ratio_steps", "Steps taken.", {{"role", name_}, {"direction", std::string(direction)}});
+}
 
 void RatioRole::stop() {
   if (pods_) pods_->reflector.cancel();
@@ -152,7 +158,7 @@ net::Task<Result<>> RatioRole::scale_to(int replicas, net::Cancel* cancel) {
   put.method = "PUT", put.target = scale_path(), put.body = scale_text(wiring_.ns, deployment_, wanted);
   put.bytes_max = discovery::kAnswerBytesMax, put.cancel = cancel;
   BATON_CO_OK(co_await ask(std::move(put), "deployments.apps/scale", "get,update"));
-  wiring_.metrics.counter("baton_ratio_steps", "Steps taken.", {{"role", name_}, {"direction", down ? "down" : "up"}}).inc();
+  (down ? down_ : up_).inc();
   log_info("scaled", "role={} deployment={} from={} to={}", name_, deployment_, scale_.replicas, replicas);
   scale_.replicas = replicas;
   replicas_gauge_.set(replicas);

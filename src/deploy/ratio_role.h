@@ -49,6 +49,7 @@ class RatioRole {
   net::Task<Result<std::string>> ask(discovery::KubeClient::Ask ask, std::string_view resource, std::string_view verbs);
   void follow(const std::string& selector);
   std::string scale_path() const;
+  Counter& steps(std::string_view direction);
 
   Wiring wiring_;
   std::string name_, deployment_;
@@ -60,6 +61,7 @@ class RatioRole {
   size_t ready_ = 0, unread_ = 0;
   std::string unread_why_;
   Gauge &replicas_gauge_, &ready_gauge_, &wanted_gauge_, &unread_gauge_;
+  Counter &up_, &down_;  // steps taken
 };
 
 }  // namespace baton::deploy

@@ -2,6 +2,15 @@
 import json, os, re, socket, subprocess, tempfile, time, urllib.error, urllib.request
 
 
+KUBECONFIG = """apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{{name: c, context: {{cluster: c, user: u, namespace: n}}}}]
+clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
+users: [{{name: u, user: {{}}}}]
+"""
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -32,8 +41,8 @@ def labels(text):
 
 def exported(bin_folder, model, patience=180):
     """(names of families, labels by name)."""
-    ports = [free_port() for _ in range(9)]
-    prefill, decode, kv_p, kv_d, sidecar, sidecar_metrics, http, grpc, admin = ports
+    ports = [free_port() for _ in range(10)]
+    prefill, decode, kv_p, kv_d, sidecar, sidecar_metrics, http, grpc, admin, ratio = ports
     health = free_port()
     running = []
     with tempfile.TemporaryDirectory() as folder:
@@ -61,9 +70,15 @@ def exported(bin_folder, model, patience=180):
             start("baton-sidecar", "--host", "127.0.0.1", "--port", sidecar, "--model-server-port", decode, "--metrics-port", sidecar_metrics, "--secure-proxy=false")
             start("baton-router", "--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--http-port", http, "--grpc-port", grpc, "--grpc-health-port", health, "--metrics-port", admin, "--endpoints", endpoints, "--pool-name", "p",
                   "--propose-role-flips")
+            # It shows what it has to say also while no API server answers.
+            with open(f"{folder}/kubeconfig", "w") as f:
+                f.write(KUBECONFIG.format(port=free_port()))
+            start("baton", "deploy", "ratio", "--kubeconfig", f"{folder}/kubeconfig", "--prefill", "p", "--prefill-max", 2, "--decode", "d", "--decode-max", 2, "--prefill-cost", "0,1000,0", "--decode-cost", "10000,1000,0",
+                  "--host", "127.0.0.1", "--port", ratio)
             for port in (prefill, decode, sidecar):
                 wait(f"http://127.0.0.1:{port}/health")
             wait(f"http://127.0.0.1:{http}/v1/models")
+            wait(f"http://127.0.0.1:{ratio}/metrics")
             for i in range(patience):  # until the router knows both and a prompt went over both
                 try:
                     get(f"http://127.0.0.1:{http}/v1/completions", {"model": "m", "prompt": f"{i} times: how are you today? " * 8, "max_tokens": 4}, 120)
@@ -72,7 +87,7 @@ def exported(bin_folder, model, patience=180):
                 if "pd_prefill_status_total" in get(f"http://127.0.0.1:{sidecar_metrics}/metrics"):
                     break
                 time.sleep(0.2)
-            everything = "\n".join(get(f"http://127.0.0.1:{port}/metrics") for port in (decode, prefill, sidecar_metrics, admin, http))
+            everything = "\n".join(get(f"http://127.0.0.1:{port}/metrics") for port in (decode, prefill, sidecar_metrics, admin, http, ratio))
             return families(everything), labels(everything)
         finally:
             for p, _ in running:
