@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 
 #include <fmt/format.h>
 
@@ -38,6 +37,7 @@ constexpr int kFreezeMs = 2000, kStrikeEveryMs = 3000;
 constexpr int kAskers = 4, kPrompts = 8, kPromptWords = 60, kMaxTokens = 24;
 constexpr int kAfterErrorMs = 500;
 constexpr int kSettleMs = 60'000;  // longer than a lease and its grace
+constexpr int kLookEveryMs = 100;
 
 // The child lives on when we are stopped, in a session of its own: Ctrl-C does not reach it.
 void freeze(pid_t pid) {
@@ -66,10 +66,15 @@ class FaultRun {
   net::Task<> strike();
   net::Task<> ask_on(uint64_t seed);
   net::Task<> ask(size_t prompt, bool streamed);
-  net::Task<> come_back();
-  net::Task<> nothing_left();
-  net::Task<std::optional<std::string>> late();  // who has not come back; nullopt: everybody has
-  net::Task<std::string> left();                 // what is still held; "": nothing
+  // What must be so, soon after the last fault.
+  struct Aftermath {
+    std::string_view name, good, advice;
+    net::Task<std::string> (FaultRun::*missing)();  // "": nothing is
+  };
+  net::Task<> settle(const Aftermath& aftermath);  // asks until nothing is missing, for kSettleMs at most
+  net::Task<std::string> late();                   // who has not come back
+  net::Task<std::string> held();                   // by whom, and what
+  static const Aftermath kAftermath[];
 
   void result(Verdict verdict, std::string name, std::string detail, std::string advice = "") {
     results_.push_back({.verdict = verdict, .name = std::move(name), .detail = std::move(detail), .advice = std::move(advice)});
@@ -95,6 +100,11 @@ class FaultRun {
   std::vector<CheckResult> results_;
 };
 
+const FaultRun::Aftermath FaultRun::kAftermath[] = {
+    {"everybody comes back", "all workers, and the right texts", "its log is in ", &FaultRun::late},
+    {"nothing is left behind", "no block, no grant, no request", "report this, with the logs in ", &FaultRun::held},
+};
+
 net::Task<std::vector<CheckResult>> FaultRun::run() {
   if (auto workers = read_workers(dir_); !workers || workers->empty()) {
     result(Verdict::kFailed, "survives faults", workers ? "no worker runs" : workers.error().message,
@@ -116,9 +126,23 @@ net::Task<std::vector<CheckResult>> FaultRun::run() {
   } else {
     result(Verdict::kOk, "survives faults", detail);
   }
-  co_await come_back();
-  co_await nothing_left();
+  for (const Aftermath& aftermath : kAftermath) co_await settle(aftermath);
   co_return results_;
+}
+
+net::Task<> FaultRun::settle(const Aftermath& aftermath) {
+  const int64_t began = clock_.now_ms();
+  std::string missing;
+  do {
+    missing = co_await (this->*aftermath.missing)();
+    if (missing.empty()) {
+      const auto took_s = static_cast<double>(clock_.now_ms() - began) / 1000;
+      co_return result(Verdict::kOk, std::string(aftermath.name), fmt::format("{}, after {:.1f} s", aftermath.good, took_s));
+    }
+    co_await net::sleep_for(net::Millis(kLookEveryMs));
+  } while (clock_.now_ms() - began < kSettleMs);
+  result(Verdict::kFailed, std::string(aftermath.name), cat("after ", kSettleMs / 1000, " s still not: ", missing),
+         cat(aftermath.advice, dir_));
 }
 
 net::Task<bool> FaultRun::quiet() {
@@ -201,7 +225,7 @@ std::string FaultRun::struck() const {
   return fmt::format("{} faults{}", all, all == 0 ? "" : cat(": ", out));
 }
 
-net::Task<std::optional<std::string>> FaultRun::late() {
+net::Task<std::string> FaultRun::late() {
   auto workers = read_workers(dir_);
   if (!workers) co_return workers.error().message;
   for (const RunningWorker& w : *workers) {
@@ -213,22 +237,10 @@ net::Task<std::optional<std::string>> FaultRun::late() {
     if (!r || r->status != 200) co_return cat("the gateway: ", r ? cat("HTTP ", r->status) : r.error().message);
     if (text_of(r->body) != texts_[i]) co_return cat("the right text: \"", text_of(r->body), "\" instead of \"", texts_[i], "\"");
   }
-  co_return std::nullopt;
+  co_return "";
 }
 
-net::Task<> FaultRun::come_back() {
-  const int64_t began = clock_.now_ms();
-  std::optional<std::string> missing;
-  do {
-    missing = co_await late();
-    if (!missing) co_return result(Verdict::kOk, "everybody comes back", fmt::format("after {:.1f} s", static_cast<double>(clock_.now_ms() - began) / 1000));
-    co_await net::sleep_for(net::Millis(100));
-  } while (clock_.now_ms() - began < kSettleMs);
-  result(Verdict::kFailed, "everybody comes back", cat(kSettleMs / 1000, " s later still not there: ", *missing),
-         cat("its log is in ", dir_));
-}
-
-net::Task<std::string> FaultRun::left() {
+net::Task<std::string> FaultRun::held() {
   auto workers = read_workers(dir_);
   if (!workers) co_return workers.error().message;
   for (const RunningWorker& w : *workers) {
@@ -240,17 +252,6 @@ net::Task<std::string> FaultRun::left() {
     }
   }
   co_return "";
-}
-
-net::Task<> FaultRun::nothing_left() {
-  const int64_t began = clock_.now_ms();
-  std::string held;
-  do {
-    held = co_await left();
-    if (held.empty()) co_return result(Verdict::kOk, "nothing is left behind", "no block, no grant, no request");
-    co_await net::sleep_for(net::Millis(200));
-  } while (clock_.now_ms() - began < kSettleMs);
-  result(Verdict::kFailed, "nothing is left behind", held, cat("report this, with the logs in ", dir_));
 }
 
 }  // namespace
