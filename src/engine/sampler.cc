@@ -26,29 +26,43 @@ inline float exp_below_zero(float x) {
 // Fixed lanes: the compiler may vectorise and the order of the sum never changes.
 constexpr size_t kLanes = 16;
 
-float maximum(std::span<const float> x) {
-  float lanes[kLanes];
-  std::fill(lanes, lanes + kLanes, kMinusInfinity);
-  const size_t whole = x.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+// The greatest of them and whether one is not a number, in one pass.
+struct Peak {
+  float value = kMinusInfinity;
+  size_t near = 0;  // it stands first within kPeakBlock from here
+  bool nan = false;
+};
+constexpr size_t kPeakBlock = 1024;  // 4 KiB, still in the first cache when it is looked through again
+
+Peak peak(std::span<const float> x) {
+  Peak out;
+  for (size_t at = 0; at < x.size(); at += kPeakBlock) {
+    const std::span<const float> block = x.subspan(at, std::min(kPeakBlock, x.size() - at));
+    float greatest[kLanes];
+    int32_t nans[kLanes] = {};
+    std::fill(greatest, greatest + kLanes, kMinusInfinity);
+    const size_t whole = block.size() / kLanes * kLanes;
+    for (size_t i = 0; i < whole; i += kLanes) {
+      for (size_t j = 0; j < kLanes; ++j) {
+        const float v = block[i + j];
+        greatest[j] = v > greatest[j] ? v : greatest[j];
+        nans[j] |= v != v;
+      }
+    }
+    float best = kMinusInfinity;
+    int32_t any = 0;
+    for (size_t j = 0; j < kLanes; ++j) best = greatest[j] > best ? greatest[j] : best, any |= nans[j];
+    for (size_t i = whole; i < block.size(); ++i) best = block[i] > best ? block[i] : best, any |= block[i] != block[i];
+    if (best > out.value) out.value = best, out.near = at;
+    out.nan |= any != 0;
   }
-  float best = kMinusInfinity;
-  for (float lane : lanes) best = lane > best ? lane : best;
-  for (size_t i = whole; i < x.size(); ++i) best = x[i] > best ? x[i] : best;
-  return best;
+  return out;
 }
 
-bool has_nan(std::span<const float> x) {
-  int32_t lanes[kLanes] = {};
-  const size_t whole = x.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) lanes[j] |= x[i + j] != x[i + j];
-  }
-  int32_t any = 0;
-  for (const int32_t lane : lanes) any |= lane;
-  for (size_t i = whole; i < x.size(); ++i) any |= x[i] != x[i];
-  return any != 0;
+int32_t index_of(const Peak& peak, std::span<const float> logits) {
+  if (peak.value == kMinusInfinity) return -1;
+  return static_cast<int32_t>(std::find(logits.begin() + static_cast<std::ptrdiff_t>(peak.near), logits.end(), peak.value) -
+                              logits.begin());
 }
 
 double sum_exp(std::span<const float> x, float top) {
@@ -89,14 +103,10 @@ void keep_nucleus(std::vector<Candidate>& kept, double share) {
 
 }  // namespace
 
-int32_t argmax(std::span<const float> logits) {
-  const float best = maximum(logits);
-  if (best == kMinusInfinity) return -1;
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
-}
+int32_t argmax(std::span<const float> logits) { return index_of(peak(logits), logits); }
 
 LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top) {
-  const float best = maximum(logits);
+  const float best = peak(logits).value;
   const double log_sum = std::log(sum_exp(logits, best));
   const auto logprob = [&](int32_t id) { return static_cast<float>(static_cast<double>(logits[id]) - best - log_sum); };
   int32_t rank = 1;
@@ -229,14 +239,16 @@ void Sampler::apply_penalties(std::span<float> logits) const {
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) {
-  if (has_nan(logits)) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
+  Peak most = peak(logits);
+  if (most.nan) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
   if (constraint_ && constraint_->left) return fail(Code::kInternal, "the answer does not keep to its structured output");
   if (edits_logits()) {
     scratch.logits.assign(logits.begin(), logits.end());
     edit(scratch.logits);
     logits = scratch.logits;
+    most = peak(logits);
   }
-  const int32_t best = argmax(logits);
+  const int32_t best = index_of(most, logits);
   if (best < 0 && constraint_) {
     return fail(Code::kInternal,
                 "the structured output leaves no token to sample: allowed_token_ids, bad_words or the grammar's own "
@@ -244,11 +256,10 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& s
   }
   if (best < 0) return fail(Code::kInternal, "no token is left to sample: every logit is masked or not a number");
   if (params_.greedy() || params_.top_k == 1) return best;
-  return draw(logits, scratch);
+  return draw(logits, most.value, scratch);
 }
 
-int32_t Sampler::draw(std::span<const float> logits, SamplerScratch& scratch) const {
-  const float top = maximum(logits);
+int32_t Sampler::draw(std::span<const float> logits, float top, SamplerScratch& scratch) const {
   const float inverse = static_cast<float>(1 / params_.temperature);
   std::vector<float>& weights = scratch.weights;
   weights.resize(logits.size());

@@ -77,7 +77,7 @@ class Sampler {
   void edit(std::span<float> logits);
   void apply_constraint(std::span<float> logits);
   void apply_penalties(std::span<float> logits) const;
-  int32_t draw(std::span<const float> logits, SamplerScratch& scratch) const;
+  int32_t draw(std::span<const float> logits, float top, SamplerScratch& scratch) const;  // top: the greatest of them
 
   SamplingParams params_;
   std::vector<int32_t> prompt_ids_;  // sorted, unique; kept only for repetition_penalty
