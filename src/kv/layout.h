@@ -4,18 +4,31 @@
 //
 //   pool:   [block 0][block 1]...                       each block_bytes(), 64-byte aligned
 //   block:  [layer 0: K heads | V heads][layer 1: ...]
-//   head:   tile of block_tokens x head_dim elements; its inner order is the backend's, named by tile_order
+//   head:   tile of block_tokens x head_dim elements; its inner order is the backend's, named by tile_order. Where the dtype has
+//           scales, f32 [block_tokens] follow: they move with their head and their block
 //
 // Peers with equal id() copy bytes; others of one model_part() go through the resharder (reshard.h). Pure values.
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace baton::kv {
 
-enum class KvDtype : uint8_t { kBf16 = 0, kF16 = 1, kF32 = 2 };
-constexpr size_t dtype_bytes(KvDtype d) { return d == KvDtype::kF32 ? 4 : 2; }
+// From kE4m3 on an element is a byte. The last two have a scale for each token and head: value = element * scale.
+enum class KvDtype : uint8_t { kBf16 = 0, kF16 = 1, kF32 = 2, kE4m3 = 3, kE5m2 = 4, kI8Scaled = 5, kE4m3Scaled = 6 };
+inline constexpr int kKvDtypes = 7;
+constexpr size_t dtype_bytes(KvDtype d) { return d == KvDtype::kF32 ? 4 : d < KvDtype::kE4m3 ? 2 : 1; }
+constexpr size_t scale_bytes(KvDtype d) { return d < KvDtype::kI8Scaled ? 0 : 4; }  // of a token and head
+
+// The caches that our kernels keep, by the names of vLLM's --kv-cache-dtype.
+struct CacheDtype {
+  std::string_view name;
+  KvDtype dtype;
+};
+std::span<const CacheDtype> cache_dtypes();
+const CacheDtype* find_cache_dtype(std::string_view name);  // nullptr: not one of them
 
 // Inner order of one (layer, K or V, head) tile.
 enum class TileOrder : uint8_t {
@@ -31,7 +44,8 @@ struct KvLayout {
   KvDtype dtype = KvDtype::kBf16;
   TileOrder tile_order = TileOrder::kTokenMajor;
 
-  size_t tile_bytes() const { return static_cast<size_t>(block_tokens) * head_dim * dtype_bytes(dtype); }
+  size_t element_bytes() const { return static_cast<size_t>(block_tokens) * head_dim * dtype_bytes(dtype); }  // of a tile
+  size_t tile_bytes() const { return element_bytes() + static_cast<size_t>(block_tokens) * scale_bytes(dtype); }
   size_t layer_bytes() const { return 2 * static_cast<size_t>(kv_heads) * tile_bytes(); }
   size_t block_bytes() const { return static_cast<size_t>(layers) * layer_bytes(); }
   size_t k_offset(int layer, int head) const { return layer * layer_bytes() + head * tile_bytes(); }

@@ -89,11 +89,15 @@ class Run {
     from_ = start(a_, from_block);
     to_ = start(b_, to_block);
     bool same_order = la.tile_order == lb.tile_order;
-    auto row = static_cast<uint64_t>(la.head_dim) * dtype_bytes(la.dtype);
-    if (same_order && (la.tile_order == TileOrder::kTokenMajor || (la.block_tokens == lb.block_tokens && n == block_tokens()))) {
-      Dim halves{2 * layers(), half(la), half(lb)};  // K and V of a layer follow each other as layers do
-      return emit_.nest(from_ + from_token * row, to_ + to_token * row, std::array{halves, heads()}, n * row);
+    std::array tiles{Dim{2 * layers(), half(la), half(lb)}, heads()};  // K and V of a layer follow each other as layers do
+    if (same_order && la.block_tokens == lb.block_tokens && n == block_tokens()) {
+      return emit_.nest(from_, to_, tiles, la.tile_bytes());
     }
+    if (auto s = scale_bytes(la.dtype); s > 0)
+      emit_.nest(from_ + la.element_bytes() + from_token * s, to_ + lb.element_bytes() + to_token * s, tiles, n * s);
+    auto row = static_cast<uint64_t>(la.head_dim) * dtype_bytes(la.dtype);
+    if (same_order && la.tile_order == TileOrder::kTokenMajor)
+      return emit_.nest(from_ + from_token * row, to_ + to_token * row, tiles, n * row);
     keys(from_token, to_token, n);
     from_ += half(la);
     to_ += half(lb);
@@ -190,6 +194,8 @@ void run_copy(const Copy& c, const std::byte* from_pool, std::byte* to_pool) {
     for (uint64_t i = 0; i < c.rows; ++i, from += c.from_stride, to += c.to_stride) copy();
   };
   switch (c.length) {  // single elements and pairs of another tile order: a constant size is one move
+    case 1:
+      return rows([&] { *to = *from; });
     case 2:
       return rows([&] { std::memcpy(to, from, 2); });
     case 4:

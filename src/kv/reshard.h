@@ -2,7 +2,7 @@
 // Resharder: from blocks of one shape to blocks of another. A pure function of where the tokens lie on both sides, giving strided
 // copies: unequal tensor and pipeline parallelism (a part is a rectangle of layers and heads), unequal block sizes both ways, and
 // other tile orders. Tokens are addressed by position, never by counting blocks from an end. Bytes of tokens outside the range
-// are not touched. dtype is never converted. Copies come in token order; what is contiguous on both sides is one copy, across
+// are not touched. dtype is never converted; scales go with their tokens and heads. Copies come in token order; what is contiguous on both sides is one copy, across
 // blocks too.
 #include <cstddef>
 #include <cstdint>

@@ -17,7 +17,7 @@ class Input {
   }
   KvShard shard() {
     KvShard s;
-    s.layout = {number(3), number(4), number(6), number(9), static_cast<KvDtype>(byte() % 4), static_cast<TileOrder>(byte() % 3)};
+    s.layout = {number(3), number(4), number(6), number(9), static_cast<KvDtype>(byte() % (kKvDtypes + 1)), static_cast<TileOrder>(byte() % 3)};
     s.model_layers = number(4), s.model_heads = number(4);
     s.layer_first = number(3) - 1, s.head_first = number(3) - 1;
     return s;

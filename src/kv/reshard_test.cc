@@ -74,7 +74,7 @@ TEST(Reshard, RandomShapes) {
     KvLayout model{.layers = 1 + static_cast<int32_t>(prng.below(4)),
                    .kv_heads = int32_t{1} << prng.below(4),
                    .head_dim = 2 + 2 * static_cast<int32_t>(prng.below(4)),
-                   .dtype = static_cast<KvDtype>(prng.below(3))};
+                   .dtype = static_cast<KvDtype>(prng.below(kKvDtypes))};
     auto engine = [&] {
       return Engine{.tp = 1 << prng.below(5),
                     .pp = 1 + static_cast<int>(prng.below(static_cast<uint64_t>(model.layers))),
@@ -85,6 +85,23 @@ TEST(Reshard, RandomShapes) {
     if (p.order == TileOrder::kTokenMajor && prng.chance(0.3)) p.block_tokens = 1 + 2 * static_cast<int32_t>(prng.below(3));
     expect_moves(prng, model, p, d, static_cast<int32_t>(prng.below(50)), 1 + static_cast<int32_t>(prng.below(70)));
     if (HasFailure()) return;
+  }
+}
+
+// A cache of one byte an element, with and without scales: heads, block sizes and orders differ, and every scale goes with its
+// token and head.
+TEST(Reshard, ScalesGoWithTheirTokensAndHeads) {
+  Prng prng(2);
+  for (auto dtype : {KvDtype::kE4m3, KvDtype::kI8Scaled, KvDtype::kE4m3Scaled}) {
+    auto model = kModel;
+    model.dtype = dtype;
+    for (auto order : {TileOrder::kTokenMajor, TileOrder::kVnni}) {
+      for (auto [p, d] : {std::pair{1, 1}, {1, 2}, {4, 1}, {2, 8}}) {
+        expect_moves(prng, model, {.tp = p, .order = order}, {.tp = d, .order = order}, 0, 37);
+        expect_moves(prng, model, {.tp = p, .block_tokens = 8, .order = order}, {.tp = d, .block_tokens = 32}, 32, 61);
+        expect_moves(prng, model, {.tp = p, .pp = 2}, {.tp = d, .pp = 3, .order = order}, 16, 5);
+      }
+    }
   }
 }
 
@@ -110,6 +127,9 @@ TEST(Reshard, CoalescesWhatIsContiguous) {
   large.block_tokens = 32;
   BlockMap big{whole_shard(large), to};
   EXPECT_EQ(reshard(std::span(&whole, 1), big, 0, 0, 80)->size(), 5u);
+  l.dtype = KvDtype::kI8Scaled;  // scales lie in the block: it stays one copy
+  BlockMap c{whole_shard(l), from}, e{whole_shard(l), to};
+  EXPECT_EQ(reshard(std::span(&c, 1), e, 0, 0, 80)->size(), 3u);
 }
 
 TEST(Reshard, ReplicasTakeTurns) {
@@ -136,6 +156,9 @@ TEST(Reshard, RefusesWhatCannotBe) {
   auto other = whole[0];
   other.layout.head_dim = 8;
   EXPECT_FALSE(parts_for(std::span(&other, 1), whole[0], 0)) << "another head size";
+  other = whole[0];
+  other.layout.dtype = KvDtype::kE4m3;
+  EXPECT_FALSE(parts_for(std::span(&other, 1), whole[0], 0)) << "another dtype";
   EXPECT_FALSE(shards_of(kModel, 3, 1));
   EXPECT_FALSE(shards_of(kModel, 1, 6));
   EXPECT_FALSE(shards_of(kModel, 0, 1));

@@ -71,7 +71,7 @@ Result<> check(const KvShard& s) {
   if (s.layer_first < 0 || s.head_first < 0 || s.layer_first >= kNumberMax || s.head_first >= kNumberMax ||
       !inside(s.layer_first, l.layers, 0, s.model_layers) || !inside(s.head_first, l.kv_heads, 0, s.model_heads))
     return fail(Code::kOutOfRange, "layers or heads outside the model");
-  if (l.dtype > KvDtype::kF32 || l.tile_order > TileOrder::kVnni) return fail(Code::kInvalidArgument, "unknown dtype or order");
+  if (l.dtype > KvDtype::kE4m3Scaled || l.tile_order > TileOrder::kVnni) return fail(Code::kInvalidArgument, "unknown dtype or order");
   if (l.tile_order == TileOrder::kVnni && (l.block_tokens % 2 != 0 || l.head_dim % 2 != 0))
     return fail(Code::kInvalidArgument, "pairs need even blocks and heads");
   return {};

@@ -91,7 +91,7 @@ struct TensorRef {
 // WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
 // Neutral names: embed.weight, norm.weight, lm_head.weight (absent if tied), and per layer N: layers.N.{attn_norm,q_proj,k_proj,
 // v_proj,o_proj,ffn_norm,gate_proj,up_proj,down_proj}.weight and layers.N.{q,k,v,o}_proj.bias; where the configuration says so
-// {q_norm,k_norm,post_attn_norm,post_ffn_norm}.weight, sinks.weight, and, in the place of gate, up and down, router.{weight,bias}
+// {q_norm,k_norm,post_attn_norm,post_ffn_norm}.weight, sinks.weight, {k,v}_scale (of an FP8 cache: one number each), and, in the place of gate, up and down, router.{weight,bias}
 // and experts.E.{gate,up,down}_proj.{weight,bias}. What a file holds fused (Phi's Q, K and V, stacked experts) is given as parts.
 // Q and K rows are in half-split (Hugging Face) rotary order after load: see rope_interleaved().
 class WeightFile {

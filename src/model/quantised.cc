@@ -112,7 +112,18 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view name) 
 
 bool one_of(std::string_view s, std::initializer_list<std::string_view> list) { return std::ranges::find(list, s) != list.end(); }
 
-// Scales of activations and of the KV cache: both are kept finer here.
+// Where a scale of a layer's FP8 KV cache may stand: beside the projections, in the attention's own module, or at a projection.
+std::string cache_scale_name(std::string_view layer, std::string_view part, const std::function<std::string(std::string_view)>& neutral) {
+  if (!one_of(part, {"k_scale", "v_scale"})) return "";
+  for (const std::string_view end : {".attn", ".k_proj", ".v_proj"})
+    if (layer.ends_with(end)) layer.remove_suffix(end.size());
+  constexpr std::string_view kBeside = "k_proj.weight";
+  std::string name = neutral(cat(layer, ".", kBeside));
+  if (name.empty()) return "";
+  return name.replace(name.size() - kBeside.size(), kBeside.size(), part);
+}
+
+// Scales of activations, which are kept finer here, and what else a device computing in 8 bits would want to know of attention.
 bool of_activations(std::string_view part) {
   return one_of(part, {"input_scale", "input_scale_ub", "input_zero_point", "output_scale", "k_scale", "v_scale", "q_scale",
                        "prob_scale", "prob_output_scale", "k_zero_point", "v_zero_point"});
@@ -234,6 +245,10 @@ Result<Quantisation> parse_quantisation(const Json& config) {
 Result<bool> QuantisedTensors::take(const Safetensor& t, const std::function<std::string(std::string_view)>& neutral) {
   if (q_.method == Method::kNone) return false;
   const auto [layer, part] = split_name(t.name);
+  if (const std::string name = cache_scale_name(layer, part, neutral); !name.empty() && is_float(t) && t.bytes.size() == (t.dtype == Dtype::kF32 ? 4 : 2))
+    return cache_scales_.emplace(name, TensorRef{.name = name, .dtype = *t.dtype, .cols = 1, .bytes = t.bytes}).second
+               ? Result<bool>(true)
+               : fail(Code::kInvalidArgument, "tensor ", t.name, " occurs twice");
   if (of_activations(part)) return true;
   const bool grouped = q_.method != Method::kScaled;
   if (grouped && part == "bias" && neutral(t.name).empty())  // some packers write a bias of zeros everywhere
@@ -250,6 +265,7 @@ Result<bool> QuantisedTensors::take(const Safetensor& t, const std::function<std
 }
 
 Result<> QuantisedTensors::finish(std::map<std::string, TensorRef, std::less<>>& tensors) const {
+  tensors.insert(cache_scales_.begin(), cache_scales_.end());
   for (const auto& [name, parts] : layers_) {
     BATON_TRY(TensorRef ref, assemble(name, parts));
     if (ref.rows < 1) return fail(Code::kInvalidArgument, "tensor ", name, " has no rows");

@@ -52,6 +52,7 @@ class QuantisedTensors {
 
   Quantisation q_;
   std::map<std::string, Parts> layers_;  // neutral name of the weight -> its parts
+  std::map<std::string, TensorRef> cache_scales_;  // "layers.0.k_scale"
 };
 
 }  // namespace baton::model

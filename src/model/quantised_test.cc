@@ -93,8 +93,8 @@ TEST(QuantisedCheckpoints, HoldTheValuesThatTheirPackersMeant) {
 
 // A model with its cache.
 struct Engine {
-  Engine(const std::string& path, const std::string& isa, int threads) {
-    auto loaded = Model::load(path, {.threads = threads, .isa = isa, .progress = {}});
+  Engine(const std::string& path, const std::string& isa, int threads, kv::KvDtype kv_dtype = kv::KvDtype::kBf16) {
+    auto loaded = Model::load(path, {.threads = threads, .isa = isa, .kv_dtype = kv_dtype, .progress = {}});
     EXPECT_TRUE(loaded) << loaded.error().message;
     if (!loaded) return;
     model = *std::move(loaded);
@@ -154,6 +154,44 @@ TEST(QuantisedCheckpoints, LogitsAgreeWithTheDequantisedModelAndDoNotDependOnChu
       const std::vector<float> pieces = Engine(quantised.path, isa, 1).logits(tokens, 7);
       EXPECT_EQ(std::memcmp(got.data(), pieces.data(), got.size() * 4), 0) << isa << " " << scheme;
     }
+  }
+}
+
+// k_scale and v_scale of a checkpoint: an FP8 cache holds values over them, other caches do not ask. Small values keep their bits.
+TEST(QuantisedCheckpoints, ScalesOfTheCacheAreTheCheckpoints) {
+  Prng prng(63);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 60; ++i) tokens.push_back(static_cast<int32_t>(prng.below(384)));
+  const auto logits = [&](float scale, kv::KvDtype dtype) {
+    TinySpec spec = spec_of("fp8");
+    spec.cache_scale = scale;
+    const TinyDirectory directory(spec);
+    return Engine(directory.path, "auto", 2, dtype).logits(tokens, 60);
+  };
+  const auto wide = logits(0, kv::KvDtype::kBf16), plain = logits(0, kv::KvDtype::kE4m3);
+  const auto error = [&](float scale) { return relative_error(logits(scale, kv::KvDtype::kE4m3), wide); };
+  EXPECT_EQ(logits(0.01f, kv::KvDtype::kBf16), wide);
+  EXPECT_EQ(logits(0.01f, kv::KvDtype::kI8Scaled), logits(0, kv::KvDtype::kI8Scaled));
+  EXPECT_EQ(logits(1, kv::KvDtype::kE4m3), plain);
+  EXPECT_LE(error(0x1p-6f), relative_error(plain, wide)) << "a power of two only moves values out of the coarse range";
+  EXPECT_GT(error(0x1p-6f), 0);
+  EXPECT_LT(error(0.013f), 0.05);
+  EXPECT_GT(error(0x1p-16f), 0.1) << "far too small: everything saturates";
+}
+
+TEST(QuantisedTensors, ScalesOfTheCacheAreFoundWherePackersPutThem) {
+  const float half = 0.5f;
+  const auto neutral = [](std::string_view name) {
+    return name == "m.0.self_attn.k_proj.weight" ? std::string("layers.0.k_proj.weight") : std::string();
+  };
+  for (const char* name : {"m.0.self_attn.v_scale", "m.0.self_attn.attn.v_scale", "m.0.self_attn.v_proj.v_scale"}) {
+    QuantisedTensors tensors({.method = Quantisation::Method::kScaled});
+    const Safetensor t{.name = name, .dtype_text = "F32", .dtype = Dtype::kF32, .shape = {}, .bytes = std::as_bytes(std::span(&half, 1))};
+    EXPECT_TRUE(*tensors.take(t, neutral));
+    EXPECT_FALSE(tensors.take(t, neutral)) << "twice";
+    std::map<std::string, TensorRef, std::less<>> out;
+    ASSERT_TRUE(tensors.finish(out));
+    EXPECT_TRUE(out.contains("layers.0.v_scale")) << name;
   }
 }
 

@@ -30,6 +30,21 @@ ModelConfig part_of(ModelConfig c, const RankShard& shard) {
   return c;
 }
 
+tensor::KvFormat cache_format(kv::KvDtype dtype) {
+  switch (dtype) {
+    case kv::KvDtype::kE4m3:
+      return tensor::KvFormat::kE4m3;
+    case kv::KvDtype::kE5m2:
+      return tensor::KvFormat::kE5m2;
+    case kv::KvDtype::kI8Scaled:
+      return tensor::KvFormat::kI8Scaled;
+    case kv::KvDtype::kE4m3Scaled:
+      return tensor::KvFormat::kE4m3Scaled;
+    default:  // make() let nothing else through
+      return tensor::KvFormat::kBf16;
+  }
+}
+
 int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
 
 }  // namespace
@@ -52,13 +67,15 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
       shard_(shard),
       part_(part_of(file_->config(), shard)),
       ops_(ops),
+      kv_format_(cache_format(options.kv_dtype)),
+      cache_(ops.of(kv_format_)),
       pool_(options.threads, options.pin_threads) {
   const ModelConfig& c = file_->config();
   layout_ = {.layers = c.layers,
              .kv_heads = c.kv_heads,
              .head_dim = c.head_dim,
              .block_tokens = options.block_tokens,
-             .dtype = kv::KvDtype::kBf16,
+             .dtype = options.kv_dtype,
              .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
   tokens_ = static_cast<size_t>(c.vocab);
   if (const WeightFile::Vocab* vocab = file_->gguf_vocab()) tokens_ = std::min(tokens_, vocab->tokens.size());
@@ -87,12 +104,16 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
                 " and heads at most ", tensor::kAttendRowsMax, " times kv heads");
   if (options.block_tokens <= 0 || options.block_tokens % 16 != 0)
     return fail(Code::kInvalidArgument, "block size ", options.block_tokens, " is not supported: it must be a multiple of 16");
+  if (options.kv_dtype == kv::KvDtype::kF16 || options.kv_dtype == kv::KvDtype::kF32)
+    return fail(Code::kUnimplemented, "a KV cache of 16-bit or 32-bit IEEE floats is not supported: it is bf16, or of 8 bits");
   BATON_TRY(const tensor::Ops* ops, tensor::find_ops(options.isa));
   const RankGroup* ranks = options.ranks;
   BATON_TRY(const RankShard shard, shard_of(c, ranks ? ranks->rank() : 0, ranks ? ranks->ranks() : 1));
   std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops, shard));
   model->fingerprint_ = weights_fingerprint(*model->file_, options.context > 0 ? options.context : model->config().context);
   BATON_TRY(model->weights_, pack_weights(*model->file_, shard, model->pool_, options.progress));
+  for (LayerWeights& layer : model->weights_.layers)
+    if (model->kv_format_ != tensor::KvFormat::kE4m3) layer.k_scale = layer.v_scale = 1;  // what the others hold is of its own scale
   return model;
 }
 
@@ -223,7 +244,8 @@ void Transformer::forward(Hand& hand) {
       add_branch(bias, norm, rows);
     });
   };
-  const int64_t heads_whole = c.qk_norm ? c.head_dim / tensor::kPanelRows : 1;  // panels of a head that one member must hold
+  // Panels of a head that one member must hold: for a norm or a scale of the whole.
+  const int64_t heads_whole = c.qk_norm || tensor::kv_scaled(kv_format_) ? c.head_dim / tensor::kPanelRows : 1;
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
@@ -330,83 +352,6 @@ void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part,
   store_values(w, layer, v);
 }
 
-// Bias and norm of a row's packed panels of Q or K, in place; with a norm the panels are whole heads.
-void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Share panels) {
-  const ModelConfig& c = part_;
-  const std::vector<float>& bias = is_q ? w.q_bias : w.k_bias;
-  const std::vector<float>& norm = is_q ? w.q_norm : w.k_norm;
-  float* const raw = qkv_.get() + row * (c.heads + 2 * c.kv_heads) * c.head_dim + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
-  const int64_t end = panels.end * tensor::kPanelRows;
-  if (!bias.empty())
-    for (int64_t i = panels.begin * tensor::kPanelRows; i < end; ++i) raw[i] += bias[static_cast<size_t>(i)];
-  if (!norm.empty())
-    for (int64_t i = panels.begin * tensor::kPanelRows; i < end; i += c.head_dim)
-      ops_.rms_norm(raw + i, norm.data(), c.head_dim, c.rms_eps, raw + i);
-}
-
-// Bias, norm and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel, or 16
-// dims that do not turn (whose cosine is 1).
-void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Share panels) {
-  const ModelConfig& c = part_;
-  const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
-  const int half = c.head_dim / 2, head_panels = c.head_dim / 16, turning = c.rotated();
-  const size_t angles = layers_[static_cast<size_t>(layer)].rope * slice_.rows.size() * static_cast<size_t>(half);
-  for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
-    finish_heads(w, is_q, r, panels);
-    const float* raw = qkv_.get() + r * stride + (is_q ? 0 : int64_t{c.heads} * c.head_dim);
-    const Row& row = slice_.rows[static_cast<size_t>(r)];
-    for (int64_t p = panels.begin; p < panels.end; ++p) {
-      const auto head = static_cast<int>(p / head_panels), dim = static_cast<int>(p % head_panels) * 8;
-      const int first = 2 * dim < turning ? dim : 2 * dim, second = 2 * dim < turning ? dim + turning / 2 : 2 * dim + 8;
-      const float* cosine = cosine_.get() + angles + r * half + dim;
-      const float* sine = sine_.get() + angles + r * half + dim;
-      const float* in = raw + p * 16;
-      float out[16];
-      for (int i = 0; i < 8; ++i) {
-        out[i] = in[i] * cosine[i] - in[i + 8] * sine[i];
-        out[i + 8] = in[i + 8] * cosine[i] + in[i] * sine[i];
-      }
-      if (is_q) {
-        float* to = q_.get() + (r * c.heads + head) * c.head_dim;
-        std::memcpy(to + first, out, 32);
-        std::memcpy(to + second, out + 8, 32);
-      } else {
-        const tensor::KvView view = kv_view(row, layer, head);
-        ops_.store_k(view, row.position, first, out, 8);
-        ops_.store_k(view, row.position, second, out + 8, 8);
-      }
-    }
-  }
-}
-
-void Transformer::store_values(const LayerWeights& w, int layer, Share panels) {
-  const ModelConfig& c = part_;
-  const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
-  const int head_panels = c.head_dim / 16;
-  for (int64_t r = 0; r < static_cast<int64_t>(slice_.rows.size()); ++r) {
-    const float* raw = qkv_.get() + r * stride + int64_t{c.heads + c.kv_heads} * c.head_dim;
-    const Row& row = slice_.rows[static_cast<size_t>(r)];
-    for (int64_t p = panels.begin; p < panels.end; ++p) {
-      float out[16];
-      for (int i = 0; i < 16; ++i)
-        out[i] = raw[p * 16 + i] + (w.v_bias.empty() ? 0.f : w.v_bias[static_cast<size_t>(p * 16 + i)]);
-      ops_.store_v(kv_view(row, layer, static_cast<int>(p / head_panels)), row.position, static_cast<int>(p % head_panels) * 16,
-                   out, 16);
-    }
-  }
-}
-
-tensor::KvView Transformer::kv_view(const Row& row, int layer, int kv_head) const {
-  kv_head += shard_.kv_head_first;
-  return {.pool = reinterpret_cast<uint16_t*>(kv_.data()),
-          .block_stride = layout_.block_bytes() / 2,
-          .k_offset = layout_.k_offset(layer, kv_head) / 2,
-          .v_offset = layout_.v_offset(layer, kv_head) / 2,
-          .blocks = row.blocks,
-          .block_tokens = layout_.block_tokens,
-          .head_dim = layout_.head_dim};
-}
-
 void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine) {
   const ModelConfig& c = part_;
   const int32_t group = c.heads / c.kv_heads;
@@ -430,14 +375,14 @@ void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer
     }
   }
   const tensor::KvView view = kv_view(slice_.rows[static_cast<size_t>(item.first_row)], layer, item.kv_head);
-  ops_.attend(rows, view, attention_scale_, item.span_begin, item.span_end, states, mine.attend_scratch.get());
+  cache_.attend(rows, view, attention_scale_ * w.k_scale, item.span_begin, item.span_end, states, mine.attend_scratch.get());
   for (int k = 0; k < rows.rows; ++k) {
     const int32_t r = item.first_row + k / group, head = item.kv_head * group + k % group;
     if (slice_.split) {
       window.partials.get()[state_index(r, head)] = states[k];
     } else {
       float* to = attended_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
-      const float total = with_sink(states[k], w.sinks, head);
+      const float total = with_sink(states[k], w.sinks, head) / w.v_scale;
       for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] / total;
     }
   }
@@ -452,7 +397,7 @@ const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int lay
     const tensor::Partial* spans = window.partials.get() + (r * c.heads + head) * slice_.spans_max;
     tensor::Partial all{.max = 0, .sum = 0, .o = mine.row.get() + head * c.head_dim};
     for (int64_t s = 0; s < slice_.spans_max; ++s) ops_.merge(all, spans[s], c.head_dim);
-    const float total = with_sink(all, w.sinks, head);
+    const float total = with_sink(all, w.sinks, head) / w.v_scale;
     for (int d = 0; d < c.head_dim; ++d) all.o[d] /= total;
   }
   return mine.row.get();

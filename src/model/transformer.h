@@ -131,6 +131,8 @@ class Transformer final : public Model {
   const RankShard shard_;
   const ModelConfig part_;  // the configuration, with the heads, KV heads and feed-forward columns of this rank
   const tensor::Ops& ops_;
+  const tensor::KvFormat kv_format_;
+  const tensor::KvOps& cache_;
   tensor::ThreadPool pool_;
   std::vector<Rope> ropes_;
   std::vector<Layer> layers_;

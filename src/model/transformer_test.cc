@@ -27,8 +27,8 @@ std::vector<std::string> isas() {
 
 // A model with its cache; the cache starts full of NaN, so touching an unwritten slot shows.
 struct Engine {
-  Engine(const std::string& path, const std::string& isa, int threads, int blocks = 64, int block_tokens = 16) {
-    auto loaded = Model::load(path, {.threads = threads, .isa = isa, .block_tokens = block_tokens, .progress = {}});
+  Engine(const std::string& path, const std::string& isa, int threads, int blocks = 64, kv::KvDtype kv_dtype = kv::KvDtype::kBf16) {
+    auto loaded = Model::load(path, {.threads = threads, .isa = isa, .kv_dtype = kv_dtype, .progress = {}});
     EXPECT_TRUE(loaded) << loaded.error().message;
     model = *std::move(loaded);
     const size_t bytes = static_cast<size_t>(blocks) * model->kv_layout().block_bytes();
@@ -199,18 +199,52 @@ TEST(Transformer, HiddenStatesAreWhatTheHeadReads) {
   }
 }
 
+constexpr kv::KvDtype kCaches[] = {kv::KvDtype::kBf16, kv::KvDtype::kE4m3, kv::KvDtype::kE5m2, kv::KvDtype::kI8Scaled,
+                                   kv::KvDtype::kE4m3Scaled};
+
+// What a cache of 8 bits costs: logits against those of the bf16 cache, root mean square.
+TEST(Transformer, EightBitCachesAreNear) {
+  const double most[] = {0, 0.06, 0.1, 0.03, 0.06};
+  for (const TinySpec* spec : {&kShapes[0], &kShapes[2], &kShapes[7]}) {  // f32 weights among them, a window, soft caps
+    const TinyFile file(*spec);
+    Prng prng(spec->seed + 200);
+    const std::vector<int32_t> tokens = random_tokens(prng, 290, spec->vocab);
+    std::vector<int32_t> blocks;
+    for (int i = 0; i < 20; ++i) blocks.push_back((i * 7) % 20);
+    for (const std::string& isa : isas()) {
+      std::vector<float> wide;
+      for (size_t i = 0; i < std::size(kCaches); ++i) {
+        Engine engine(file.path, isa, 2, 20, kCaches[i]);
+        const std::vector<float> got = engine.step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
+        if (i == 0) {
+          wide = got;
+          continue;
+        }
+        const double error = relative_error(got, Doubles(wide.begin(), wide.end()));
+        const std::string id = engine.model->kv_layout().id();
+        printf("%s seed %d %s: relative error %.4f\n", isa.c_str(), static_cast<int>(spec->seed), id.c_str(), error);
+        EXPECT_LT(error, most[i]) << isa << " " << id;
+        EXPECT_GT(error, 0) << isa << " " << id;
+      }
+    }
+  }
+}
+
 // One sequence, however it is cut, batched and threaded, has the same logits bit for bit.
 TEST(Transformer, LogitsDoNotDependOnChunksBatchOrThreads) {
-  for (const TinySpec& spec : kShapes) {
+  for (size_t shape = 0; shape < std::size(kShapes); ++shape) {
+    const TinySpec& spec = kShapes[shape];
+    const kv::KvDtype kv_dtype = kCaches[shape % std::size(kCaches)];  // each with two shapes or three
     const TinyFile file(spec);
     Prng prng(spec.seed + 100);
     const std::vector<int32_t> tokens = random_tokens(prng, 300, spec.vocab);
     std::vector<int32_t> blocks, other_blocks;
     for (int i = 0; i < 20; ++i) blocks.push_back((i * 7) % 20), other_blocks.push_back(20 + i);
     for (const std::string& isa : isas()) {
-      const std::vector<float> want = Engine(file.path, isa, 1).step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
+      const std::vector<float> want =
+          Engine(file.path, isa, 1, 64, kv_dtype).step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
       for (int round = 0; round < 3; ++round) {
-        Engine engine(file.path, isa, 1 + round % 3);
+        Engine engine(file.path, isa, 1 + round % 3, 64, kv_dtype);
         std::vector<float> got;
         const std::vector<int32_t> others = random_tokens(prng, 300, spec.vocab);
         int other_at = 0;
@@ -335,6 +369,7 @@ TEST(Transformer, RefusesWhatItCannotRun) {
   refused([](ModelConfig& c) { c.ffn = 64; }, {.progress = {}}, "gate_proj");
   refused([](ModelConfig&) {}, {.block_tokens = 8, .progress = {}}, "block size 8");
   refused([](ModelConfig&) {}, {.isa = "mmx", .progress = {}}, "mmx");
+  refused([](ModelConfig&) {}, {.kv_dtype = kv::KvDtype::kF16, .progress = {}}, "KV cache");
   EXPECT_FALSE(Model::load(file.path + ".absent", {.progress = {}}));
 }
 

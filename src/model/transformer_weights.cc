@@ -142,12 +142,20 @@ class LayerReader {
     BATON_TRY(const std::vector<float> k_norm, norm(file_, at_ + "k_norm.weight", c_.head_dim, !c_.qk_norm));
     BATON_TRY(layer.sinks, vector(file_, at_ + "sinks.weight", c_.heads, !c_.attention_sinks));
     if (!layer.sinks.empty()) layer.sinks.erase(layer.sinks.begin(), layer.sinks.begin() + shard_.head_first);
+    BATON_TRY(layer.k_scale, cache_scale("k_scale"));
+    BATON_TRY(layer.v_scale, cache_scale("v_scale"));
     layer.q_bias = reordered(q_bias, q_order_);
     layer.k_bias = reordered(k_bias, k_order_);
     layer.v_bias = v_order_.empty() ? v_bias : reordered(v_bias, v_order_);
     layer.q_norm = reordered(q_norm, head_order_);  // the first head's order is every head's
     layer.k_norm = reordered(k_norm, head_order_);
     return {};
+  }
+  Result<float> cache_scale(const char* name) {
+    BATON_TRY(const std::vector<float> scale, vector(file_, at_ + name, 1, true));
+    if (scale.empty()) return 1.f;
+    if (!(scale[0] > 1e-30f && scale[0] < 1e30f)) return fail(Code::kInvalidArgument, "tensor ", at_, name, " is no scale");
+    return scale[0];
   }
   Result<> feed_forward(const std::string& name, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
     BATON_OK(matrix(at_ + name + "gate_proj.weight", c_.ffn, c_.hidden, ffn_order_, gate));

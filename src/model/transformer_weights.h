@@ -45,6 +45,7 @@ struct LayerWeights {
   std::vector<float> o_bias, q_norm, k_norm;  // the norms: of one head, in packed row order
   std::vector<float> post_attn_norm, post_ffn_norm;
   std::vector<float> sinks;  // a head
+  float k_scale = 1, v_scale = 1;  // of an FP8 cache, as the checkpoint says: element = value / scale
   tensor::Panels router;
   std::vector<float> router_bias;
   std::vector<ExpertWeights> experts;  // in the place of gate, up and down

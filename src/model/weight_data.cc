@@ -74,6 +74,7 @@ class Expectation {
     found_.insert(it->first);
     return {};
   }
+  bool has(const std::string& name) const { return data_.tensors.contains(name); }
   // The first tensor nobody asked for, "" if none.
   std::string_view stranger() const {
     if (found_.size() == data_.tensors.size()) return "";
@@ -105,6 +106,8 @@ Result<> need_attention(Expectation& e, const ModelConfig& c, int i) {
     BATON_OK(e.need(layer_name(i, "k_norm.weight"), 1, c.head_dim));
   }
   if (c.attention_sinks) BATON_OK(e.need(layer_name(i, "sinks.weight"), 1, c.heads));
+  for (const char* scale : {"k_scale", "v_scale"})
+    if (e.has(layer_name(i, scale))) BATON_OK(e.need(layer_name(i, scale), 1, 1));
   if (c.post_norms) {
     BATON_OK(e.need(layer_name(i, "post_attn_norm.weight"), 1, c.hidden));
     BATON_OK(e.need(layer_name(i, "post_ffn_norm.weight"), 1, c.hidden));

@@ -24,8 +24,11 @@ bool cpu_has_avx2() {
 
 }  // namespace
 
-size_t attend_scratch_bytes() {  // a tile's queries, scores and a span's output, with room for their strides: see cpu/lanes.h
-  return static_cast<size_t>(kAttendRowsMax) * (2 * kHeadDimMax + kSpanTokens + 64) * sizeof(float);
+// A tile's queries, scores and a span's output, with room for their strides: see cpu/lanes.h. A span's keys or values as bf16, for
+// caches of 8 bits: cpu/eight_bits.h.
+size_t attend_scratch_bytes() {
+  return static_cast<size_t>(kAttendRowsMax) * (2 * kHeadDimMax + kSpanTokens + 64) * sizeof(float) +
+         static_cast<size_t>(kSpanTokens * kHeadDimMax) * sizeof(uint16_t);
 }
 
 Result<const Ops*> find_ops(std::string_view isa) {

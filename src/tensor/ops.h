@@ -28,17 +28,26 @@ enum class GatedUnit : uint8_t {
 };
 inline constexpr int kGatedUnits = 3;
 
-// One kv head's view of a sequence's paged cache: bf16 tiles of block_tokens x head_dim, in the order Ops::kv_pairs names.
+// What K and V are in the cache. From kE4m3 on an element is a byte; the last two have an f32 scale for each token, behind the
+// tile's elements. Stored to the nearest, ties to even. Without a scale, what is too large becomes the largest number (448, 57344),
+// and what is not finite becomes NaN; with one, a head that holds such a value has the scale NaN. NaN reaches whoever reads it.
+enum class KvFormat : uint8_t { kBf16, kE4m3, kE5m2, kI8Scaled, kE4m3Scaled };
+inline constexpr int kKvFormats = 5;
+constexpr size_t kv_element_bytes(KvFormat f) { return f == KvFormat::kBf16 ? 2 : 1; }
+constexpr bool kv_scaled(KvFormat f) { return f >= KvFormat::kI8Scaled; }
+
+// One kv head's view of a sequence's paged cache: tiles of block_tokens x head_dim elements, in the order Ops::kv_pairs names, and
+// their scales if any. 8-bit formats want block_tokens to be a multiple of 16.
 struct KvView {
-  uint16_t* pool = nullptr;
-  size_t block_stride = 0, k_offset = 0, v_offset = 0;  // in elements
+  std::byte* pool = nullptr;
+  size_t block_stride = 0, k_offset = 0, v_offset = 0;  // in bytes
   const int32_t* blocks = nullptr;                      // block table of the sequence
   int block_tokens = 0, head_dim = 0;
 
-  uint16_t* k_tile(int64_t token) const {
+  std::byte* k_tile(int64_t token) const {
     return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + k_offset;
   }
-  uint16_t* v_tile(int64_t token) const {
+  std::byte* v_tile(int64_t token) const {
     return pool + static_cast<size_t>(blocks[token / block_tokens]) * block_stride + v_offset;
   }
 };
@@ -58,6 +67,18 @@ struct Partial {
   float* o = nullptr;
 };
 
+// A cache of one format.
+struct KvOps {
+  // Stores dims [dim, dim + n) of one token's K (or V) head; of formats with scales only the whole head at once.
+  void (*store_k)(const KvView& kv, int64_t token, int dim, const float* x, int n);
+  void (*store_v)(const KvView& kv, int64_t token, int dim, const float* x, int n);
+  // out[r] = softmax state over the tokens of spans [span_begin, span_end) that row r sees, merged in order. scratch:
+  // attend_scratch_bytes(), 64-byte aligned. Slots of the cache that no row sees are never multiplied: they may hold anything.
+  // Whatever the format, the arithmetic is that of a bf16 cache holding the same elements, bit for bit.
+  void (*attend)(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
+                 void* scratch);
+};
+
 struct Ops {
   std::string_view name;
   bool kv_pairs = false;  // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
@@ -72,15 +93,11 @@ struct Ops {
   void (*gate_mul[kGatedUnits])(float* gate, const float* up, int64_t n);
   void (*soft_cap)(float* x, int64_t n, float cap);  // x = cap * tanh(x / cap)
 
-  // Stores dims [dim, dim + n) of one token's K (or V) head.
-  void (*store_k)(const KvView& kv, int64_t token, int dim, const float* x, int n);
-  void (*store_v)(const KvView& kv, int64_t token, int dim, const float* x, int n);
-  // out[r] = softmax state over the tokens of spans [span_begin, span_end) that row r sees, merged in order. scratch:
-  // attend_scratch_bytes(). Slots of the cache that no row sees are never multiplied: they may hold anything.
-  void (*attend)(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
-                 void* scratch);
+  KvOps cache[kKvFormats];  // by KvFormat
   // into = merge(into, next): the one way partial states are joined.
   void (*merge)(Partial& into, const Partial& next, int head_dim);
+
+  const KvOps& of(KvFormat f) const { return cache[static_cast<size_t>(f)]; }
 };
 
 size_t attend_scratch_bytes();

@@ -7,9 +7,13 @@
 #include "base/prng.h"
 #include "tensor/ops.h"
 #include "tensor/ref/ref.h"
+#include "tensor/testing/backends.h"
 
 namespace baton::tensor {
 namespace {
+
+using testing::Aligned;
+using testing::backends;
 
 struct Stored {
   Format format;
@@ -22,24 +26,6 @@ constexpr Stored kAll[] = {{Format::kF32},   {Format::kF16},         {Format::kB
                            {Format::kInt4},  {Format::kInt4, true},  {Format::kInt8},        {Format::kInt8, true},
                            {Format::kGptq4}, {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true}};
 int64_t whole_words(int64_t rows, const Stored& s) { return s.grouped ? (rows + 7) / 8 * 8 : rows; }
-
-std::vector<const Ops*> backends() {
-  std::vector<const Ops*> out;
-  for (const char* isa : {"plain", "avx2", "avx512"})
-    if (auto ops = find_ops(isa)) out.push_back(*ops);
-  return out;
-}
-
-template <class T>
-struct Aligned {  // 64-byte aligned values
-  explicit Aligned(size_t n) : values(static_cast<T*>(::operator new(n * sizeof(T) + 64, std::align_val_t{64}))), size(n) {
-    std::memset(static_cast<void*>(values), 0, n * sizeof(T));
-  }
-  Aligned(const Aligned&) = delete;
-  ~Aligned() { ::operator delete(values, std::align_val_t{64}); }
-  T* values;
-  size_t size;
-};
 
 // A random matrix in a file's bytes: ordinary scales in every f16 field, any bits in the rest.
 struct FileMatrix {
@@ -372,127 +358,6 @@ TEST(Rows, NormSiluAndQuantisationAgreeWithTheReference) {
     const std::vector<float> zeros(32);
     ops->prepare(zeros.data(), 32, kI8, zero.view, 0);
     EXPECT_EQ(zero.view.q8[0].block[0].d, 0) << ops->name;
-  }
-}
-
-// A paged cache with NaN in every slot that no token fills, and blocks in random order.
-struct Cache {
-  Cache(const Ops& o, int64_t count, int dims, int tokens_per_block, Prng& prng) : ops(o), tokens(count), head_dim(dims) {
-    const auto blocks = static_cast<size_t>((count + tokens_per_block - 1) / tokens_per_block);
-    const size_t tile = static_cast<size_t>(tokens_per_block * dims);
-    pool.assign(blocks * 2 * tile + 32, 0x7fff);
-    for (size_t i = 0; i < blocks; ++i) table.push_back(static_cast<int32_t>(i));
-    for (size_t i = blocks; i-- > 1;) std::swap(table[i], table[prng.below(i + 1)]);
-    view = {.pool = pool.data(),
-            .block_stride = 2 * tile,
-            .k_offset = 0,
-            .v_offset = tile,
-            .blocks = table.data(),
-            .block_tokens = tokens_per_block,
-            .head_dim = dims};
-    for (int64_t t = 0; t < count; ++t) {
-      std::vector<float> key(dims), value(dims);
-      for (float& f : key) f = bf16_to_f32(f32_to_bf16(static_cast<float>((prng.uniform() - 0.5) * 4)));
-      for (float& f : value) f = bf16_to_f32(f32_to_bf16(static_cast<float>(prng.uniform() - 0.5)));
-      k.insert(k.end(), key.begin(), key.end());
-      v.insert(v.end(), value.begin(), value.end());
-    }
-  }
-  void fill(int64_t until) {  // tokens [filled, until)
-    for (; filled < until; ++filled)
-      for (int d = 0; d < head_dim; d += 8) {
-        const auto at = [&](const std::vector<double>& x) {
-          std::array<float, 8> out;
-          for (int i = 0; i < 8; ++i) out[i] = static_cast<float>(x[static_cast<size_t>(filled * head_dim + d + i)]);
-          return out;
-        };
-        ops.store_k(view, filled, d, at(k).data(), 8);
-        ops.store_v(view, filled, d, at(v).data(), 8);
-      }
-  }
-  const Ops& ops;
-  int64_t tokens, filled = 0;
-  int head_dim;
-  std::vector<uint16_t> pool;
-  std::vector<int32_t> table;
-  std::vector<double> k, v;
-  KvView view;
-};
-
-// attend() of rows that see [begin, end), normalised.
-std::vector<std::vector<float>> attended(const Cache& cache, const std::vector<std::vector<float>>& q,
-                                         const std::vector<std::pair<int, int>>& sees, bool split, float soft_cap) {
-  const int dims = cache.head_dim;
-  Aligned<std::byte> scratch(attend_scratch_bytes());
-  AttendRows rows;
-  std::vector<std::vector<float>> o(q.size(), std::vector<float>(dims)), part(q.size(), std::vector<float>(dims));
-  Partial all[kAttendRowsMax], one[kAttendRowsMax];
-  int64_t spans = 0;
-  for (size_t r = 0; r < q.size(); ++r) {
-    rows.q[r] = q[r].data();
-    rows.begin[r] = sees[r].first;
-    rows.end[r] = sees[r].second;
-    all[r].o = o[r].data();
-    one[r].o = part[r].data();
-    spans = std::max<int64_t>(spans, (sees[r].second + kSpanTokens - 1) / kSpanTokens);
-  }
-  rows.rows = static_cast<int>(q.size());
-  rows.soft_cap = soft_cap;
-  const float scale = 1 / std::sqrt(static_cast<float>(dims));
-  if (!split) {
-    cache.ops.attend(rows, cache.view, scale, 0, spans, all, scratch.values);
-  } else {
-    for (size_t r = 0; r < q.size(); ++r) all[r].sum = 0;
-    for (int64_t s = 0; s < spans; ++s) {
-      cache.ops.attend(rows, cache.view, scale, s, s + 1, one, scratch.values);
-      for (size_t r = 0; r < q.size(); ++r) cache.ops.merge(all[r], one[r], dims);
-    }
-  }
-  for (size_t r = 0; r < q.size(); ++r)
-    for (float& f : o[r]) f /= all[r].sum;
-  return o;
-}
-
-TEST(Attention, AgreesWithTheReferenceAndDoesNotDependOnTheTile) {
-  Prng prng(7);
-  for (const Ops* ops : backends()) {
-    for (const int dims : {16, 64, 80, 128}) {
-      for (const int block_tokens : {16, 32, 128, 256}) {
-        Cache cache(*ops, 300, dims, block_tokens, prng);
-        const float cap = block_tokens == 32 ? 1.5f : 0;  // scores reach about 4
-        std::vector<std::vector<float>> q;
-        std::vector<std::pair<int, int>> sees;
-        for (int r = 0; r < kAttendRowsMax; ++r) {
-          q.emplace_back(dims);
-          for (float& f : q.back()) f = static_cast<float>((prng.uniform() - 0.5) * 4);
-          const int end = r == 0 ? 1 : 1 + static_cast<int>(prng.below(300));
-          sees.push_back({prng.chance(0.3) ? static_cast<int>(prng.below(end)) : 0, end});
-        }
-        // Each row alone, as its own decode step would see the cache: later slots unwritten.
-        std::vector<size_t> by_end(q.size());
-        std::iota(by_end.begin(), by_end.end(), 0);
-        std::sort(by_end.begin(), by_end.end(), [&](size_t a, size_t b) { return sees[a].second < sees[b].second; });
-        std::vector<std::vector<float>> alone(q.size());
-        for (const size_t r : by_end) {
-          cache.fill(sees[r].second);
-          alone[r] = attended(cache, {q[r]}, {sees[r]}, prng.chance(0.5), cap)[0];
-        }
-        const auto together = attended(cache, q, sees, false, cap), split = attended(cache, q, sees, true, cap);
-        for (size_t r = 0; r < q.size(); ++r) {
-          const auto [begin, end] = sees[r];
-          const std::vector<double> want = ref::attend(
-              std::vector<double>(q[r].begin(), q[r].end()), std::span(cache.k).subspan(begin * dims, (end - begin) * dims),
-              std::span(cache.v).subspan(begin * dims, (end - begin) * dims), end - begin,
-              {.scale = 1 / std::sqrt(static_cast<double>(dims)), .cap = cap, .sink = {}});
-          for (int d = 0; d < dims; ++d)
-            ASSERT_NEAR(together[r][d], want[d], 2e-5) << ops->name << " dims " << dims << " row " << r;
-          ASSERT_EQ(std::memcmp(together[r].data(), alone[r].data(), dims * 4), 0)
-              << ops->name << " dims " << dims << " row " << r;
-          ASSERT_EQ(std::memcmp(together[r].data(), split[r].data(), dims * 4), 0)
-              << ops->name << " dims " << dims << " row " << r;
-        }
-      }
-    }
   }
 }
 

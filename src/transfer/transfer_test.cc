@@ -186,7 +186,8 @@ TEST_P(Transfer, HandshakeRefusesWithReason) {
                {"authentication", {.secret = "guess"}},
                {"authentication", {.secret = ""}},
                {"layout", {.layout = {.layers = 4, .kv_heads = 2, .head_dim = 32, .block_tokens = 16}}},
-               {"layout", {.layout = {.layers = 3, .kv_heads = 2, .head_dim = 32, .dtype = kv::KvDtype::kF16}}}};
+               {"layout", {.layout = {.layers = 3, .kv_heads = 2, .head_dim = 32, .dtype = kv::KvDtype::kF16}}},
+               {"layout", {.layout = {.layers = 3, .kv_heads = 2, .head_dim = 32, .dtype = kv::KvDtype::kE4m3}}}};
   for (auto& c : cases) {
     c.setup.transport = transport();
     auto& d = cluster.add(c.setup, {p.address()});

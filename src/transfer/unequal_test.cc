@@ -66,8 +66,8 @@ class Unequal : public ::testing::TestWithParam<std::string> {
   void judge(TestNode& d, const Wanted& w, int32_t valid) {
     auto bytes = d.pool.bytes();
     size_t wrong = 0;
-    kv::testing::for_each_element(w.rank, w.fetch.first_token, w.fetch.first_token + valid, [&](size_t at, uint32_t value) {
-      wrong += std::memcmp(bytes.data() + at, &value, kv::dtype_bytes(model.dtype)) != 0;
+    kv::testing::for_each_element(w.rank, w.fetch.first_token, w.fetch.first_token + valid, [&](size_t at, uint32_t value, size_t n) {
+      wrong += std::memcmp(bytes.data() + at, &value, n) != 0;
     });
     EXPECT_EQ(wrong, 0u) << "elements";
     for (size_t b = 0; (b + 1) * d.layout.block_bytes() <= bytes.size(); ++b) {
@@ -119,6 +119,14 @@ TEST_P(Unequal, BlockSizesAndOrders) {
     expect_moves({.tp = 2, .block_tokens = p, .order = kv::TileOrder::kVnni}, {.tp = 1, .block_tokens = d}, 24);
   }
   expect_moves({.order = kv::TileOrder::kVnni}, {.block_tokens = 8, .order = kv::TileOrder::kVnni}, 40);
+}
+
+// One byte an element, scales behind each head's: they arrive with their heads and tokens.
+TEST_P(Unequal, ScalesOfEightBitCaches) {
+  model.dtype = kv::KvDtype::kI8Scaled;
+  expect_moves({}, {}, 0);
+  expect_moves({.tp = 2, .order = kv::TileOrder::kVnni}, {.tp = 4, .block_tokens = 32, .order = kv::TileOrder::kVnni}, 0);
+  expect_moves({.tp = 4, .pp = 3}, {.order = kv::TileOrder::kVnni}, 16);
 }
 
 TEST_P(Unequal, PipelineParallelism) {

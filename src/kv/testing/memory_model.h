@@ -10,6 +10,12 @@
 
 namespace baton::kv::testing {
 
+inline size_t tile_offset(const KvLayout& l, int32_t block, int32_t layer, bool value, int32_t head) {
+  auto u = [](auto n) { return static_cast<size_t>(n); };
+  auto tile = ((u(block) * u(l.layers) + u(layer)) * 2 + (value ? 1 : 0)) * u(l.kv_heads) + u(head);
+  return tile * (u(l.block_tokens) * (u(l.head_dim) * dtype_bytes(l.dtype) + scale_bytes(l.dtype)));
+}
+
 // Where an element lies in a pool. Written apart from the resharder: nothing of its arithmetic is used.
 inline size_t element_offset(const KvLayout& l, int32_t block, int32_t layer, bool value, int32_t head, int32_t token,
                              int32_t dim) {
@@ -22,12 +28,10 @@ inline size_t element_offset(const KvLayout& l, int32_t block, int32_t layer, bo
   } else {
     in_tile = (u(token / 2) * u(l.head_dim) + u(dim)) * 2 + u(token % 2);
   }
-  auto tile_elements = u(l.block_tokens) * u(l.head_dim);
-  auto tile = ((u(block) * u(l.layers) + u(layer)) * 2 + (value ? 1 : 0)) * u(l.kv_heads) + u(head);
-  return (tile * tile_elements + in_tile) * dtype_bytes(l.dtype);
+  return tile_offset(l, block, layer, value, head) + in_tile * dtype_bytes(l.dtype);
 }
 
-// The bytes of one element of the model: different for every element, as far as its width allows.
+// The bytes of one element of the model (dim -1: of a scale): different for every element, as far as its width allows.
 inline uint32_t element(int32_t layer, bool value, int32_t head, int32_t token, int32_t dim) {
   uint64_t h = 0x9e3779b97f4a7c15ULL;
   for (uint64_t part : {uint64_t(layer), uint64_t(value), uint64_t(head), uint64_t(token), uint64_t(dim)})
@@ -61,25 +65,31 @@ inline Rank make_rank(Prng& prng, const KvShard& shard, int32_t first_token, siz
   return r;
 }
 
-template <class F>  // f(offset, element) for every element of tokens [first, end) that the rank holds
-void for_each_element(const Rank& r, int32_t first, int32_t end, F f) {
+template <class F>  // f(offset, what lies there, its bytes) for every element and scale of tokens [first, end) that the rank
+                    // holds
+                    void for_each_element(const Rank& r, int32_t first, int32_t end, F f) {
   const auto& l = r.shard.layout;
   for (int32_t t = first; t < end; ++t) {
     auto block = r.blocks[static_cast<size_t>((t - r.first_token) / l.block_tokens)];
     for (int32_t layer = 0; layer < l.layers; ++layer)
       for (bool value : {false, true})
-        for (int32_t head = 0; head < l.kv_heads; ++head)
+        for (int32_t head = 0; head < l.kv_heads; ++head) {
+          auto in_block = (t - r.first_token) % l.block_tokens;
           for (int32_t dim = 0; dim < l.head_dim; ++dim)
-            f(element_offset(l, block, layer, value, head, (t - r.first_token) % l.block_tokens, dim),
-              element(r.shard.layer_first + layer, value, r.shard.head_first + head, t, dim));
+            f(element_offset(l, block, layer, value, head, in_block, dim),
+              element(r.shard.layer_first + layer, value, r.shard.head_first + head, t, dim), dtype_bytes(l.dtype));
+          if (scale_bytes(l.dtype) > 0)  // behind the tile's elements, one a token
+            f(tile_offset(l, block, layer, value, head) +
+                  static_cast<size_t>(l.block_tokens * l.head_dim) * dtype_bytes(l.dtype) + static_cast<size_t>(in_block) * 4,
+              element(r.shard.layer_first + layer, value, r.shard.head_first + head, t, -1), scale_bytes(l.dtype));
+        }
   }
 }
 
 inline void fill(Rank& r) {
   auto end = r.first_token + static_cast<int32_t>(r.blocks.size()) * r.shard.layout.block_tokens;
-  for_each_element(r, r.first_token, end, [&](size_t at, uint32_t value) {
-    std::memcpy(r.pool.data() + at, &value, dtype_bytes(r.shard.layout.dtype));
-  });
+  for_each_element(r, r.first_token, end,
+                   [&](size_t at, uint32_t value, size_t bytes) { std::memcpy(r.pool.data() + at, &value, bytes); });
 }
 
 // Runs the copies and judges every byte of the destination: right in [first, end), untouched elsewhere; written once; nothing
@@ -99,9 +109,8 @@ inline std::string judge(const std::vector<Copy>& copies, const std::vector<Rank
   }
   std::string wrong;
   std::vector<std::byte> expected(to.pool.size(), kUntouched);
-  for_each_element(to, first, end, [&](size_t at, uint32_t value) {
-    std::memcpy(expected.data() + at, &value, dtype_bytes(to.shard.layout.dtype));
-  });
+  for_each_element(to, first, end,
+                   [&](size_t at, uint32_t value, size_t bytes) { std::memcpy(expected.data() + at, &value, bytes); });
   for (size_t i = 0; i < expected.size() && wrong.empty(); ++i)
     if (expected[i] != to.pool[i]) wrong = cat("byte ", i, " of ", expected.size(), " differs");
   return wrong;

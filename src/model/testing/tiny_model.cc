@@ -315,6 +315,13 @@ std::vector<StoredTensor> stored(const TinySpec& spec, const Plan& p) {
   std::vector<float> values(static_cast<size_t>(p.rows * p.cols));
   dequantize(spec.dtype, std::as_bytes(std::span(bytes)), values);
   QuantisedLinear q = quantise_linear(spec.quant, p.hf.substr(0, p.hf.size() - kSuffix.size()), p.rows, p.cols, values);
+  for (const char c : {'k', 'v'}) {  // in two of the places where packers put them
+    const std::string module = "self_attn.", end = cat(c, "_proj.weight");
+    if (spec.cache_scale == 0 || spec.expand || !p.hf.ends_with(module + end)) continue;
+    q.tensors.push_back({cat(p.hf.substr(0, p.hf.size() - end.size()), c == 'v' ? "attn." : "", c, "_scale"), "F32",
+                         c == 'k' ? std::vector<int64_t>{1} : std::vector<int64_t>{},
+                         {reinterpret_cast<const char*>(&spec.cache_scale), sizeof(float)}});
+  }
   if (!spec.expand) return std::move(q.tensors);
   return {{p.hf, "F32", shape, {reinterpret_cast<const char*>(q.values.data()), q.values.size() * sizeof(float)}}};
 }

@@ -35,6 +35,7 @@ struct TinySpec {
   int32_t rotated = 0;  // phi3: dims of a head that turn; 0 = all
   int32_t experts = 4, experts_used = 2;  // of the families that have them
   double soft_cap = 0;                    // gemma2: of scores; logits have twice it
+  float cache_scale = 0;  // Hugging Face form, quantised: k_scale and v_scale of every layer; 0 = none
   std::string quant =
       {};  // Hugging Face form: scheme of the layers' matrices (tiny_quantised.h); with expand in F32, dequantised
 };

@@ -241,7 +241,6 @@ std::vector<StoredTensor> store_bytes(const Scheme& s, const std::string& module
   std::string scale;
   append(scale, 0.02f);
   out.push_back({module + ".input_scale", "F32", {}, scale});  // static activations
-  if (module.ends_with("k_proj")) out.push_back({module + ".k_scale", "F32", {}, scale});
   return out;
 }
 

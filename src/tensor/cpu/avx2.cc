@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "tensor/cpu/backends.h"
+#include "tensor/cpu/eight_bits.h"
 #include "tensor/cpu/pairs.h"
 
 namespace baton::tensor {
@@ -158,9 +159,8 @@ constexpr Ops kAvx2 = {.name = "avx2",
                        .rms_norm = rms_norm,
                        .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                        .soft_cap = soft_cap,
-                       .store_k = Pairs::store_k,
-                       .store_v = Pairs::store_v,
-                       .attend = attend<Pairs>,
+                       .cache = {kv_ops<Pairs>, kv_ops<EightBits<Pairs, E4m3>>, kv_ops<EightBits<Pairs, E5m2>>,
+                                 kv_ops<EightBits<Pairs, I8Scaled>>, kv_ops<EightBits<Pairs, E4m3Scaled>>},
                        .merge = merge};
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
 // Kernels written once over a vector of kLanes floats and compiled by each instruction set's own file with its own flags: row
-// operations, softmax and attention over token-major tiles, and linear layers with float weights.
+// operations, softmax, attention over tiles of some order (token_major.h, pairs.h), and linear layers with float weights.
 // Everything lies in an unnamed namespace, and no std:: function is called: a shared inline compiled here with AVX-512 could
 // otherwise be the copy the linker keeps for machines without it. Included only by the .cc files of this folder.
 // Every loop runs in one fixed order; fma() is the only fused multiply-add (contraction is off).
@@ -423,13 +423,15 @@ inline constexpr int kScoreStride = kSpanTokens + 16;
 
 // Tiles is the order of the cache: scores() fills scores[row][token - t0] for tokens [t0, t1) and may write anything for the
 // tokens that fill up a group of 16 (last: tokens beyond t1 that a later span reads, for prefetching); weigh() computes o[row] =
-// sum of weight * V over tokens [t0, t1). memory: queries, scores, then the span's o [24][head_dim].
+// sum of weight * V over tokens [t0, t1), and may spoil the weights. memory: queries, scores, the span's o [24][head_dim], and room
+// for a bf16 tile of a span.
 template <class Tiles>
 inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_t span_begin, int64_t span_end, Partial* out,
                    void* memory) {
   auto* const q = static_cast<float*>(memory);
   float* const scores = q + kAttendRowsMax * kQueryStride;
   float* const span_o = scores + kAttendRowsMax * kScoreStride;
+  auto* const room = reinterpret_cast<uint16_t*>(span_o + kAttendRowsMax * kHeadDimMax);
   int64_t first = rows.begin[0], last = rows.end[0];
   for (int r = 0; r < rows.rows; ++r) {
     first = min_i(first, rows.begin[r]);
@@ -441,7 +443,7 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
     const int64_t t0 = span * kSpanTokens, t1 = min_i(t0 + kSpanTokens, last);
     if (t1 <= t0 || t0 + kSpanTokens <= first) continue;
     const int64_t padded = (t1 - t0 + 15) / 16 * 16;
-    Tiles::scores(rows, kv, t0, t1, last, q, scores);
+    Tiles::scores(rows, kv, t0, t1, last, q, scores, room);
     Partial part[kAttendRowsMax];
     for (int r = 0; r < rows.rows; ++r) {
       float* s = scores + r * kScoreStride;
@@ -454,47 +456,12 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
       else
         __builtin_memset(s, 0, static_cast<size_t>(padded) * 4);
     }
-    Tiles::weigh(rows, kv, t0, t1, scores, span_o);
+    Tiles::weigh(rows, kv, t0, t1, scores, span_o, room);
     for (int r = 0; r < rows.rows; ++r) merge(out[r], part[r], kv.head_dim);
   }
 }
 
-// K and V as [token][dim]; f32 arithmetic on bf16 values.
-struct TokenMajor {
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t, const float* q, float* s) {
-    for (int64_t t = t0; t < t1; ++t) {
-      const uint16_t* k = kv.k_tile(t) + t % kv.block_tokens * kv.head_dim;
-      for (int r = 0; r < rows.rows; ++r) {
-        Vf acc{};
-        for (int i = 0; i < kv.head_dim; i += kLanes) acc = fma(load(q + r * kQueryStride + i), from_bf16(k + i), acc);
-        s[r * kScoreStride + t - t0] = sum(acc);
-      }
-    }
-    for (int r = 0; r < rows.rows; ++r)
-      for (int64_t t = t1; (t - t0) % 16 != 0; ++t) s[r * kScoreStride + t - t0] = 0;
-  }
-
-  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* s, float* o) {
-    __builtin_memset(o, 0, static_cast<size_t>(rows.rows) * kv.head_dim * 4);
-    for (int64_t t = t0; t < t1; ++t) {
-      const uint16_t* v = kv.v_tile(t) + t % kv.block_tokens * kv.head_dim;
-      for (int r = 0; r < rows.rows; ++r) {
-        const Vf p = splat(s[r * kScoreStride + t - t0]);
-        float* to = o + r * kv.head_dim;
-        for (int i = 0; i < kv.head_dim; i += kLanes) store(to + i, fma(p, from_bf16(v + i), load(to + i)));
-      }
-    }
-  }
-
-  static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* k = kv.k_tile(token) + token % kv.block_tokens * kv.head_dim + dim;
-    for (int i = 0; i < n; ++i) k[i] = to_bf16(x[i]);
-  }
-  static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* v = kv.v_tile(token) + token % kv.block_tokens * kv.head_dim + dim;
-    for (int i = 0; i < n; ++i) v[i] = to_bf16(x[i]);
-  }
-};
+inline uint16_t* bf16_of(std::byte* tile) { return reinterpret_cast<uint16_t*>(tile); }
 
 }  // namespace
 }  // namespace baton::tensor

@@ -20,6 +20,7 @@ inline Vf second_of(Vi pairs) { return __builtin_bit_cast(Vf, pairs & static_cas
 // A tile of rows passes over the keys and values together, as many as fit the registers as accumulators. Few rows take several
 // groups of 16 tokens or dims at once instead: every output is a chain of fma of its own, and eight must run to hide the latency.
 struct Pairs {
+  static constexpr bool kByToken = false;
   static constexpr int kVectors = 16 / kLanes;             // of a group
   static constexpr int kTileRows = kLanes == 16 ? 24 : 4;  // accumulators of a group: 24 of 32 registers, 8 of 16 (12 spill)
   static constexpr int groups(int rows) { return rows * 4 <= kTileRows ? 4 : rows * 2 <= kTileRows ? 2 : 1; }
@@ -31,9 +32,9 @@ struct Pairs {
     const uint16_t *k[T], *next_k[T], *v[T];
     for (int g = 0; g < T; ++g) {
       const int64_t token = t + g * 16, next = token + T * 16 < last ? token + T * 16 : token;
-      k[g] = kv.k_tile(token) + token % kv.block_tokens * 2;
-      next_k[g] = kv.k_tile(next) + next % kv.block_tokens * 2;
-      v[g] = kv.v_tile(token) + token % kv.block_tokens * kv.head_dim;
+      k[g] = bf16_of(kv.k_tile(token)) + token % kv.block_tokens * 2;
+      next_k[g] = bf16_of(kv.k_tile(next)) + next % kv.block_tokens * 2;
+      v[g] = bf16_of(kv.v_tile(token)) + token % kv.block_tokens * kv.head_dim;
     }
     Vf acc[T][kVectors][R] = {};
     for (int d = 0; d < kv.head_dim; d += 2) {
@@ -77,7 +78,7 @@ struct Pairs {
     for (int64_t t = t0; t < t1;) {
       const int64_t in_block = t % kv.block_tokens;
       const int64_t stop = min_i(t1, t + kv.block_tokens - in_block);
-      const uint16_t* v = kv.v_tile(t) + in_block * kv.head_dim + d * 2;
+      const uint16_t* v = bf16_of(kv.v_tile(t)) + in_block * kv.head_dim + d * 2;
       const float* weight = p + t - t0;
       for (; t + 1 < stop; t += 2, v += 2 * kv.head_dim, weight += 2) {
 #pragma clang loop unroll(full)
@@ -126,20 +127,21 @@ struct Pairs {
       if (rows > 0) with_rows<R - 1>(rows, f, first);
   }
 
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s) {
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s,
+                     uint16_t*) {
     with_rows(rows.rows, [&]<int R>(int r) { score_rows<R>(kv, t0, t1, last, q + r * kQueryStride, s + r * kScoreStride); });
   }
-  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o) {
+  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o, uint16_t*) {
     with_rows(rows.rows, [&]<int R>(int r) { weigh_rows<R>(kv, t0, t1, p + r * kScoreStride, o + r * kv.head_dim); });
   }
 
   static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* k = kv.k_tile(token) + token % kv.block_tokens * 2;
+    uint16_t* k = bf16_of(kv.k_tile(token)) + token % kv.block_tokens * 2;
     for (int i = 0; i < n; ++i) k[(dim + i) / 2 * 2 * kv.block_tokens + (dim + i) % 2] = to_bf16(x[i]);
   }
   static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
     const int64_t in_block = token % kv.block_tokens;
-    uint16_t* v = kv.v_tile(token) + in_block / 2 * 2 * kv.head_dim + in_block % 2;
+    uint16_t* v = bf16_of(kv.v_tile(token)) + in_block / 2 * 2 * kv.head_dim + in_block % 2;
     for (int i = 0; i < n; ++i) v[(dim + i) * 2] = to_bf16(x[i]);
   }
 };

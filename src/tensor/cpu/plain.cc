@@ -1,6 +1,7 @@
 // The plain backend: C++ that every machine runs. Quantised layers are integer loops over the same panels; the rest is lanes.h.
 #include "tensor/cpu/backends.h"
-#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/eight_bits.h"
+#include "tensor/cpu/token_major.h"
 
 namespace baton::tensor {
 namespace {
@@ -95,9 +96,8 @@ constexpr Ops kPlain = {.name = "plain",
                         .rms_norm = rms_norm,
                         .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                         .soft_cap = soft_cap,
-                        .store_k = TokenMajor::store_k,
-                        .store_v = TokenMajor::store_v,
-                        .attend = attend<TokenMajor>,
+                        .cache = {kv_ops<TokenMajor>, kv_ops<EightBits<TokenMajor, E4m3>>, kv_ops<EightBits<TokenMajor, E5m2>>,
+                                  kv_ops<EightBits<TokenMajor, I8Scaled>>, kv_ops<EightBits<TokenMajor, E4m3Scaled>>},
                         .merge = merge};
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace baton::tensor::ref {
@@ -42,6 +43,31 @@ std::vector<double> gate_mul(GatedUnit unit, std::span<const double> gate, std::
 }
 
 double soft_cap(double x, double cap) { return cap * std::tanh(x / cap); }
+
+double kv_element(KvFormat format, uint8_t byte) {
+  if (format == KvFormat::kI8Scaled) return static_cast<int8_t>(byte);
+  const double sign = byte & 0x80 ? -1 : 1;
+  if (format == KvFormat::kE5m2) {
+    const int exponent = byte >> 2 & 31, fraction = byte & 3;
+    if (exponent == 31) return fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::nan("");
+    return sign * (exponent == 0 ? std::ldexp(fraction, -16) : std::ldexp(4 + fraction, exponent - 17));
+  }
+  const int exponent = byte >> 3 & 15, fraction = byte & 7;
+  if (exponent == 15 && fraction == 7) return std::nan("");
+  return sign * (exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10));
+}
+
+uint8_t kv_nearest(KvFormat format, double x) {
+  x = std::clamp(x, -65536.0, 65536.0);  // beyond every format: differences of huge numbers would all be equal
+  int best = -1;
+  double least = 0;
+  for (int b = 0; b < 256; ++b) {
+    const double value = kv_element(format, static_cast<uint8_t>(b)), off = std::abs(value - x);
+    if (!std::isfinite(value) || std::signbit(value) != std::signbit(x)) continue;
+    if (best < 0 || off < least || (off == least && b % 2 == 0)) best = b, least = off;
+  }
+  return static_cast<uint8_t>(best);
+}
 
 std::vector<double> attend(std::span<const double> q, std::span<const double> k, std::span<const double> v, int64_t tokens,
                            const AttendOptions& options) {

@@ -15,6 +15,9 @@ std::vector<double> linear(std::span<const double> w, std::span<const double> x,
 std::vector<double> rms_norm(std::span<const double> x, std::span<const double> weight, double eps);
 std::vector<double> gate_mul(GatedUnit unit, std::span<const double> gate, std::span<const double> up);
 double soft_cap(double x, double cap);
+// The value of a byte of an 8-bit cache, its scale left out; and the byte whose value is the nearest finite one, ties to even.
+double kv_element(KvFormat format, uint8_t byte);
+uint8_t kv_nearest(KvFormat format, double x);
 // One query over keys and values [tokens][head_dim]. cap 0: none. sink: a score that takes part in the softmax and adds no value.
 struct AttendOptions {
   double scale = 1, cap = 0;
