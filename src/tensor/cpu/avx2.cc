@@ -93,19 +93,76 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
   }
 }
 
+// All 16 outputs of a panel of 4-bit weights for rows [row, row + MT): an input is spread over a register once for both halves.
+// The operations of one output are those of quantised_half.
+template <PanelKind kind, int MT>
+inline void nibble_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row,
+                        float (*out)[16]) {
+  static_assert(is_u4(kind) && MT <= kGroupOfRows);
+  const __m128i shift = _mm_cvtsi32_si128(bias_log2);
+  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const Quantised* in = x.group(row);
+  __m256 acc[MT][2];
+  for (int m = 0; m < MT; ++m) acc[m][0] = acc[m][1] = _mm256_setzero_ps();
+  const std::byte* rec = panel;
+  for (int64_t left = records; left > 0; --left, rec += record_bytes(kind), ++in) {
+    for (size_t i = 0; i < record_bytes(kind); i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
+    __m256i sum[MT][2];
+    for (int m = 0; m < MT; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; ++i) {
+      // Left alone, the compiler unpacks all weights of a record first, twice as many as there are registers.
+      asm volatile("" : "+r"(rec));
+      const __m256i w0 = load_ints(rec + i * 64), w1 = load_ints(rec + i * 64 + 32);
+      const __m256i low0 = _mm256_and_si256(w0, mask), low1 = _mm256_and_si256(w1, mask);
+      const __m256i high0 = _mm256_and_si256(_mm256_srli_epi16(w0, 4), mask);
+      const __m256i high1 = _mm256_and_si256(_mm256_srli_epi16(w1, 4), mask);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) {
+        const __m256i near = quad(in->q[m] + i * 4), far = quad(in->q[m] + 16 + i * 4);
+        const __m256i s0 = _mm256_add_epi16(_mm256_maddubs_epi16(low0, near), _mm256_maddubs_epi16(high0, far));
+        const __m256i s1 = _mm256_add_epi16(_mm256_maddubs_epi16(low1, near), _mm256_maddubs_epi16(high1, far));
+        sum[m][0] = _mm256_add_epi16(sum[m][0], s0);
+        sum[m][1] = _mm256_add_epi16(sum[m][1], s1);
+        asm volatile("" : "+x"(sum[m][0]), "+x"(sum[m][1]));
+      }
+    }
+#pragma clang loop unroll(full)
+    for (int half = 0; half < 2; ++half) {
+      const __m256 d = load_scales(rec + 256 + half * 16);
+      [[maybe_unused]] const __m256 least = has_minima(kind) ? load_scales(rec + 288 + half * 16) : d;
+#pragma clang loop unroll(full)
+      for (int m = 0; m < MT; ++m) {
+        const Block32& block = in->block[m];
+        __m256i dot = _mm256_madd_epi16(sum[m][half], ones);
+        if constexpr (!has_minima(kind)) dot = _mm256_add_epi32(dot, _mm256_sll_epi32(_mm256_set1_epi32(block.nsum), shift));
+        acc[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(d, _mm256_set1_ps(block.d)), acc[m][half]);
+        if constexpr (has_minima(kind)) acc[m][half] = _mm256_fmadd_ps(least, _mm256_set1_ps(block.ds), acc[m][half]);
+      }
+    }
+  }
+  for (int m = 0; m < MT; ++m)
+    for (int half = 0; half < 2; ++half) _mm256_storeu_ps(out[m] + half * 8, acc[m][half]);
+}
+
 template <PanelKind kind, int MT>
 inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
   float result[MT][16];
-  for (int half = 0; half < 2; ++half) {
-    __m256 acc[MT];
-    quantised_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
-    for (int m = 0; m < MT; ++m) _mm256_storeu_ps(result[m] + half * 8, acc[m]);
+  if constexpr (is_u4(kind)) {
+    nibble_tile<kind, MT>(w.panel(p), w.records(), w.bias_log2, x, row, result);
+  } else {
+    for (int half = 0; half < 2; ++half) {
+      __m256 acc[MT];
+      quantised_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
+      for (int m = 0; m < MT; ++m) _mm256_storeu_ps(result[m] + half * 8, acc[m]);
+    }
   }
   put_tile(result, MT, static_cast<int>(min_i(16, w.rows - p * 16)), out + row * stride + p * 16, stride, add);
 }
 
 template <PanelKind kind>
-void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+[[gnu::noinline]] void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
   for (int64_t p = begin; p < end; ++p) {
     int64_t r = 0;
     for (; r + kTileRows <= m; r += kTileRows) tile<kind, kTileRows>(w, p, x, r, out, stride, add);

@@ -331,6 +331,15 @@ inline void float_tile(const std::byte* panel, size_t panel_bytes, const Activat
 
 // Tile results to out: the first `n` of 16 columns.
 inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t stride, bool add) {
+  if (n == 16) {
+    for (int r = 0; r < m; ++r) {
+      for (int i = 0; i < 16; i += kLanes) {
+        float* const to = out + r * stride + i;
+        store(to, add ? load(to) + load(tile[r] + i) : load(tile[r] + i));
+      }
+    }
+    return;
+  }
   for (int r = 0; r < m; ++r)
     for (int i = 0; i < n; ++i) out[r * stride + i] = add ? out[r * stride + i] + tile[r][i] : tile[r][i];
 }
