@@ -82,9 +82,14 @@ class Client(threading.Thread):
         with socket.create_connection(("127.0.0.1", self.soak.port), timeout=HANG_S) as c:
             data = json.dumps(body).encode()
             c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+            got = b""
             for _ in range(self.rng.randint(0, 4)):
-                if not c.recv(4096):
-                    raise ValueError("the stream ended before its time")
+                part = c.recv(4096)
+                if not part:
+                    raise ValueError(f"the stream ended before its time, after {got[-300:]!r}")
+                got += part
+                if b"[DONE]" in got:  # a stop string was written before we left
+                    break
 
     def nonsense(self):
         data = self.rng.choice(MALFORMED)
