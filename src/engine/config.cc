@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "engine/limits.h"
 #include "engine/transfer_config.h"
+#include "model/limits.h"
 #include "parse/message.h"
 
 namespace baton::engine {
@@ -129,7 +130,11 @@ void add_baton(Options& o, EngineConfig& c) {
         1 << 20);
   o.add("kv-lease", &c.kv_lease_s, "s", "how long KV is kept for a decode worker that shows no sign of life", 1, 86400);
   o.group("machine");
-  o.add("threads", &c.threads, "", "compute threads; 0 = all cores", 0, 1024);
+  o.add("tensor-parallel-size", &c.tensor_parallel_size, "processes",
+        "processes of this host that compute the model together, each its share of the heads and of the feed-forward layer", 1,
+        model::kRanksMax)
+      .alias("tp");
+  o.add("threads", &c.threads, "", "compute threads of each of these processes; 0 = all cores, shared out", 0, 1024);
   o.add("io-threads", &c.io_threads, "", "threads that parse, tokenise and stream", 1, 64);
   o.add("isa", &c.isa, "kernels to use", {"auto", "avx512", "avx2", "plain"});
 }

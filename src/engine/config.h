@@ -65,7 +65,8 @@ struct EngineConfig {
   std::string kv_events_config;    // JSON
   std::string speculative_config;  // JSON
 
-  int threads = 0;  // 0: all cores
+  int threads = 0;  // of a rank; 0: all cores, shared out among the ranks
+  int tensor_parallel_size = 1;
   int io_threads = 1;
   std::string isa = "auto";
   std::string kv_host;  // "": of kv_interface, else loopback

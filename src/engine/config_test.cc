@@ -66,11 +66,18 @@ TEST(EngineConfig, Defaults) {
 }
 
 TEST(EngineConfig, UnknownVllmFlagsWarnByName) {
-  const Parsed p = parse({"serve", "m", "--tensor-parallel-size", "2", "--enable-lora"});
+  const Parsed p = parse({"serve", "m", "--pipeline-parallel-size", "2", "--enable-lora"});
   EXPECT_EQ(p.error, "");
   ASSERT_EQ(p.warnings.size(), 2u);
-  EXPECT_NE(p.warnings[0].find("--tensor-parallel-size"), std::string::npos);
+  EXPECT_NE(p.warnings[0].find("--pipeline-parallel-size"), std::string::npos);
   EXPECT_NE(p.warnings[1].find("--enable-lora"), std::string::npos);
+}
+
+TEST(EngineConfig, TensorParallelSizeInBothSpellings) {
+  EXPECT_EQ(parse({"serve", "m"}).config.tensor_parallel_size, 1);
+  EXPECT_EQ(parse({"serve", "m", "--tensor-parallel-size", "2"}).config.tensor_parallel_size, 2);
+  EXPECT_EQ(parse({"serve", "m", "-tp", "3"}).config.tensor_parallel_size, 3);
+  EXPECT_NE(parse({"serve", "m", "-tp", "0"}).error, "");
 }
 
 TEST(EngineConfig, WrongValuesAreErrors) {

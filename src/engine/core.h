@@ -37,6 +37,9 @@ struct CoreOptions {
   std::function<void()> on_broken{};
 };
 
+// What every request hears of an engine that cannot go on, in vLLM's words.
+inline constexpr const char* kEngineDead = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
+
 // Digest of token ids as little-endian 32-bit words: what both legs compute of the same prompt.
 Digest token_digest(std::span<const int32_t> tokens);
 

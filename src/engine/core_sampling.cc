@@ -97,7 +97,7 @@ void Core::on_no_token(Sequence& seq, const Error& error) {
   end_with_error(seq, Error{Code::kInternal, error.message});
   if (!broken) return;
   log_error("the model's weights give no numbers", "error=\"{}\"", error.message);
-  refuse(Error{Code::kInternal, "EngineCore encountered an issue. See stack trace (above) for the root cause."});
+  refuse(Error{Code::kInternal, kEngineDead});
 }
 
 // One token of no sequence, in the null block, which nobody reads.

@@ -100,10 +100,14 @@ Result<EngineParts> load_parts(const EngineConfig& config, std::function<void(do
     BATON_TRY(parts.chat_template, text::ChatTemplate::compile(source));
   }
   parts.tokenizer_config_json = tokenizer_config(*file, *parts.tokenizer, source);
-  model::LoadOptions options{
-      .threads = config.threads, .isa = config.isa, .block_tokens = config.block_size,
-      .context = config.max_model_len, .progress = std::move(progress)};
+  model::LoadOptions options = load_options(config);
+  options.progress = std::move(progress);
+  if (config.tensor_parallel_size > 1) {
+    BATON_TRY(parts.ranks, Ranks::start(config, file->config()));
+    options.ranks = &parts.ranks->group();
+  }
   BATON_TRY(parts.model, model::Model::load(config.model, options));
+  if (parts.ranks) BATON_OK(parts.ranks->await_loaded());
   return parts;
 }
 
@@ -128,21 +132,34 @@ struct Engine::Impl {
   bool stopped = false;
 
   Result<> start();
+  Result<> make_pool();
   Result<> start_pool();
   Result<> start_transfer();
   Result<> start_tracing();
   Result<> start_server();
   Result<> keep_kv_memory(bool keep);
+  void watch_ranks();
   void stop();
 };
+
+// Of `blocks` blocks; peers may read it, nobody but our ranks may write it.
+Result<> Engine::Impl::make_pool() {
+  const size_t bytes = static_cast<size_t>(blocks) * parts.model->kv_layout().block_bytes();
+  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv", !parts.ranks));
+  if (parts.ranks) {
+    BATON_OK(parts.ranks->share_pool(&*pool));
+    BATON_OK(pool->seal());
+  }
+  return parts.model->bind_kv(pool->bytes());
+}
 
 Result<> Engine::Impl::start_pool() {
   const kv::KvLayout layout = parts.model->kv_layout();
   BATON_TRY(blocks, pool_blocks(config, layout.block_bytes()));
   BATON_TRY(serving.max_model_len, context_length(config, parts.model->config(), blocks));
-  BATON_TRY(pool, transfer::PoolMemory::create(static_cast<size_t>(blocks) * layout.block_bytes(), "baton-kv"));
+  BATON_OK(make_pool());
   if (config.kv_transfer) pool->touch_in_background();
-  return parts.model->bind_kv(pool->bytes());
+  return {};
 }
 
 Result<> Engine::Impl::start_transfer() {
@@ -165,13 +182,20 @@ Result<> Engine::Impl::start_transfer() {
 
 // Asleep, the pool is gone: its memory is sealed against shrinking, so that no peer that maps it is killed.
 Result<> Engine::Impl::keep_kv_memory(bool keep) {
-  if (!keep) {
-    pool.reset();
-    return {};
-  }
-  const size_t bytes = static_cast<size_t>(blocks) * parts.model->kv_layout().block_bytes();
-  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv"));
-  return parts.model->bind_kv(pool->bytes());
+  if (keep) return make_pool();
+  if (parts.ranks) BATON_OK(parts.ranks->share_pool(nullptr));
+  pool.reset();
+  return {};
+}
+
+// As a dead step thread: whoever supervises the process starts a new one.
+void Engine::Impl::watch_ranks() {
+  if (!parts.ranks) return;
+  parts.ranks->on_lost([this] {
+    loop->give_up();
+    loop->post([](Core& core) { core.refuse(Error{Code::kInternal, kEngineDead}); });
+    kill(getpid(), SIGTERM);
+  });
 }
 
 Result<> Engine::Impl::start_server() {
@@ -260,6 +284,7 @@ Result<> Engine::Impl::start() {
   serving.node = node.get();
   serving.started_ms = clock.now_ms();
   loop->start();
+  watch_ranks();
   serving.keep_kv_memory = [this](bool keep) { return keep_kv_memory(keep); };
   serving.tokenizer_config_json = parts.tokenizer_config_json.empty() ? "{}" : parts.tokenizer_config_json;
   return start_server();
@@ -276,6 +301,7 @@ void Engine::Impl::stop() {
     std::unique_lock lock(transfer_mutex);
     transfer_news.wait_for(lock, std::chrono::milliseconds(deadline - clock.now_ms()), [&] { return node->grants_live() == 0; });
   }
+  if (parts.ranks) parts.ranks->on_lost({});
   if (loop) loop->stop();
   if (tracing) tracing->stop();
   node.reset();  // joins the thread that may still be calling loop->wake()

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "engine/config.h"
+#include "engine/ranks.h"
 #include "model/model.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -18,6 +19,7 @@ namespace baton::engine {
 // What start() loads from config.model; tests bring their own.
 struct EngineParts {
   std::string tokenizer_config_json{};  // "" = {}
+  std::unique_ptr<Ranks> ranks;  // of a tensor-parallel model; outlives it
   std::unique_ptr<model::Model> model;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::optional<text::ChatTemplate> chat_template;

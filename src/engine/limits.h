@@ -14,6 +14,8 @@ constexpr int32_t kScoredRowsMax = 128;  // logit rows of one model call for a s
 constexpr size_t kConstraintsMax = 128;
 constexpr size_t kConstraintsBytesMax = 64u << 20;
 constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for the first contact with the --kv-peers
+constexpr int64_t kRankLoadMs = 3'600'000;  // a rank that has not loaded its part by then: the start fails
+constexpr int kRankWatchMs = 1000;       // a failed group of ranks is noticed by then; a rank that ends at once
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 
 constexpr int32_t kDraftTokensMax = 64;  // of --speculative-config's num_speculative_tokens: refused at start beyond it

@@ -99,7 +99,7 @@ void StepLoop::run() {
     log_error("step thread died", "error=\"{}\"", e.what());
   }
   alive_ = false;
-  core_->refuse(Error{Code::kInternal, "EngineCore encountered an issue. See stack trace (above) for the root cause."});
+  core_->refuse(Error{Code::kInternal, kEngineDead});
   if (on_death_) on_death_();
   do {
     drain();

@@ -47,7 +47,10 @@ struct NodeOptions {
 class PoolMemory {
  public:
   class Toucher;
-  static Result<PoolMemory> create(size_t bytes, const std::string& name);  // zeroed lazily, huge pages asked for
+  // Zeroed lazily, huge pages asked for. Sealed: what is mapped from now on can only be read. Who shares the pool between processes
+  // of its own asks for it unsealed, and seals it once they have mapped it.
+  static Result<PoolMemory> create(size_t bytes, const std::string& name, bool sealed = true);
+  Result<> seal();
   PoolMemory(PoolMemory&&) noexcept;
   PoolMemory& operator=(PoolMemory&&) noexcept;
   ~PoolMemory();

@@ -81,7 +81,7 @@ void PoolMemory::touch_in_background() {
   if (!toucher_) toucher_ = std::make_unique<Toucher>(bytes().first(std::min(size_, share)));
 }
 
-Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name) {
+Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name, bool sealed) {
   if (bytes == 0) return fail(Code::kInvalidArgument, "an empty KV pool");
   PoolMemory out;
   out.fd_ = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -93,10 +93,15 @@ Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name) {
   out.data_ = static_cast<std::byte*>(p);
   out.size_ = bytes;
   ::madvise(p, bytes, MADV_HUGEPAGE);  // advice: fewer TLB misses where the kernel has huge pages for shared memory
-  // A peer that maps this can neither write it (the present mapping keeps its right) nor be killed by SIGBUS because it shrank.
-  if (::fcntl(out.fd_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) != 0)
-    return fail(Code::kInternal, "seal the KV pool: ", std::strerror(errno));
+  if (sealed) BATON_OK(out.seal());
   return out;
+}
+
+// A peer that maps this can neither write it (present mappings keep their right) nor be killed by SIGBUS because it shrank.
+Result<> PoolMemory::seal() {
+  if (::fcntl(fd_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) != 0)
+    return fail(Code::kInternal, "seal the KV pool: ", std::strerror(errno));
+  return {};
 }
 
 PoolMemory::PoolMemory(PoolMemory&& o) noexcept

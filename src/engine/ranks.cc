@@ -1,0 +1,175 @@
+#include "engine/ranks.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+#include "engine/limits.h"
+#include "model/rank_shard.h"
+#include "transfer/socket.h"
+
+extern char** environ;
+
+namespace baton::engine {
+namespace {
+
+int cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+// What a rank must know of the configuration: all that decides how the model is loaded.
+std::vector<std::string> flags_of(const EngineConfig& c) {
+  return {"--model",
+          c.model,
+          "--threads",
+          std::to_string(load_options(c).threads),
+          "--isa",
+          c.isa,
+          "--block-size",
+          std::to_string(c.block_size),
+          "--max-model-len",
+          std::to_string(c.max_model_len),
+          "--log-level",
+          c.log_level,
+          "--tensor-parallel-size",
+          std::to_string(c.tensor_parallel_size)};
+}
+
+Result<pid_t> start_process(const EngineConfig& config, int rank, const transfer::Fd& control, int group_fd) {
+  std::vector<std::string> words = {"baton-engine",           std::string(kRankCommand),
+                                    std::to_string(rank),     std::to_string(control.get()),
+                                    std::to_string(group_fd), std::to_string(::getpid())};
+  for (std::string& flag : flags_of(config)) words.push_back(std::move(flag));
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (const int fd : {control.get(), group_fd}) posix_spawn_file_actions_adddup2(&actions, fd, fd);  // not closed on exec
+  pid_t pid = 0;
+  const int error = ::posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return fail(Code::kUnavailable, "start rank ", rank, ": ", std::strerror(error));
+  return pid;
+}
+
+// Room for the largest step that the scheduler may plan: a sequence's drafts and its last, half-filled block come on top.
+int64_t order_words(const EngineConfig& c, const model::ModelConfig& m) {
+  const int64_t context = c.max_model_len > 0 ? c.max_model_len : m.context;
+  const int64_t seqs = c.max_num_seqs, blocks = context / c.block_size + 2 + kDraftTokensMax / c.block_size;
+  return model::words_of(seqs, c.max_num_batched_tokens + seqs * (1 + kDraftTokensMax), seqs * blocks);
+}
+
+}  // namespace
+
+model::LoadOptions load_options(const EngineConfig& c) {
+  model::LoadOptions options{
+      .threads = c.threads, .isa = c.isa, .block_tokens = c.block_size, .context = c.max_model_len, .progress = {}};
+  if (c.threads == 0 && c.tensor_parallel_size > 1) options.threads = std::max(1, cpus() / c.tensor_parallel_size);
+  return options;
+}
+
+Result<std::unique_ptr<Ranks>> Ranks::start(const EngineConfig& config, const model::ModelConfig& model) {
+  return start(config, model,
+               [&](int rank, transfer::Fd control, int group_fd) { return start_process(config, rank, control, group_fd); });
+}
+
+Result<std::unique_ptr<Ranks>> Ranks::start(const EngineConfig& config, const model::ModelConfig& model, const Start& start) {
+  const int n = config.tensor_parallel_size;
+  BATON_OK(model::shard_of(model, 0, n));  // before anything is started
+  std::unique_ptr<Ranks> ranks(new Ranks);
+  BATON_TRY(ranks->group_,
+            model::RankGroup::create(
+                {.ranks = n, .hidden = model.hidden, .vocab = model.vocab, .order_words = order_words(config, model)}));
+  ranks->ending_ = transfer::Fd(::eventfd(0, EFD_CLOEXEC));
+  for (int rank = 1; rank < n; ++rank) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+      return fail(Code::kResourceExhausted, "a socket for rank ", rank, ": ", std::strerror(errno));
+    Rank& other = ranks->others_.emplace_back();
+    other.control = transfer::Fd(ends[0]);
+    BATON_TRY(other.pid, start(rank, transfer::Fd(ends[1]), ranks->group_->fd()));
+  }
+  return ranks;
+}
+
+Ranks::~Ranks() {
+  const uint64_t one = 1;
+  if (ending_ && ::write(ending_.get(), &one, sizeof one) < 0) log_error("the ranks' watcher cannot be woken");
+  if (watcher_.joinable()) watcher_.join();
+  for (const Rank& other : others_) {  // they have nothing to lose
+    if (other.pid <= 0) continue;
+    ::kill(other.pid, SIGKILL);
+    while (::waitpid(other.pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  if (group_) group_->fail();
+}
+
+// The one message a rank sends at a time: empty text is no message but its end, "ok", or what went wrong.
+Result<> Ranks::reply_of(size_t i, int64_t patience_ms) {
+  pollfd waiting{.fd = others_[i].control.get(), .events = POLLIN, .revents = 0};
+  char text[4096];
+  if (::poll(&waiting, 1, static_cast<int>(patience_ms)) <= 0)
+    return fail(Code::kDeadlineExceeded, "rank ", i + 1, " does not answer");
+  const ssize_t n = ::recv(others_[i].control.get(), text, sizeof text, 0);
+  if (n <= 0) return fail(Code::kUnavailable, "rank ", i + 1, " ended");
+  const std::string_view said(text, static_cast<size_t>(n));
+  if (said != "ok") return fail(Code::kInternal, "rank ", i + 1, ": ", said);
+  return {};
+}
+
+Result<> Ranks::await_loaded() {
+  for (size_t i = 0; i < others_.size(); ++i) BATON_OK(reply_of(i, kRankLoadMs));
+  watcher_ = std::thread([this] { watch(); });
+  return {};
+}
+
+Result<> Ranks::share_pool(const transfer::PoolMemory* pool) {
+  if (group_->failed()) return fail(Code::kUnavailable, "a rank of the model was lost");
+  BATON_OK(group_->give(pool ? model::RankGroup::Order::kTakePool : model::RankGroup::Order::kLeavePool));
+  for (const Rank& other : others_)
+    if (pool) BATON_OK(transfer::send_descriptor(other.control, pool->fd()));
+  for (size_t i = 0; i < others_.size(); ++i) BATON_OK(reply_of(i, model::kRankPatienceMs));
+  return {};
+}
+
+void Ranks::on_lost(std::function<void()> lost) {
+  std::lock_guard lock(mutex_);
+  on_lost_ = std::move(lost);
+  if (lost_ && on_lost_) on_lost_();
+}
+
+void Ranks::lose(std::string_view why) {
+  group_->fail();
+  log_error("the model is lost", "why=\"{}\"", why);
+  std::lock_guard lock(mutex_);
+  lost_ = true;
+  if (on_lost_) on_lost_();
+}
+
+void Ranks::watch() {
+  std::vector<pollfd> ends;
+  for (const Rank& other : others_) ends.push_back({.fd = other.control.get(), .events = POLLRDHUP, .revents = 0});
+  ends.push_back({.fd = ending_.get(), .events = POLLIN, .revents = 0});
+  for (;;) {
+    if (::poll(ends.data(), ends.size(), kRankWatchMs) < 0 && errno != EINTR) return lose("its ranks cannot be watched");
+    if (ends.back().revents != 0) return;
+    for (size_t i = 0; i < others_.size(); ++i)
+      if (ends[i].revents != 0) return lose(cat("rank ", i + 1, " (process ", others_[i].pid, ") ended"));
+    if (group_->failed()) return lose("a rank did not come to a meeting");
+  }
+}
+
+}  // namespace baton::engine
