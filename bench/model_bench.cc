@@ -1,6 +1,6 @@
-// model_bench MODEL [--threads N] [--isa ISA] [--pin] [--point bandwidth|decode,BATCH,CONTEXT|prefill,TOKENS]...: speed of the model
-// alone, without server or scheduler. Points print one line each, for programs: "decode,16,512 1020.3", tokens (bandwidth: bytes) per
-// second; bandwidth is that of reading as many bytes as the weights have.
+// model_bench MODEL [--threads N] [--isa ISA] [--pin] [--kv-cache-dtype D] [--point bandwidth|decode,BATCH,CONTEXT|prefill,TOKENS]...:
+// speed of the model alone, without server or scheduler. Points print one line each, for programs: "decode,16,512 1020.3", tokens
+// (bandwidth: bytes) per second; bandwidth is that of reading as many bytes as the weights have.
 // Prints value, unit, reference and ratio. The reference of decode is the memory bandwidth measured here by the same threads; of
 // prefill and batched decode the goals of facts/engine.md 5.3, set for SmolLM2-135M Q4_1 on two cores.
 #include <sys/mman.h>
@@ -129,6 +129,9 @@ int main(int argc, char** argv) {
       options.threads = std::atoi(argv[++i]);
     else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
       options.isa = argv[++i];
+    else if (const kv::CacheDtype* cache = nullptr; !strcmp(argv[i], "--kv-cache-dtype") && i + 1 < argc &&
+                                                    (cache = kv::find_cache_dtype(argv[i + 1])) != nullptr)
+      options.kv_dtype = cache->dtype, ++i;
     else if (!strcmp(argv[i], "--point") && i + 1 < argc)
       points.emplace_back(argv[++i]);
     else if (!strcmp(argv[i], "--pin"))

@@ -179,6 +179,7 @@ class Planner {
           cat("a request of ", ask_.context, " tokens needs ", gb(static_cast<double>(s.kv_bytes_per_token) * ask_.context),
               " of KV; beside the weights there is room for ", room, " tokens");
       if (room > 0) out.advice.push_back(cat("--context ", room, " or less"));
+      if (ask_.kv_cache_dtype == "auto") out.advice.push_back("--kv-cache-dtype fp8: half of it");
     }
     for (const Device& d : devices()) {
       if (d.node_devices < 2 || d.memory_gb <= plan_.device->memory_gb) continue;
@@ -259,6 +260,9 @@ PlanResult make_plan(const PlanAsk& asked, const Shape& shape) {
   if (ask.gateway.empty()) ask.gateway = e.gateway;
   if (std::ranges::find(gateways(), ask.gateway) == gateways().end())
     return std::unexpected(NoPlan{cat("no gateway \"", ask.gateway, "\""), {"istio, kgateway, agentgateway, gke or builtin"}});
+  const kv::CacheDtype* cache = kv::find_cache_dtype(ask.kv_cache_dtype);
+  if (cache == nullptr) return std::unexpected(NoPlan{cat("no KV cache of \"", ask.kv_cache_dtype, "\""), {}});
+  plan.shape.kv_bytes_per_token = shape.kv_bytes_with(cache->dtype);
   if (ask.devices == 0) ask.devices = e.devices;
   if (ask.context == 0) ask.context = std::min(e.context, shape.context);
   if (ask.context > shape.context)

@@ -21,6 +21,7 @@ struct PlanAsk {
   int context = 0;  // longest request; 0 = the environment's
   double ttft_ms = 2000, tpot_ms = 50;
   std::string rdma = "auto";  // KV over a network device: auto = as the environment, yes, no
+  std::string kv_cache_dtype = "auto";  // the engines' flag: one of kv::cache_dtypes()
   // What is settled already; 0 = the plan's.
   int prefill_replicas = 0, prefill_tp = 0, decode_replicas = 0, decode_tp = 0;
 };

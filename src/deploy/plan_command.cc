@@ -83,6 +83,11 @@ void add_plan_options(Options& o, PlanAsk& ask) {
   o.add("model", &ask.model,
         "a name of the guides, a config.json, a folder that has one, or a GGUF file; empty = the environment's");
   o.add("context", &ask.context, "tokens", "of the longest request; 0 = the environment's", 0, kTokensMax);
+  o.add("kv-cache-dtype", &ask.kv_cache_dtype, "of the engines' KV cache, as their flag", [] {
+    std::vector<std::string> all;
+    for (const kv::CacheDtype& row : kv::cache_dtypes()) all.emplace_back(row.name);
+    return all;
+  }());
   o.add("prompt-tokens", &ask.prompt_tokens, "tokens", "of a request, on average", 1, kTokensMax);
   o.add("output-tokens", &ask.output_tokens, "tokens", "of an answer, on average", 1, kTokensMax);
   o.add("rate", &ask.rate, "requests/s", "to be served; 0 = as many as can be", 0, 1e6);

@@ -117,6 +117,19 @@ TEST(Plan, WithoutRdmaTheHandOverIsDearer) {
   EXPECT_GT(made(ask).hand_over_us, 5 * fast);
 }
 
+TEST(Plan, ACacheOfEightBitsHoldsTwiceTheTokens) {
+  PlanAsk ask{.environment = "default"};
+  const Plan wide = made(ask);
+  ask.kv_cache_dtype = "fp8";
+  const Plan half = made(ask);
+  EXPECT_EQ(half.shape.kv_bytes_per_token * 2, wide.shape.kv_bytes_per_token);
+  EXPECT_GE(half.rate_max, wide.rate_max);
+  EXPECT_NE(render_flags(half).find("--kv-cache-dtype fp8"), std::string::npos);
+  EXPECT_EQ(render_flags(wide).find("--kv-cache-dtype"), std::string::npos);
+  ask.kv_cache_dtype = "int8_per_token_head";  // and a scale of 4 bytes for each of 128 dims
+  EXPECT_EQ(made(ask).shape.kv_bytes_per_token * 64, wide.shape.kv_bytes_per_token * 33);
+}
+
 TEST(Plan, WhatCannotBeSaysWhatCan) {
   NoPlan no = refused({.environment = "default", .model = "meta-llama/Llama-3.3-70B-Instruct", .device = "l4", .memory_gb = 16});
   EXPECT_NE(no.reason.find("141 GB of weights"), no.reason.npos) << no.reason;

@@ -44,6 +44,7 @@ std::string render_flags(const Plan& p) {
   if (!p.ask.model.empty() && p.ask.model != p.environment->model) out += cat(" --model ", p.ask.model);
   if (p.ask.context != std::min(p.environment->context, p.shape.context)) out += cat(" --context ", p.ask.context);
   if (p.ask.rdma != "auto") out += cat(" --rdma ", p.ask.rdma);
+  if (p.ask.kv_cache_dtype != "auto") out += cat(" --kv-cache-dtype ", p.ask.kv_cache_dtype);
   return out + cat(" --prefill ", p.prefill.replicas, " --prefill-tp ", p.prefill.tp, " --decode ", p.decode.replicas,
                    " --decode-tp ", p.decode.tp, " --devices ", p.ask.devices);
 }

@@ -121,6 +121,11 @@ cost::ModelWork Shape::work() const {
           .kv_bytes_per_token = kv_bytes_per_token};
 }
 
+int64_t Shape::kv_bytes_with(kv::KvDtype dtype) const {
+  const auto scales = static_cast<double>(kv::scale_bytes(dtype)) / std::max(1, head_dim);  // of one number
+  return static_cast<int64_t>(static_cast<double>(kv_bytes_per_token) * (static_cast<double>(kv::dtype_bytes(dtype)) + scales) / kKvBytes);
+}
+
 Shape shape_of(const KnownModel& m) {
   Shape out = shape_from(m.sizes, std::string(m.name));
   out.uri = m.name.find('/') != m.name.npos ? cat("hf://", m.name) : "file:///models/SmolLM2-135M-Instruct.Q4_1.gguf";

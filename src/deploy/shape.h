@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "cost/roofline.h"
 #include "deploy/tables.h"
+#include "kv/layout.h"
 
 namespace baton::deploy {
 
@@ -22,6 +23,7 @@ struct Shape {
   int64_t kv_bytes_per_token = 0;
 
   cost::ModelWork work() const;
+  int64_t kv_bytes_with(kv::KvDtype dtype) const;  // a token in a cache of that; kv_bytes_per_token is of bf16
 };
 
 Shape shape_of(const KnownModel& row);

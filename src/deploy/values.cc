@@ -80,6 +80,15 @@ void add_role(const Plan& plan, const PhasePlan& phase, const char* role, YAML::
     changed = true;
   }
   settle("--tensor-parallel-size", phase.tp);
+  if (const std::string& dtype = plan.ask.kv_cache_dtype; dtype != "auto") {
+    if (const size_t at = argument_at(server["args"], "--kv-cache-dtype"); at > 0) {
+      server["args"][at] = quoted(dtype);
+    } else {
+      server["args"].push_back(quoted("--kv-cache-dtype"));
+      server["args"].push_back(quoted(dtype));
+    }
+    changed = true;
+  }
   if (changed) out[role]["containers"] = containers;
 }
 

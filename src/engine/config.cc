@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "engine/limits.h"
 #include "engine/transfer_config.h"
+#include "kv/layout.h"
 #include "model/limits.h"
 #include "parse/message.h"
 
@@ -27,6 +28,12 @@ Option opposite(std::string name, bool* target, std::string help) {
 std::string names_of(const auto& rows) {
   std::string out;
   for (const auto& row : rows) out += cat(out.empty() ? "" : ", ", row.name);
+  return out;
+}
+
+std::vector<std::string> cache_dtype_names() {
+  std::vector<std::string> out;
+  for (const kv::CacheDtype& row : kv::cache_dtypes()) out.emplace_back(row.name);
   return out;
 }
 
@@ -90,6 +97,10 @@ void add_scheduler(Options& o, EngineConfig& c) {
   o.add("max-num-batched-tokens", &c.max_num_batched_tokens, "tokens", "most tokens of one step", 1, 10'000'000);
   o.add("max-num-seqs", &c.max_num_seqs, "", "most sequences of one step", 1, 65536);
   o.add("block-size", &c.block_size, "tokens", "tokens of one KV block", 1, 1024);
+  o.add("kv-cache-dtype", &c.kv_cache_dtype,
+        "elements of the KV cache: auto is bfloat16; fp8 is fp8_e4m3, half the bytes; per_token_head keeps a scale for each token and "
+        "head (docs/weights.md has the errors). Prefill and decode workers must agree",
+        cache_dtype_names());
   o.add("enable-prefix-caching", &c.prefix_caching, "reuse the KV of common prefixes");
   o.add("enable-chunked-prefill", &c.chunked_prefill, "cut long prompts to fit between decode steps");
   o.add("long-prefill-token-threshold", &c.long_prefill_token_threshold, "tokens",

@@ -31,6 +31,7 @@ struct EngineConfig {
   int max_num_batched_tokens = 2048;
   int max_num_seqs = 256;
   int block_size = 16;
+  std::string kv_cache_dtype = "auto";
   bool prefix_caching = true;
   bool chunked_prefill = true;
   int long_prefill_token_threshold = 0;

@@ -94,6 +94,8 @@ TEST(EngineConfig, WrongValuesAreErrors) {
       {{"serve", "m", "--kv-transfer-config", R"({"kv_load_failure_policy":"retry"})"}, "kv_load_failure_policy"},
       {{"serve", "m", "--kv-transfer-config", R"({"kv_connector_extra_config":{"kv_lease_duration":0}})"}, "kv_lease_duration"},
       {{"serve", "m", "--dtype", "int3"}, "--dtype"},
+      {{"serve", "m", "--kv-cache-dtype", "nvfp4"}, "nvfp4"},
+      {{"serve", "m", "--kv-cache-dtype", "fp8_inc"}, "int8_per_token_head"},
   };
   for (const auto& [args, message] : cases)
     EXPECT_NE(parse(args).error.find(message), std::string::npos) << message << ": " << parse(args).error;

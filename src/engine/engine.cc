@@ -236,6 +236,7 @@ Result<> Engine::Impl::start() {
                                                 .max_model_len = serving.max_model_len,
                                                 .block_tokens = config.block_size,
                                                 .blocks = blocks,
+                                                .cache_dtype = config.kv_cache_dtype,
                                                 .prefix_caching = config.prefix_caching,
                                                 .speculative_tokens = config.speculation ? config.speculation->num_speculative_tokens : 0});
   CoreOptions options{

@@ -190,7 +190,7 @@ TEST(Engine, MetricsArePresentAtIdle) {
   for (const char* line :
        {"vllm:num_requests_running{engine=\"0\",model_name=\"tiny\"} 0",
         "vllm:num_requests_waiting{engine=\"0\",model_name=\"tiny\"} 0", "vllm:kv_cache_usage_perc{",
-        "vllm:cache_config_info{block_size=\"16\"", "num_gpu_blocks=\"601\"",
+        "vllm:cache_config_info{block_size=\"16\",cache_dtype=\"auto\"", "num_gpu_blocks=\"601\"",
         "vllm:request_success_total{engine=\"0\",finished_reason=\"abort\"", "vllm:prefix_cache_hits_total{",
         "vllm:prompt_tokens_total{", "vllm:time_to_first_token_seconds_bucket{", "le=\"0.001\"",
         "vllm:inter_token_latency_seconds_count{", "vllm:num_preemptions_total{",

@@ -116,6 +116,7 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
   }
   Labels cache = labels_;
   cache["block_size"] = std::to_string(c.block_tokens);
+  cache["cache_dtype"] = c.cache_dtype;
   cache["num_gpu_blocks"] = std::to_string(c.blocks);
   cache["enable_prefix_caching"] = c.prefix_caching ? "True" : "False";
   m.gauge("vllm:cache_config_info", "Configuration of the KV cache.", cache).set(1);

@@ -12,6 +12,7 @@ namespace baton::engine {
 struct MetricsConfig {
   std::string model_name;
   int32_t max_model_len = 0, block_tokens = 0, blocks = 0;
+  std::string cache_dtype = "auto";  // as --kv-cache-dtype says
   bool prefix_caching = true;
   int32_t speculative_tokens = 0;  // > 0: drafts are counted
 };

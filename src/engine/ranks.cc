@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "engine/limits.h"
+#include "kv/layout.h"
 #include "model/rank_shard.h"
 #include "transfer/socket.h"
 
@@ -36,6 +37,8 @@ std::vector<std::string> flags_of(const EngineConfig& c) {
           std::to_string(load_options(c).threads),
           "--isa",
           c.isa,
+          "--kv-cache-dtype",
+          c.kv_cache_dtype,
           "--block-size",
           std::to_string(c.block_size),
           "--max-model-len",
@@ -75,7 +78,12 @@ int64_t order_words(const EngineConfig& c, const model::ModelConfig& m) {
 
 model::LoadOptions load_options(const EngineConfig& c) {
   model::LoadOptions options{
-      .threads = c.threads, .isa = c.isa, .block_tokens = c.block_size, .context = c.max_model_len, .progress = {}};
+      .threads = c.threads,
+      .isa = c.isa,
+      .block_tokens = c.block_size,
+      .kv_dtype = kv::find_cache_dtype(c.kv_cache_dtype)->dtype,  // one of them: the option's choices
+      .context = c.max_model_len,
+      .progress = {}};
   if (c.threads == 0 && c.tensor_parallel_size > 1) options.threads = std::max(1, cpus() / c.tensor_parallel_size);
   return options;
 }

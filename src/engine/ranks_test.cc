@@ -125,6 +125,13 @@ TEST(Ranks, ThreadsAreSharedOut) {
   EXPECT_EQ(load_options(c).threads, 3);
 }
 
+TEST(Ranks, AllHaveOneKindOfCache) {
+  EngineConfig c;
+  EXPECT_EQ(load_options(c).kv_dtype, kv::KvDtype::kBf16);
+  c.kv_cache_dtype = "fp8";
+  EXPECT_EQ(load_options(c).kv_dtype, kv::KvDtype::kE4m3);
+}
+
 // One rank that says `said` and then does as it is told.
 struct OneRank {
   OneRank(const std::string& path, std::string_view said) {

@@ -54,6 +54,25 @@ class Identity(unittest.TestCase):
             self.assertEqual(computed, 0, "the decode worker computed prompt tokens")
             self.assertEqual(total(decode, "vllm:nixl_num_failed_transfers_total"), 0)
 
+    def test_fp8_cache(self):
+        """A cache of half the bytes: tokens of its own, the same ones alone, in a batch, in chunks over a small pool, and through P/D."""
+        fp8, some = ["--kv-cache-dtype=fp8"], PROMPTS[1::8]
+        with Stack(prefill=0, decode=1, engine_args=[*fp8, "--no-enable-prefix-caching"]) as s:
+            alone = all_at(s.port, 1, some)
+            self.assertGreater(total(s.engine_port("engine-0"), "vllm:cache_config_info", 'cache_dtype="fp8"'), 0)
+        with Stack(prefill=0, decode=1, engine_args=[*fp8, "--max-num-batched-tokens=97", "--max-num-seqs=5", "--num-gpu-blocks-override=160"]) as s:
+            self.assertEqual(all_at(s.port, 8, some), alone)
+            self.assertEqual(all_at(s.port, 4, some), alone, "with a warm prefix cache")
+        for transport in ("shm", "tcp"):
+            with self.subTest(transport=transport), Stack(args=["--kv-transport", transport], engine_args=fp8) as s:
+                self.assertEqual(all_at(s.port, 3, some), alone)
+                decode = s.engine_port("decode-0")
+                tokens = total(decode, "vllm:external_prefix_cache_hits_total")
+                self.assertGreater(tokens, 1000, "prompt tokens came from the prefill worker")
+                moved = total(decode, "kv_transfer_bytes_total", 'path="')
+                self.assertLess(moved, 0.6 * 23040 * tokens, "half of what bf16 takes: 30 layers, 3 heads, 64 dims, 1 byte, K and V")
+                self.assertEqual(total(decode, "vllm:prompt_tokens_by_source_total", 'source="local_compute"'), 0)
+
     def test_pd_over_shm(self):
         self.through_pd("shm")
 
