@@ -61,6 +61,9 @@ std::optional<grammar::Constraint> constraint_of(const wire::GenerateFields& fie
     case From::kGrammar:
       out.kind = To::kGrammar;
       break;
+    case From::kStructuralTag:
+      out.kind = To::kStructuralTag;
+      break;
   }
   return out;
 }

@@ -63,6 +63,11 @@ TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
   std::vector<float> wide(1000, 1.0f);
   wide[700] = wide[999] = 2;
   EXPECT_EQ(draw(greedy(), wide), 700);
+  std::vector<float> vocabulary(5000, -1.0f);
+  for (const size_t at : {4999, 4096, 3000, 1024, 1023, 0}) {
+    vocabulary[at] = 2;
+    EXPECT_EQ(draw(greedy(), vocabulary), static_cast<int32_t>(at));
+  }
   EXPECT_EQ(argmax(std::vector<float>{-kInf, -kInf}), -1);
   EXPECT_EQ(argmax(std::vector<float>{NAN, -5.0f, NAN}), 1);
 }
@@ -170,7 +175,7 @@ TEST(Sampler, NothingLeftIsAnError) {
 
 // A logit that is not a number says that nothing here can be trusted, also where the best of the others would be clear.
 TEST(Sampler, WhatIsNotANumberIsAnError) {
-  for (const size_t n : {3, 40, 300}) {
+  for (const size_t n : {3, 40, 300, 1500}) {
     for (size_t at = 0; at < n; at += 7) {
       std::vector<float> logits(n, 1);
       logits[0] = -kInf;

@@ -140,8 +140,9 @@ TEST(Structured, RefusedByName) {
       {R"(,"guided_choice":["a"],"guided_regex":"a")", 400, "You can only use one kind of structured outputs constraint"},
       {R"(,"structured_outputs":{"json":{},"regex":"a"})", 400, "structured_outputs.json, structured_outputs.regex"},
       {R"(,"structured_outputs":{})", 400, "none are specified"},
-      {R"(,"structured_outputs":{"structural_tag":"x"})", 501, "structural_tag is not supported"},
-      {R"(,"response_format":{"type":"structural_tag"})", 501, "'structural_tag' is not supported"},
+      {R"(,"structured_outputs":{"structural_tag":"x"})", 400, "structured_outputs.structural_tag: Invalid JSON"},
+      {R"(,"response_format":{"type":"structural_tag"})", 400, "neither \"format\" nor \"structures\""},
+      {R"(,"response_format":{"type":"structural_tag","format":{"type":"token","token":1}})", 400, "\"token\" is not supported"},
       {R"(,"response_format":{"type":"json_schema"})", 400, "the 'json_schema' field must be provided"},
       {R"(,"response_format":{"type":"xml"})", 400, "Input should be 'text', 'json_object'"},
   };

@@ -47,9 +47,10 @@ Case read_case(const std::filesystem::path& path) {
   c.constraint.kind = c.kind == "schema"   ? Kind::kSchema
                       : c.kind == "object" ? Kind::kJsonObject
                       : c.kind == "regex"  ? Kind::kRegex
+                      : c.kind == "tag"    ? Kind::kStructuralTag
                       : c.kind == "choice" ? Kind::kChoice
                                            : Kind::kGrammar;
-  if (c.kind == "schema") c.constraint.schema = parse_json(text).value();
+  if (c.kind == "schema" || c.kind == "tag") c.constraint.schema = parse_json(text).value();
   if (c.kind == "choice") c.constraint.choices = lines_of(text);
   c.constraint.text = text;
   c.constraint.style.any_whitespace = file.substr(0, head).find("compact") == std::string::npos;

@@ -3,6 +3,7 @@
 #include "grammar/grammar_text.h"
 #include "grammar/limits.h"
 #include "grammar/schema.h"
+#include "grammar/structural_tag.h"
 
 namespace baton::grammar {
 namespace {
@@ -39,6 +40,9 @@ Result<ExprId> json_start(JsonRules& json, const Constraint& c) {
     case Constraint::Kind::kSchema:
       BATON_OK(bounded(c.schema));
       return schema(json, c.schema);
+    case Constraint::Kind::kStructuralTag:
+      BATON_OK(bounded(c.schema));
+      return structural_tag(json, c.schema);
     case Constraint::Kind::kCalls:
       return calls(json, c);
     case Constraint::Kind::kArguments:

@@ -17,9 +17,9 @@ struct Tool {
 };
 
 struct Constraint {
-  enum class Kind : uint8_t { kSchema, kJsonObject, kRegex, kChoice, kGrammar, kCalls, kArguments };
+  enum class Kind : uint8_t { kSchema, kJsonObject, kRegex, kChoice, kGrammar, kCalls, kArguments, kStructuralTag };
   Kind kind = Kind::kJsonObject;
-  Json schema{};                       // kSchema
+  Json schema{};                       // kSchema; kStructuralTag: the tag
   std::string text{};                  // kRegex, kGrammar
   std::vector<std::string> choices{};  // kChoice
   std::vector<Tool> tools{};           // kCalls: a list of {"name", "parameters"} of these; kArguments: the arguments of the one

@@ -8,6 +8,7 @@ namespace baton::grammar {
 
 constexpr size_t kSourceBytesMax = 1u << 20;     // a schema, regex or grammar as it was sent, all choices together
 constexpr int kNestingMax = 64;                  // groups in a regex or grammar, schemas in a schema: the readers recurse
+constexpr size_t kMarksBytesMax = 1u << 14;      // of the strings that one free text waits for: each byte is a state
 constexpr size_t kExprsMax = 1u << 18;           // nodes a front end may make
 constexpr size_t kMergedBytesMax = 16u << 20;    // of schemas written into each other by allOf, anyOf and $ref
 constexpr int32_t kRepeatMax = 1 << 15;          // of {m,n}, minLength, maxItems and the like

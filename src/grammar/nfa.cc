@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <span>
 
 #include "grammar/limits.h"
 
@@ -52,6 +53,72 @@ bool Nfa::spend(uint64_t n) {
   full_ |= steps_ < n;
   steps_ -= std::min(steps_, n);
   return !full_;
+}
+
+// A tree of marks, each node a beginning of some: free text is at the longest that it ends with. Aho and Corasick 1975, over code
+// points, so that free text is UTF-8.
+struct MarkTree {
+  struct Node {
+    std::map<uint32_t, size_t> next{};
+    size_t shorter = 0;           // the longest other beginning that this one ends with
+    std::vector<size_t> whole{};  // marks that end here
+  };
+  explicit MarkTree(std::span<const FreeMark> marks) {
+    for (size_t m = 0; m < marks.size(); ++m) {
+      size_t at = 0;
+      for (const uint32_t c : code_points(marks[m].text)) {
+        const auto [it, added] = nodes[at].next.try_emplace(c, nodes.size());
+        at = it->second;
+        if (added) nodes.emplace_back();
+        alphabet.push_back({c, c});
+      }
+      nodes[at].whole.push_back(m);
+    }
+    alphabet = sorted(std::move(alphabet));
+    std::vector<size_t> order{0};
+    for (size_t i = 0; i < order.size(); ++i) {
+      for (const auto& [c, child] : nodes[order[i]].next) {
+        nodes[child].shorter = order[i] == 0 ? 0 : after(nodes[order[i]].shorter, c);
+        const std::vector<size_t>& more = nodes[nodes[child].shorter].whole;
+        nodes[child].whole.insert(nodes[child].whole.end(), more.begin(), more.end());
+        order.push_back(child);
+      }
+    }
+  }
+  size_t after(size_t node, uint32_t c) const {
+    for (;; node = nodes[node].shorter) {
+      if (const auto it = nodes[node].next.find(c); it != nodes[node].next.end()) return it->second;
+      if (node == 0) return 0;
+    }
+  }
+  std::vector<Node> nodes{1};
+  CodeRanges alphabet;
+};
+
+void Nfa::emit_free(const Expr& e, uint32_t from, uint32_t to, int depth) {
+  const MarkTree tree(e.marks);
+  std::vector<uint32_t> ids;
+  for (const MarkTree::Node& node : tree.nodes) {
+    ids.push_back(add());
+    if (full_) return;
+    if (node.whole.empty()) states_[ids.back()].empty.push_back(to);
+  }
+  states_[from].empty.push_back(ids[0]);
+  for (size_t i = 0; i < tree.nodes.size() && !full_; ++i) {
+    const MarkTree::Node& node = tree.nodes[i];
+    if (!node.whole.empty()) {
+      const bool never = std::ranges::any_of(node.whole, [&](size_t m) { return !e.marks[m].part; });
+      for (size_t k = 0; k < node.whole.size() && !never; ++k)
+        emit(*e.marks[node.whole[k]].part, ids[i], e.once ? to : ids[0], depth);
+      continue;
+    }
+    std::map<size_t, CodeRanges> edges{{0, others(tree.alphabet)}};
+    for (const CodeRange& range : tree.alphabet) {
+      for (uint32_t c = range.first; c <= range.last; ++c) edges[tree.after(i, c)].push_back({c, c});
+      if (!spend(range.last - range.first + 1)) return;
+    }
+    for (auto& [node_to, ranges] : edges) emit_chars(sorted(std::move(ranges)), ids[i], ids[node_to]);
+  }
 }
 
 uint32_t Nfa::add() {
@@ -141,6 +208,8 @@ void Nfa::emit(ExprId id, uint32_t from, uint32_t to, int depth) {
       return;
     case Expr::Kind::kRepeat:
       return emit_repeat(e, from, to, depth + 1);
+    case Expr::Kind::kFree:
+      return emit_free(e, from, to, depth + 1);
     case Expr::Kind::kCall:
       states_[from].calls.push_back({e.rule, to});
       return;

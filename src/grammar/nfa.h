@@ -33,6 +33,7 @@ class Nfa {
   uint32_t add();
   void emit(ExprId expr, uint32_t from, uint32_t to, int depth);
   void emit_chars(const CodeRanges& ranges, uint32_t from, uint32_t to);
+  void emit_free(const Expr& expr, uint32_t from, uint32_t to, int depth);
   void emit_repeat(const Expr& expr, uint32_t from, uint32_t to, int depth);
   void link(uint32_t from, uint8_t first, uint8_t last, uint32_t to) { states_[from].bytes.push_back({first, last, to}); }
   bool spend(uint64_t n);

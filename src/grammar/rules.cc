@@ -94,6 +94,10 @@ ExprId Rules::repeat(ExprId part, int32_t min, int32_t max) {
 
 ExprId Rules::call(RuleId rule) { return push({.kind = Expr::Kind::kCall, .rule = rule}); }
 
+ExprId Rules::free(std::vector<FreeMark> marks, bool once) {
+  return push({.kind = Expr::Kind::kFree, .marks = std::move(marks), .once = once});
+}
+
 RuleId Rules::add(std::string name) {
   names_.push_back(std::move(name));
   defined_.push_back(-1);

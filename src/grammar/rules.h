@@ -18,21 +18,29 @@ CodeRanges sorted(CodeRanges ranges);                         // ascending, apar
 CodeRanges others(const CodeRanges& ranges);                  // all code points but these
 CodeRanges common(const CodeRanges& a, const CodeRanges& b);  // in both
 bool contains(const CodeRanges& ranges, uint32_t code_point);
-std::vector<uint32_t> code_points(std::string_view utf8);  // of valid UTF-8
+std::vector<uint32_t> code_points(std::string_view utf8);            // of valid UTF-8
 std::optional<int32_t> count_at(std::string_view text, size_t& at);  // the decimal number there, and goes behind it
 
 using ExprId = int32_t;
 using RuleId = int32_t;
 constexpr int32_t kNoEnd = -1;
 
+// A string that free text waits for, and what must follow it; none: the string may not come.
+struct FreeMark {
+  std::string text;  // UTF-8, not empty
+  std::optional<ExprId> part{};
+};
+
 struct Expr {
-  enum class Kind : uint8_t { kBytes, kChars, kSeq, kAlt, kRepeat, kCall };
+  enum class Kind : uint8_t { kBytes, kChars, kSeq, kAlt, kRepeat, kCall, kFree };
   Kind kind = Kind::kBytes;
-  std::string bytes{};          // kBytes: these; "" is the empty word
-  CodeRanges chars{};           // kChars: one of these, as UTF-8; none = nothing matches
-  std::vector<ExprId> parts{};  // kSeq, kAlt; kRepeat: one
-  int32_t min = 0, max = 0;     // kRepeat; max kNoEnd = any number
-  RuleId rule = -1;             // kCall
+  std::string bytes{};            // kBytes: these; "" is the empty word
+  CodeRanges chars{};             // kChars: one of these, as UTF-8; none = nothing matches
+  std::vector<ExprId> parts{};    // kSeq, kAlt; kRepeat: one
+  int32_t min = 0, max = 0;       // kRepeat; max kNoEnd = any number
+  RuleId rule = -1;               // kCall
+  std::vector<FreeMark> marks{};  // kFree
+  bool once = false;              // kFree: nothing follows the first part
 };
 
 class Rules {
@@ -44,6 +52,8 @@ class Rules {
   ExprId repeat(ExprId part, int32_t min, int32_t max);
   ExprId optional(ExprId part) { return repeat(part, 0, 1); }
   ExprId call(RuleId rule);
+  // Any text, which may end anywhere; behind the first place where a mark is whole comes its part, and then free text again.
+  ExprId free(std::vector<FreeMark> marks, bool once);
   RuleId add(std::string name);  // to be defined
   void define(RuleId rule, ExprId expr) { defined_[static_cast<size_t>(rule)] = expr; }
   ExprId rule(std::string name, ExprId expr);  // adds, defines and calls it

@@ -25,6 +25,8 @@ Lengths lengths_of(const Rules& r, ExprId id) {
     case Expr::Kind::kChars:
     case Expr::Kind::kCall:
       return {1, 1};
+    case Expr::Kind::kFree:  // no pattern makes it
+      return {0, kNoEnd};
     case Expr::Kind::kSeq:
       for (const ExprId part : e.parts) {
         const Lengths l = lengths_of(r, part);

@@ -18,9 +18,9 @@ struct Found {
   }
 };
 
-// A schema as an object, or written in a string.
-void read_schema(Fields& f, const Json& value, std::string_view name, Found& found) {
-  found.add(Kind::kSchema, name);
+// A schema or a structural tag as an object, or written in a string.
+void read_object(Fields& f, const Json& value, Kind kind, std::string_view name, Found& found) {
+  found.add(kind, name);
   if (value.is_string()) {
     auto parsed = parse_json(value.text, kRequestJson);
     if (!parsed) return f.reject(Code::kInvalidArgument, name, ": Invalid JSON: ", parsed.error().message);
@@ -28,7 +28,7 @@ void read_schema(Fields& f, const Json& value, std::string_view name, Found& fou
   } else {
     found.output.schema = value;
   }
-  f.require(found.output.schema.is_object() || found.output.schema.is_bool(), name,
+  f.require(found.output.schema.is_object() || (kind == Kind::kSchema && found.output.schema.is_bool()), name,
             ": Input should be a valid dictionary or string");
 }
 
@@ -57,9 +57,8 @@ void read_response_format(Fields& f, Found& found) {
   const std::string_view name = type ? type->as_string().value_or("") : "";
   f.require(name == "text" || name == "json_object" || name == "json_schema" || name == "structural_tag",
             "response_format.type: Input should be 'text', 'json_object', 'json_schema' or 'structural_tag'");
-  if (name == "structural_tag")
-    f.reject(Code::kUnimplemented, "response_format of type 'structural_tag' is not supported by this engine");
   if (f.error() || name == "text") return;
+  if (name == "structural_tag") return read_object(f, *format, Kind::kStructuralTag, "response_format", found);
   if (name == "json_object") return found.add(Kind::kJsonObject, "response_format");
   const Json* object = format->find("json_schema");
   f.require(object && !object->is_null(),
@@ -70,7 +69,7 @@ void read_response_format(Fields& f, Found& found) {
   f.require(label && label->is_string(), "response_format.json_schema.name: Field required");
   const Json* schema = object->find("schema");
   if (!schema || schema->is_null()) return found.add(Kind::kJsonObject, "response_format");  // any, as OpenAI has it
-  read_schema(f, *schema, "response_format.json_schema.schema", found);
+  read_object(f, *schema, Kind::kSchema, "response_format.json_schema.schema", found);
 }
 
 void read_structured(Fields& f, Found& found) {
@@ -80,7 +79,9 @@ void read_structured(Fields& f, Found& found) {
   if (f.error()) return;
   Fields o(*value);
   const size_t before = found.names.size();
-  if (const Json* schema = o.get("json")) read_schema(f, *schema, "structured_outputs.json", found);
+  if (const Json* schema = o.get("json")) read_object(f, *schema, Kind::kSchema, "structured_outputs.json", found);
+  if (const Json* tag = o.get("structural_tag"))
+    read_object(f, *tag, Kind::kStructuralTag, "structured_outputs.structural_tag", found);
   read_text(f, o, "regex", Kind::kRegex, "structured_outputs.regex", found);
   read_choices(f, o, "choice", "structured_outputs.choice", found);
   read_text(f, o, "grammar", Kind::kGrammar, "structured_outputs.grammar", found);
@@ -91,13 +92,11 @@ void read_structured(Fields& f, Found& found) {
   found.output.any_whitespace &= !compact;
   if (o.has("whitespace_pattern")) o.text("whitespace_pattern", found.output.whitespace_pattern.emplace(), kConstraintBytesMax);
   if (o.error()) return f.reject(o.error()->code, "structured_outputs.", o.error()->message);
-  if (o.has("structural_tag"))
-    f.reject(Code::kUnimplemented, "structured_outputs.structural_tag is not supported by this engine");
   f.require(found.names.size() > before, "You must use one kind of structured outputs constraint but none are specified.");
 }
 
 void read_guided(Fields& f, Found& found) {
-  if (const Json* schema = f.get("guided_json")) read_schema(f, *schema, "guided_json", found);
+  if (const Json* schema = f.get("guided_json")) read_object(f, *schema, Kind::kSchema, "guided_json", found);
   read_text(f, f, "guided_regex", Kind::kRegex, "guided_regex", found);
   read_choices(f, f, "guided_choice", "guided_choice", found);
   read_text(f, f, "guided_grammar", Kind::kGrammar, "guided_grammar", found);

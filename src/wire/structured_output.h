@@ -13,9 +13,9 @@ namespace baton::wire {
 class Fields;
 
 struct StructuredOutput {
-  enum class Kind : uint8_t { kSchema, kJsonObject, kRegex, kChoice, kGrammar };
+  enum class Kind : uint8_t { kSchema, kJsonObject, kRegex, kChoice, kGrammar, kStructuralTag };
   Kind kind = Kind::kJsonObject;
-  Json schema{};                                    // kSchema
+  Json schema{};                                    // kSchema; kStructuralTag: the tag
   std::string text{};                               // kRegex, kGrammar
   std::vector<std::string> choices{};               // kChoice
   std::optional<std::string> whitespace_pattern{};  // of JSON: a regex

@@ -25,6 +25,9 @@ TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": 
              "type": "object", "properties": {"sides": {"type": "integer", "minimum": 2, "maximum": 20}}, "required": ["sides"]}}}]
 
 
+TAG = {"format": {"type": "tag", "begin": "<a>", "content": {"type": "json_schema", "json_schema": {"type": "boolean"}}, "end": "</a>"}}
+
+
 class Structured(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -60,6 +63,7 @@ class Structured(unittest.TestCase):
         for extra, pattern in (({"guided_choice": ["positive", "negative"]}, "positive|negative"),
                                ({"structured_outputs": {"choice": ["positive", "negative"]}}, "positive|negative"),
                                ({"guided_regex": r"\d{3}-\d{4}"}, r"\d{3}-\d{4}"),
+                               ({"structured_outputs": {"structural_tag": json.dumps(TAG)}}, "<a>(true|false)</a>"),
                                ({"structured_outputs": {"grammar": 'root ::= "SELECT " col " FROM t"\ncol ::= "a" | "b"'}}, "SELECT (a|b) FROM t")):
             with self.subTest(**extra):
                 answer = self.ask("How do you feel about this stack?", extra_body=extra).choices[0]
