@@ -55,6 +55,7 @@ net::Task<Result<std::vector<LogprobTable>>> BeamSearch::step() {
     one.logprobs = 2 * options_.width;
     one.priority = base_.priority;
     one.cache_salt = base_.cache_salt;
+    one.adapter = base_.adapter;
     one.arrived_ns = base_.arrived_ns;
     one.out = base_.out;
     s_.loop->post([one = std::move(one)](Core& core) mutable { core.submit(std::move(one)); });

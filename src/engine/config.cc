@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "engine/limits.h"
+#include "engine/lora_flags.h"
 #include "engine/transfer_config.h"
 #include "kv/layout.h"
 #include "model/limits.h"
@@ -114,6 +115,20 @@ void add_scheduler(Options& o, EngineConfig& c) {
   o.add("num-gpu-blocks-override", &c.num_blocks, "blocks", "size of the KV pool", 0, 1 << 30);
 }
 
+void add_lora(Options& o, EngineConfig& c) {
+  o.group("LoRA adapters");
+  o.add("enable-lora", &c.enable_lora, "serve LoRA adapters, each as a model of its own");
+  o.add("lora-modules", &c.lora_modules,
+        "adapters loaded at start: name=path, or JSON {\"name\", \"path\", \"base_model_name\"}; a path is a directory as PEFT writes it");
+  o.add("max-loras", &c.max_loras, "", "different adapters in one step; requests with others wait", 1, 1024);
+  o.add("max-lora-rank", &c.max_lora_rank, "", "largest rank of an adapter: 1, 8, 16, 32, 64, 128, 256, 320 or 512", 1, 512);
+  o.add("max-cpu-loras", &c.max_cpu_loras, "", "adapters kept in memory; others are read again when they are asked for; 0 = all that are loaded",
+        0, 1 << 20);
+  o.add("allow-runtime-lora-updating", &c.lora_updating,
+        "serve /v1/load_lora_adapter and /v1/unload_lora_adapter: whoever may call them names directories of this machine")
+      .env("VLLM_ALLOW_RUNTIME_LORA_UPDATING");
+}
+
 void add_baton(Options& o, EngineConfig& c) {
   o.group("prefill and decode on different workers");
   o.add("kv-transfer-config", &c.kv_transfer_config, "JSON as vLLM takes it; any connector and role: ours serves both roles");
@@ -184,10 +199,11 @@ Options engine_options(EngineConfig& c) {
   add_server(o, c);
   add_model(o, c);
   add_scheduler(o, c);
+  add_lora(o, c);
   add_baton(o, c);
   // They ask for what we always do, or say how another implementation should do it.
   o.ignore({"trust-remote-code", "enforce-eager", "gpu-memory-utilization", "disable-uvicorn-access-log",
-            "disable-frontend-multiprocessing", "enable-sleep-mode"});
+            "disable-frontend-multiprocessing", "enable-sleep-mode", "fully-sharded-loras"});
   o.unknown_is_warning("vLLM");
   return o;
 }
@@ -230,6 +246,7 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
     require(read.has_value(), read ? "" : cat("--speculative-config: ", read.error().message));
     if (read) c.speculation = *read;
   }
+  if (auto read = read_lora_flags(c); !read) require(false, read.error().message);
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
   while (c.root_path.ends_with('/')) c.root_path.pop_back();
   if (!c.kv_peers.empty() || c.kv_port >= 0) c.kv_transfer = true;

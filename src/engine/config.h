@@ -20,6 +20,12 @@ struct KvEventsConfig {
   int buffer_steps = 10'000, hwm = 100'000, queue_max = 100'000;  // batches: kept for replay, in ZeroMQ, waiting to be sent
 };
 
+// A LoRA adapter: what --lora-modules and /v1/load_lora_adapter name.
+struct LoraModule {
+  std::string name, path;
+  std::string base_model{};  // "" = the first served name
+};
+
 struct EngineConfig {
   std::string host = "0.0.0.0";
   int port = 8000;
@@ -66,6 +72,12 @@ struct EngineConfig {
   std::string kv_events_config;    // JSON
   std::string speculative_config;  // JSON
 
+  bool enable_lora = false;
+  std::vector<std::string> lora_modules;
+  int max_loras = 1, max_lora_rank = 16;
+  int max_cpu_loras = 0;        // 0: all that are loaded
+  bool lora_updating = false;   // VLLM_ALLOW_RUNTIME_LORA_UPDATING
+
   int threads = 0;  // of a rank; 0: all cores, shared out among the ranks
   int tensor_parallel_size = 1;
   int io_threads = 1;
@@ -83,6 +95,7 @@ struct EngineConfig {
   int drain_s = 30;
 
   // Filled by finish_config().
+  std::vector<LoraModule> loras;  // from lora_modules
   bool kv_transfer = false;           // P/D is on
   std::string kv_engine_id;           // "": random
   std::vector<std::string> kv_notes;  // what keys of kv_transfer_config come to here

@@ -66,11 +66,24 @@ TEST(EngineConfig, Defaults) {
 }
 
 TEST(EngineConfig, UnknownVllmFlagsWarnByName) {
-  const Parsed p = parse({"serve", "m", "--pipeline-parallel-size", "2", "--enable-lora"});
+  const Parsed p = parse({"serve", "m", "--pipeline-parallel-size", "2", "--lora-dtype", "auto"});
   EXPECT_EQ(p.error, "");
   ASSERT_EQ(p.warnings.size(), 2u);
   EXPECT_NE(p.warnings[0].find("--pipeline-parallel-size"), std::string::npos);
-  EXPECT_NE(p.warnings[1].find("--enable-lora"), std::string::npos);
+  EXPECT_NE(p.warnings[1].find("--lora-dtype"), std::string::npos);
+}
+
+TEST(EngineConfig, LoraModulesInBothSpellings) {
+  const Parsed p = parse({"serve", "m", "--enable-lora", "--lora-modules", "a=/x=1", R"({"name":"b","path":"/y","base_model_name":"m"})", "--max-loras", "2",
+                          "--max-lora-rank", "64", "--max-cpu-loras", "8"});
+  EXPECT_EQ(p.error, "");
+  ASSERT_EQ(p.config.loras.size(), 2u);
+  EXPECT_EQ(p.config.loras[0].name, "a");
+  EXPECT_EQ(p.config.loras[0].path, "/x=1");
+  EXPECT_EQ(p.config.loras[1].name, "b");
+  EXPECT_EQ(p.config.loras[1].path, "/y");
+  EXPECT_EQ(p.config.loras[1].base_model, "m");
+  EXPECT_EQ(p.config.max_lora_rank, 64);
 }
 
 TEST(EngineConfig, TensorParallelSizeInBothSpellings) {
@@ -96,6 +109,15 @@ TEST(EngineConfig, WrongValuesAreErrors) {
       {{"serve", "m", "--dtype", "int3"}, "--dtype"},
       {{"serve", "m", "--kv-cache-dtype", "nvfp4"}, "nvfp4"},
       {{"serve", "m", "--kv-cache-dtype", "fp8_inc"}, "int8_per_token_head"},
+      {{"serve", "m", "--lora-modules", "a=/x"}, "--lora-modules wants --enable-lora"},
+      {{"serve", "m", "--enable-lora", "--lora-modules", "a=/x", "a=/y"}, "names a twice"},
+      {{"serve", "m", "--enable-lora", "--lora-modules", "just-a-path"}, "neither name=path nor"},
+      {{"serve", "m", "--enable-lora", "--lora-modules", R"({"name":"a","path":"/x","rank":8})"}, "rank is not known"},
+      {{"serve", "m", "--enable-lora", "--lora-modules", "=/x"}, "lacks a name"},
+      {{"serve", "m", "--enable-lora", "-tp", "2"}, "do not go together"},
+      {{"serve", "m", "--enable-lora", "--max-lora-rank", "24"}, "--max-lora-rank wants"},
+      {{"serve", "m", "--enable-lora", "--max-loras", "0"}, "--max-loras"},
+      {{"serve", "m", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "2"}, "max_cpu_loras (2) must be >= max_loras (4)"},
   };
   for (const auto& [args, message] : cases)
     EXPECT_NE(parse(args).error.find(message), std::string::npos) << message << ": " << parse(args).error;

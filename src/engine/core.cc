@@ -19,6 +19,12 @@ Digest token_digest(std::span<const int32_t> tokens) {
   return sha256({reinterpret_cast<const uint8_t*>(tokens.data()), tokens.size_bytes()});
 }
 
+Digest prompt_digest(const Submission& s, size_t n_tokens) {
+  const std::span<const int32_t> tokens = std::span(s.prompt).first(n_tokens);
+  if (!s.adapter) return token_digest(tokens);
+  return Sha256().update({reinterpret_cast<const uint8_t*>(tokens.data()), tokens.size_bytes()}).update(s.adapter->key.digest).finish();
+}
+
 Core::Core(CoreOptions options, model::Model& model, kv::BlockPool pool, transfer::TransferNode* node, EngineMetrics& metrics,
            const Clock& clock)
     : options_(std::move(options)),
@@ -54,7 +60,8 @@ Result<> Core::admit(const Submission& s) {
     }
   }
   if (s.cache_hit_threshold && *s.cache_hit_threshold > 0) {
-    const auto chain = kv::hash_chain(options_.hash_root, s.prompt, options_.scheduler.block_tokens, s.cache_salt);
+    const auto chain = kv::hash_chain(options_.hash_root, s.prompt, options_.scheduler.block_tokens, s.cache_salt,
+                                      s.adapter ? &s.adapter->key : nullptr);
     const double hit = static_cast<double>(scheduler_.pool().lookup(chain).size()) * options_.scheduler.block_tokens;
     if (hit < *s.cache_hit_threshold * static_cast<double>(s.prompt.size()))
       return fail(Code::kFailedPrecondition, "cache_threshold");
@@ -123,6 +130,7 @@ void Core::start_sequence(const std::shared_ptr<Group>& group, int32_t index) {
       .priority = s.priority,
       .arrival = arrivals_++,
       .cache_salt = s.cache_salt,
+      .adapter = s.adapter ? std::shared_ptr<const kv::Adapter>(s.adapter, &s.adapter->key) : nullptr,
       .skip_prefix_lookup = s.prompt_logprobs.has_value() || s.pooling == Pooling::kMean || s.pooling == Pooling::kCls,
       .remote_tokens = index == 0 && s.remote ? s.remote->n_tokens : 0,
       .retain_on_finish = s.prefill_leg,
@@ -388,7 +396,8 @@ Result<std::span<const float>> Core::run_model(const sched::StepPlan& plan) {
                       .blocks = part.blocks,
                       .last_logits = part.samples && seq.group->submission.pooling == Pooling::kNone,
                       .all_logits = seq.wants_prompt_rows(part) || part.n_drafts > 0,
-                      .hidden = seq.wants_hidden(part)});
+                      .hidden = seq.wants_hidden(part),
+                      .lora = seq.lora()});
   }
   return model_.step(inputs);
 }
@@ -401,12 +410,13 @@ void Core::fail_plan(const sched::StepPlan& plan, const Error& error) {
 }
 
 void Core::update_gauges() {
-  const int32_t deferred = scheduler_.num_waiting_remote();
+  const int32_t deferred = scheduler_.num_waiting_remote() + scheduler_.num_waiting_adapter();
   metrics_.running.set(scheduler_.num_running());
   metrics_.waiting.set(scheduler_.num_waiting());
   metrics_.waiting_deferred.set(deferred);
   metrics_.waiting_capacity.set(scheduler_.num_waiting() - deferred);
   metrics_.kv_usage.set(scheduler_.pool().usage());
+  if (metrics_.shows_adapters()) show_adapters();
   const auto grow = [](Counter& counter, uint64_t now, uint64_t& seen) {
     if (now > seen) counter.inc(static_cast<double>(now - seen));
     seen = now;
@@ -414,6 +424,16 @@ void Core::update_gauges() {
   grow(metrics_.preemptions, scheduler_.preemptions(), seen_preemptions_);
   grow(metrics_.prefix_queries, scheduler_.prefix_queries(), seen_queries_);
   grow(metrics_.prefix_hits, scheduler_.prefix_hits(), seen_hits_);
+}
+
+void Core::show_adapters() {
+  std::string running, waiting;
+  const auto append = [](std::string& to, const std::string& name) { to += cat(to.empty() ? "" : ",", name); };
+  for (const auto& [id, use] : scheduler_.adapters()) {
+    if (use.active > 0) append(running, use.adapter->name);
+    if (use.waiting > 0) append(waiting, use.adapter->name);
+  }
+  metrics_.show_adapters(running, waiting);
 }
 
 std::string Core::stats_line(double seconds) {

@@ -40,8 +40,10 @@ struct CoreOptions {
 // What every request hears of an engine that cannot go on, in vLLM's words.
 inline constexpr const char* kEngineDead = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
 
-// Digest of token ids as little-endian 32-bit words: what both legs compute of the same prompt.
+// Digest of token ids as little-endian 32-bit words.
 Digest token_digest(std::span<const int32_t> tokens);
+// What both legs compute of the same prompt: token_digest() of its first n tokens or, if an adapter reads them, one of its weights too.
+Digest prompt_digest(const Submission& submission, size_t n_tokens);
 
 class Core {
  public:
@@ -114,6 +116,7 @@ class Core {
   void observe_end(const Sequence& seq, Finish finish);
   void drop(sched::RequestId id);
   void update_gauges();
+  void show_adapters();
   Sequence* find(sched::RequestId id);
 
   CoreOptions options_;

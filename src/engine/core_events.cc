@@ -25,6 +25,7 @@ Result<> Core::score_prompts(const sched::StepPlan& plan) {
           .first_position = position,
           .blocks = part.blocks,
           .all_logits = true,
+          .lora = seq.lora(),
       };
       BATON_TRY(const std::span<const float> rows, model_.step({&slice, 1}));
       if (rows.size() < kScoredRowsMax * vocab) return fail(Code::kInternal, "the model gave too few logits");
@@ -209,7 +210,7 @@ void Core::offer(Sequence& seq, TokenEvent& event) {
   BATON_CHECK(view && view->blocks.size() >= blocks && view->num_computed >= n_tokens);
   const std::vector<int32_t> lie{view->blocks.begin(), view->blocks.begin() + static_cast<std::ptrdiff_t>(blocks)};
   if (seq.promised) fulfil(seq, event);  // first of all: a client waits for it
-  const Digest digest = token_digest(s.prompt);
+  const Digest digest = prompt_digest(s, s.prompt.size());
   const transfer::Grant grant =
       seq.promised ? *s.promised
                    : node_->offer({.request = seq.id, .blocks = lie, .n_tokens = n_tokens, .prompt_digest = digest});

@@ -42,6 +42,7 @@ Result<Batch> prepare(const Serving& s, const Json& body) {
   wire::EmbeddingRequest& r = batch.request;
   BATON_OK(check_model_name(s, r.model));
   BATON_OK(check_dimensions(s, r.dimensions));
+  r.fields.model = r.model;
   r.fields.limit_max_tokens = true;
   r.fields.max_tokens = 1;
   const size_t n = r.chat ? 1 : r.inputs.size();
@@ -82,7 +83,7 @@ net::Task<> embeddings(const Serving& s, net::Request& request, net::ResponseWri
   if (!batch) co_return co_await send_error(out, batch.error());
   const std::string_view header = request.headers.get(wire::kRequestId).value_or("");
   const bool usable = !header.empty() && header.size() <= wire::kRequestIdBytesMax && valid_utf8(header);
-  const wire::Head head{.id = cat("embd-", usable ? std::string(header) : uuid4()), .model = s.name(), .created = unix_seconds()};
+  const wire::Head head{.id = cat("embd-", usable ? std::string(header) : uuid4()), .model = answered_name(s, batch->request.model), .created = unix_seconds()};
 
   const auto mailbox = std::make_shared<TokenMailbox>();
   const size_t n = batch->submissions.size();

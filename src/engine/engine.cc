@@ -123,6 +123,7 @@ struct Engine::Impl {
   std::unique_ptr<KvEventPublisher> events;  // outlives the loop
   std::unique_ptr<StepLoop> loop;
   std::optional<Constraints> constraints;
+  std::optional<Adapters> adapters;  // after parts.model, which reads them
   std::unique_ptr<ResponseStore> responses;
   Serving serving;
   std::unique_ptr<net::Server> server;
@@ -137,6 +138,7 @@ struct Engine::Impl {
   Result<> start_transfer();
   Result<> start_tracing();
   Result<> start_server();
+  Result<> start_adapters();
   Result<> keep_kv_memory(bool keep);
   void watch_ranks();
   void stop();
@@ -214,6 +216,15 @@ Result<> Engine::Impl::start_server() {
   return server->start();
 }
 
+Result<> Engine::Impl::start_adapters() {
+  if (config.lora_updating) log_warn("LoRA adapters can be loaded and unloaded over HTTP: whoever reaches this port names directories", "port={}", config.port);
+  if (!config.enable_lora) return {};
+  serving.adapters = &adapters.emplace(*parts.model, config.served_model_names, config.max_lora_rank, config.max_cpu_loras);
+  for (const LoraModule& module : config.loras)
+    if (auto loaded = adapters->load(module, false); !loaded) return within(cat("--lora-modules ", module.name), std::move(loaded).error());
+  return {};
+}
+
 // As vLLM: only where the flag names a collector; the rest by OpenTelemetry's variables.
 Result<> Engine::Impl::start_tracing() {
   if (config.otlp_traces_endpoint.empty()) return {};
@@ -230,6 +241,7 @@ Result<> Engine::Impl::start_tracing() {
 Result<> Engine::Impl::start() {
   BATON_TRY(serving.pooling, pooling_config(config));
   BATON_OK(start_tracing());
+  BATON_OK(start_adapters());
   BATON_OK(start_pool());
   BATON_OK(start_transfer());
   engine_metrics.emplace(metrics, MetricsConfig{.model_name = config.served_model_names.front(),
@@ -238,7 +250,8 @@ Result<> Engine::Impl::start() {
                                                 .blocks = blocks,
                                                 .cache_dtype = config.kv_cache_dtype,
                                                 .prefix_caching = config.prefix_caching,
-                                                .speculative_tokens = config.speculation ? config.speculation->num_speculative_tokens : 0});
+                                                .speculative_tokens = config.speculation ? config.speculation->num_speculative_tokens : 0,
+                                                .max_loras = config.enable_lora ? config.max_loras : 0});
   CoreOptions options{
       .scheduler = {.max_num_batched_tokens = config.max_num_batched_tokens,
                     .max_num_seqs = config.max_num_seqs,
@@ -246,7 +259,8 @@ Result<> Engine::Impl::start() {
                     .block_tokens = config.block_size,
                     .long_prefill_token_threshold = config.long_prefill_token_threshold,
                     .chunked_prefill = config.chunked_prefill,
-                    .priority_policy = config.scheduling_policy == "priority"},
+                    .priority_policy = config.scheduling_policy == "priority",
+                    .max_loras = config.max_loras},
       .prefix_caching = config.prefix_caching,
       .fail_on_load_error = config.kv_load_failure_policy == "fail",
       .push_chunk_tokens = config.kv_push_chunk,

@@ -9,6 +9,7 @@
 #include "engine/embeddings.h"
 #include "engine/generate.h"
 #include "engine/limits.h"
+#include "engine/lora_api.h"
 #include "engine/prepare.h"
 #include "engine/responses.h"
 #include "wire/errors.h"
@@ -37,9 +38,21 @@ wire::ModelCard card(const Serving& s, const std::string& name) {
           .max_model_len = s.max_model_len};
 }
 
-Task<> models(const Serving& s, Request&, ResponseWriter& out) {
+// Base models, then adapters, whose parent is the model they were loaded for.
+std::vector<wire::ModelCard> all_cards(const Serving& s) {
   std::vector<wire::ModelCard> cards;
-  for (const std::string& name : s.config->served_model_names) cards.push_back(card(s, name));
+  const auto& names = s.config->served_model_names;
+  for (const std::string& name : names) cards.push_back(card(s, name));
+  for (const LoraModule& module : s.adapters ? s.adapters->list() : std::vector<LoraModule>()) {
+    wire::ModelCard& c = cards.emplace_back(card(s, module.name));
+    c.root = module.path;
+    c.parent = std::find(names.begin(), names.end(), module.base_model) != names.end() ? module.base_model : s.name();
+  }
+  return cards;
+}
+
+Task<> models(const Serving& s, Request&, ResponseWriter& out) {
+  const std::vector<wire::ModelCard> cards = all_cards(s);
   co_await out.send(Response::json(200, wire::model_list(cards)));
 }
 
@@ -60,8 +73,12 @@ std::string percent_decoded(std::string_view path) {
 }
 
 Task<> one_model(const Serving& s, Request&, std::string name, ResponseWriter& out) {
-  if (auto known = check_model_name(s, name); !known) co_return co_await send_error(out, known.error());
-  co_await out.send(Response::json(200, wire::model_card(card(s, name))));
+  for (const wire::ModelCard& c : all_cards(s)) {
+    if (c.id != name) continue;
+    co_await out.send(Response::json(200, wire::model_card(c)));
+    co_return;
+  }
+  co_await send_error(out, Error{Code::kNotFound, cat("The model `", name, "` does not exist.")});
 }
 
 // Ready once every configured KV peer was reached or refused us, so that no request meets a handshake. A peer that stays away
@@ -131,7 +148,7 @@ Task<> render_completion(const Serving& s, Request& request, ResponseWriter& out
     std::string list = "[";
     for (const wire::Prompt& prompt : r.prompts) {
       BATON_TRY(const auto tokens, prompt_tokens(s, prompt, r.add_special_tokens));
-      list += cat(list.size() > 1 ? "," : "", rendered(tokens, s.name()));
+      list += cat(list.size() > 1 ? "," : "", rendered(tokens, answered_name(s, r.model)));
     }
     return list + "]";
   }();
@@ -145,7 +162,7 @@ Task<> render_chat_route(const Serving& s, Request& request, ResponseWriter& out
     BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(body));
     BATON_OK(check_model_name(s, r.model));
     BATON_TRY(const auto tokens, chat_tokens(s, r));
-    return rendered(tokens, s.name());
+    return rendered(tokens, answered_name(s, r.model));
   }();
   if (!reply) co_return co_await send_error(out, reply.error());
   co_await out.send(Response::json(200, *reply));
@@ -200,6 +217,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions/render", "Tokens of a conversation", render_chat_route},
     {"POST", "/v1/completions/render", "Tokens of a completion's prompts", render_completion},
     {"GET", "/v1/models", "Models served", models},
+    {"POST", "/v1/load_lora_adapter", "Load a LoRA adapter (--allow-runtime-lora-updating)", load_lora_adapter},
+    {"POST", "/v1/unload_lora_adapter", "The opposite", unload_lora_adapter},
     {"GET", "/health", "Is the engine able to answer", health},
     {"GET", "/ping", "The same", health},
     {"POST", "/ping", "The same", health},

@@ -101,7 +101,7 @@ Result<> Run::prepare(const Json& body, std::string_view text, const ReadAsked& 
   const bool only_prompt = asked_.prompts.size() == 1;
   for (AskedPrompt& p : asked_.prompts) BATON_OK(add(std::move(p.ids), std::move(p.echo_text), hand_over, only_prompt));
   if (request_id_.empty()) request_id_ = fields_.request_id.empty() ? uuid4() : fields_.request_id;
-  head_ = {.id = asked_.id_prefix + request_id_, .model = s_.name(), .created = unix_seconds()};
+  head_ = {.id = asked_.id_prefix + request_id_, .model = submissions_.front().adapter ? submissions_.front().adapter->key.name : s_.name(), .created = unix_seconds()};
   const Submission& first = submissions_.front();
   asked_.shape->resolved(
       {.temperature = first.sampling.temperature, .top_p = first.sampling.top_p, .max_tokens = first.max_tokens});
@@ -132,7 +132,7 @@ Result<> Run::add(std::vector<int32_t> prompt, std::string echo_text, HandOver& 
     hand_over.give_up_if_offered("several_prompts");
   if (submission.remote && submission.remote->push && front > 0) {  // as the prefill worker cuts it
     submission.remote->n_tokens = front;
-    submission.remote->digest = token_digest({submission.prompt.data(), static_cast<size_t>(front)});
+    submission.remote->digest = prompt_digest(submission, static_cast<size_t>(front));
     submission.remote->takes_first_token = false;
   }
   n_ = submission.n;
@@ -453,7 +453,7 @@ Task<> Run::answer(net::ResponseWriter& out) {
     co_await answer_stream(out);
   else
     co_await answer_whole(out);
-  if (span_) span_->done(request_id_, fields_, s_.name(), usage(), s_.clock->now_ns());
+  if (span_) span_->done(request_id_, fields_, head_.model, usage(), s_.clock->now_ns());
   log_done();
 }
 

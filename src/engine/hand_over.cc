@@ -66,7 +66,7 @@ std::optional<transfer::Grant> HandOver::promise(const Submission& s) {
   auto grant = serving_.node->promise(push_token_, {.request = s.first_id,
                                                     .blocks = {},
                                                     .n_tokens = static_cast<int32_t>(s.prompt.size()),
-                                                    .prompt_digest = token_digest(s.prompt)});
+                                                    .prompt_digest = prompt_digest(s, s.prompt.size())});
   push_token_.clear();
   return grant ? std::optional(*std::move(grant)) : std::nullopt;
 }
@@ -92,7 +92,7 @@ std::optional<RemotePrompt> HandOver::take(const Submission& s, bool one_plain_a
   if (s.prompt_logprobs) return refuse("prompt_logprobs");
   if (push_) {
     RemotePrompt remote{.grant = std::move(*grant_),
-                        .digest = token_digest(s.prompt),
+                        .digest = prompt_digest(s, s.prompt.size()),
                         .n_tokens = static_cast<int32_t>(s.prompt.size()),
                         .push = true,
                         .takes_first_token = one_plain_answer};
@@ -101,7 +101,7 @@ std::optional<RemotePrompt> HandOver::take(const Submission& s, bool one_plain_a
   }
   if (kv::model_part(offer_->layout) != kv::model_part(serving_.layout_id)) return refuse("layout");
   if (offer_->first_token != 0 || offer_->n_tokens > static_cast<int32_t>(s.prompt.size())) return refuse("tokens");
-  const Digest digest = token_digest({s.prompt.data(), static_cast<size_t>(offer_->n_tokens)});
+  const Digest digest = prompt_digest(s, static_cast<size_t>(offer_->n_tokens));
   if (hex(digest) != offer_->prompt_digest) return refuse("digest");
   RemotePrompt remote{.grant = std::move(*grant_),
                       .digest = digest,

@@ -52,10 +52,13 @@ route::KvEventBatch batch_of(std::vector<kv::CacheChange> changes, int block_tok
       last->block_tokens = block_tokens;
       last->has_parent = c.has_parent;
       last->parent = c.has_parent ? short_hash(c.parent) : 0;
-      if (!c.salt.empty()) last->extra_keys = {{c.salt}};
+      if (c.adapter) last->lora = c.adapter->name, last->lora_id = c.adapter->id;
+      if (c.adapter || !c.salt.empty()) last->extra_keys.emplace_back();
     } else if (!last->extra_keys.empty()) {
       last->extra_keys.emplace_back();
     }
+    if (c.adapter) last->extra_keys.back().push_back(c.adapter->name);
+    if (!c.salt.empty()) last->extra_keys.back().push_back(c.salt);
     last->hashes.push_back(hash);
     last->tokens.insert(last->tokens.end(), c.tokens.begin(), c.tokens.end());
   }

@@ -44,15 +44,15 @@ struct Listener {
                            .model = "m"}});
   }
   ~Listener() { source.stop(); }
-  int blocks(std::span<const int32_t> prompt, std::string_view salt = {}) {
+  int blocks(std::span<const int32_t> prompt, std::string_view salt = {}, std::string_view model = "m") {
     const std::vector<uint32_t> tokens(prompt.begin(), prompt.end());
     route::KvMatch match;
-    index.match(index.keys("m", tokens, {.salt = salt}), match);
+    index.match(index.keys(model, tokens, {.salt = salt}), match);
     return match.cached[3];
   }
-  bool await(std::span<const int32_t> prompt, int want, std::string_view salt = {}) {
+  bool await(std::span<const int32_t> prompt, int want, std::string_view salt = {}, std::string_view model = "m") {
     std::unique_lock lock(mutex);
-    return changed.wait_for(lock, std::chrono::seconds(60), [&] { return blocks(prompt, salt) == want; });
+    return changed.wait_for(lock, std::chrono::seconds(60), [&] { return blocks(prompt, salt, model) == want; });
   }
 
   bool hears() {  // a live message, soon
@@ -149,6 +149,22 @@ TEST(KvEvents, SaltsAreSaid) {
   Listener listener(**publisher, true);  // hears of it by replay
   EXPECT_TRUE(listener.await(tokens, 2, "mine"));
   EXPECT_EQ(listener.blocks(tokens), 0);
+}
+
+// An adapter's blocks stand under its name, as a router that is asked for that model looks them up.
+TEST(KvEvents, AdaptersAreSaid) {
+  auto publisher = KvEventPublisher::start(config(), 16);
+  ASSERT_TRUE(publisher);
+  const auto adapter = std::make_shared<const kv::Adapter>(kv::Adapter{.id = 2, .name = "tuned", .digest = "d"});
+  std::vector<int32_t> tokens(32, 7);
+  const auto chain = kv::hash_chain(kv::root_hash("x"), tokens, 16, {}, adapter.get());
+  std::vector<kv::CacheChange> changes(2);
+  changes[0] = {.hash = chain[0], .tokens = std::vector<int32_t>(16, 7), .adapter = adapter};
+  changes[1] = {.hash = chain[1], .parent = chain[0], .has_parent = true, .tokens = std::vector<int32_t>(16, 7), .adapter = adapter};
+  (*publisher)->publish(std::move(changes));
+  Listener listener(**publisher, true);
+  EXPECT_TRUE(listener.await(tokens, 2, {}, "tuned"));
+  EXPECT_EQ(listener.blocks(tokens), 0) << "the base model's are others";
 }
 
 TEST(KvEvents, ABadAddressIsAnError) {

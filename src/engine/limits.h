@@ -25,6 +25,9 @@ constexpr size_t kChatTemplateBytesMax = 1 << 20;  // a --chat-template file, as
 constexpr size_t kSentenceFileBytesMax = 1 << 20;  // modules.json and the like of a sentence-transformers directory
 constexpr int kKvEventBatchesMax = 1'000'000;  // of --kv-events-config's counts: refused at start beyond it
 
+constexpr size_t kAdaptersMax = 1024;  // LoRA adapters loaded; a picker sees no more either. Loading one more is refused
+constexpr size_t kAdapterNameBytesMax = 256;  // refused beyond it
+
 // What /v1/responses keeps with VLLM_ENABLE_RESPONSES_API_STORE: beyond either the oldest goes.
 constexpr size_t kStoredResponsesMax = 4096;
 constexpr size_t kStoredBytesMax = 256u << 20;

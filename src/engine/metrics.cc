@@ -1,5 +1,7 @@
 #include "engine/metrics.h"
 
+#include <chrono>
+
 #include "engine/answer.h"
 
 namespace baton::engine {
@@ -114,6 +116,8 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
                                                     with(labels_, "position", std::to_string(i))));
     }
   }
+  adapters_.max = c.max_loras;
+  if (shows_adapters()) show_adapters("", "");
   Labels cache = labels_;
   cache["block_size"] = std::to_string(c.block_tokens);
   cache["cache_dtype"] = c.cache_dtype;
@@ -123,6 +127,24 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
   for (std::string_view state : {"awake", "weights_offloaded", "discard_all"}) {
     m.gauge("vllm:engine_sleep_state", "Engine sleep state.", with(labels_, "sleep_state", state)).set(state == "awake" ? 1 : 0);
   }
+}
+
+// Labels are what changes here, and the value is the time: who reads it takes the newest series. The old one goes, so that the
+// metrics do not grow with every combination of names there ever was.
+void EngineMetrics::show_adapters(const std::string& now, const std::string& later) {
+  constexpr std::string_view kName = "vllm:lora_requests_info";
+  const auto labels = [&](const std::string& run, const std::string& wait) {
+    return Labels{{"max_lora", std::to_string(adapters_.max)}, {"running_lora_adapters", run}, {"waiting_lora_adapters", wait}};
+  };
+  const auto time = std::chrono::system_clock::now().time_since_epoch();
+  const double seconds = std::chrono::duration<double>(time).count();
+  if (adapters_.info && now == adapters_.running && later == adapters_.waiting) return adapters_.info->set(seconds);
+  Gauge& next = metrics_.gauge(kName, "Running stats on lora requests.", labels(now, later));
+  next.set(seconds);
+  if (adapters_.info) metrics_.remove_gauge(kName, labels(adapters_.running, adapters_.waiting));
+  adapters_.info = &next;
+  adapters_.running = now;
+  adapters_.waiting = later;
 }
 
 void EngineMetrics::count_draft(int32_t drafted, int32_t accepted) {

@@ -15,6 +15,7 @@ struct MetricsConfig {
   std::string cache_dtype = "auto";  // as --kv-cache-dtype says
   bool prefix_caching = true;
   int32_t speculative_tokens = 0;  // > 0: drafts are counted
+  int32_t max_loras = 0;           // > 0: adapters in use are shown
 };
 
 class EngineMetrics {
@@ -34,6 +35,9 @@ class EngineMetrics {
   void count_fallback(
       std::string_view reason);  // kv_fallback_total{reason}: a peer's KV was promised and we computed it ourselves
   void count_hand_over(std::string_view mode);  // kv_hand_over_total{mode}: how a peer's KV came, "push" or "pull"
+  // lora_requests_info: names joined by commas. Step thread, where max_loras > 0.
+  bool shows_adapters() const { return adapters_.max > 0; }
+  void show_adapters(const std::string &running, const std::string &waiting);
   const Metrics &registry() const { return metrics_; }
 
  private:
@@ -44,6 +48,11 @@ class EngineMetrics {
     Counter *drafts = nullptr, *drafted = nullptr, *accepted = nullptr;
     std::vector<Counter *> accepted_at;  // by position in the draft
   } spec_decode_;
+  struct {
+    int32_t max = 0;
+    std::string running, waiting;
+    Gauge *info = nullptr;
+  } adapters_;
 };
 
 }  // namespace baton::engine

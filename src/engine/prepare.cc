@@ -82,6 +82,11 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   return p;
 }
 
+bool names_base(const Serving& s, std::string_view name) {
+  const auto& names = s.config->served_model_names;
+  return name.empty() || std::find(names.begin(), names.end(), name) != names.end();
+}
+
 void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<int32_t>& prompt) {
   if (!f.truncate_prompt_tokens) return;
   // "As many as fit", and where the answer may be cut to fit too, one token of it must.
@@ -162,6 +167,10 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.prompt_logprobs = prefill_leg ? std::nullopt : f.prompt_logprobs;
   out.priority = f.priority;
   out.cache_salt = f.cache_salt;
+  if (!names_base(s, f.model)) {  // it may have been unloaded since its name was checked
+    if (!s.adapters) return fail(Code::kNotFound, "The model `", f.model, "` does not exist.");
+    BATON_TRY(out.adapter, s.adapters->find(f.model));
+  }
   out.cache_hit_threshold = f.cache_hit_threshold;
   out.prefill_leg = prefill_leg;
   return out;
@@ -173,9 +182,12 @@ Result<> check_generates(const Serving& s, std::string_view api) {
 }
 
 Result<> check_model_name(const Serving& s, std::string_view name) {
-  const auto& names = s.config->served_model_names;
-  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
+  if (names_base(s, name) || (s.adapters && s.adapters->has(name))) return {};
   return fail(Code::kNotFound, "The model `", name, "` does not exist.");
+}
+
+std::string answered_name(const Serving& s, std::string_view asked) {
+  return s.adapters && s.adapters->has(asked) ? std::string(asked) : s.name();
 }
 
 }  // namespace baton::engine

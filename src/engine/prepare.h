@@ -22,5 +22,7 @@ Result<Submission> prepare_submission(const Serving& serving, const wire::Genera
 // An error in a server of embeddings.
 Result<> check_generates(const Serving& serving, std::string_view api);
 Result<> check_model_name(const Serving& serving, std::string_view name);
+// The name that answers bear to a request for `asked`: its adapter's, or the first served one.
+std::string answered_name(const Serving& serving, std::string_view asked);
 
 }  // namespace baton::engine

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/adapters.h"
 #include "engine/sampler.h"
 #include "net/mailbox.h"
 #include "transfer/transfer.h"
@@ -79,6 +80,7 @@ struct Submission {
   std::optional<int32_t> logprobs, prompt_logprobs;
   int32_t priority = 0;
   std::string cache_salt;
+  std::shared_ptr<const Adapter> adapter;  // nullptr: the base model
   std::optional<double> cache_hit_threshold;
   bool prefill_leg = false;       // keep the KV for a decode worker
   bool send_first_token = false;  // the sampled token may travel

@@ -61,6 +61,11 @@ struct Core::Sequence {
     return wants_prompt_rows(part) ? (part.n_tokens - 1) / kScoredRowsMax * kScoredRowsMax : 0;
   }
 
+  const model::LoraAdapter* lora() const {
+    const auto& adapter = group->submission.adapter;
+    return adapter ? adapter->weights.get() : nullptr;
+  }
+
   // Hidden states of this part's tokens are needed.
   bool wants_hidden(const sched::ScheduledSeq& part) const {
     const Pooling pooling = group->submission.pooling;

@@ -27,6 +27,7 @@ struct Serving {
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;  // nullptr: the model has none
   Constraints* constraints = nullptr;  // any thread
+  Adapters* adapters = nullptr;        // nullptr: LoRA is off. Any thread
   StepLoop* loop = nullptr;
   EngineMetrics* metrics = nullptr;
   const Clock* clock = nullptr;

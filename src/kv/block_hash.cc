@@ -85,14 +85,13 @@ BlockHash block_hash(const BlockHash& parent, std::span<const int32_t> tokens, s
 }
 
 std::vector<BlockHash> hash_chain(const BlockHash& root, std::span<const int32_t> tokens, int block_tokens,
-                                  std::string_view salt) {
+                                  std::string_view salt, const Adapter* adapter) {
   std::vector<BlockHash> chain;
   size_t width = static_cast<size_t>(block_tokens);
   chain.reserve(tokens.size() / width);
-  std::span<const std::string_view> extra(&salt, salt.empty() ? 0 : 1);
   for (size_t at = 0; at + width <= tokens.size(); at += width) {
+    const ExtraKeys extra(adapter, chain.empty() ? salt : std::string_view());
     chain.push_back(block_hash(chain.empty() ? root : chain.back(), tokens.subspan(at, width), extra));
-    extra = {};
   }
   return chain;
 }

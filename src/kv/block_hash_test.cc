@@ -54,6 +54,21 @@ TEST(BlockHash, MatchesASecondEncoder) {
   }
 }
 
+// vLLM's extra keys: the adapter's name on every block, then what else distinguishes it, the salt on the first.
+TEST(BlockHash, AdaptersShareNoBlock) {
+  const BlockHash root = root_hash("0");
+  const auto tokens = iota(7, 48);
+  const Adapter one{.id = 1, .name = "a", .digest = "x"}, other{.id = 2, .name = "b", .digest = "x"}, again{.id = 3, .name = "a", .digest = "y"};
+  const auto bare = hash_chain(root, tokens, 16), salted = hash_chain(root, tokens, 16, "s", &one), plain = hash_chain(root, tokens, 16, {}, &one);
+  std::string_view first[] = {"a", "x", "s"}, rest[] = {"a", "x"};
+  EXPECT_EQ(salted[0], block_hash(root, std::span(tokens).first(16), first));
+  EXPECT_EQ(salted[1], block_hash(salted[0], std::span(tokens).subspan(16, 16), rest));
+  for (const Adapter* adapter : {&other, &again}) {
+    const auto chain = hash_chain(root, tokens, 16, {}, adapter);
+    for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(chain[i] != bare[i] && chain[i] != plain[i] && plain[i] != bare[i]);
+  }
+}
+
 TEST(BlockHash, ChainCoversFullBlocksOnly) {
   BlockHash root = root_hash("0");
   auto tokens = iota(7, 50);

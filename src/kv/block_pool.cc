@@ -79,7 +79,8 @@ void BlockPool::cache(BlockId block, const BlockHash& hash, const From& from) {
                           .parent = from.parent != nullptr ? *from.parent : BlockHash{},
                           .has_parent = from.parent != nullptr,
                           .tokens = {from.tokens.begin(), from.tokens.end()},
-                          .salt = std::string(from.salt)});
+                          .salt = std::string(from.salt),
+                          .adapter = from.adapter});
     }
     return;
   }
@@ -97,7 +98,8 @@ void BlockPool::cache_chain(std::span<const BlockId> blocks, std::span<const Blo
     cache(blocks[i], hashes[i],
           {.parent = i > 0 ? &hashes[i - 1] : nullptr,
            .tokens = all.tokens.subspan(i * width, width),
-           .salt = i > 0 ? std::string_view() : all.salt});
+           .salt = i > 0 ? std::string_view() : all.salt,
+           .adapter = all.adapter});
   }
 }
 

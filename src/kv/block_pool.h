@@ -3,7 +3,9 @@
 // vLLM's semantics (facts sheet "engine" 3.4): block 0 is a reserved null block; a full computed block gets a hash; freeing
 // appends to an intrusive free list, tail blocks first, so eviction is LRU with longest-prefix preference; a hit on a free block
 // unlinks it in O(1). Pure: no I/O, no clock. Owner and only caller: the engine's step thread.
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,9 +24,28 @@ constexpr BlockId kNullBlock = 0;
 // hash(block) = SHA-256(CBOR [parent, [tokens...], null | [extra...]]), canonical CBOR: vLLM's sha256_cbor.
 BlockHash root_hash(std::string_view seed);  // SHA-256(CBOR text string of seed)
 BlockHash block_hash(const BlockHash& parent, std::span<const int32_t> tokens, std::span<const std::string_view> extra = {});
-// Hashes of all full blocks of tokens; salt (cache_salt) goes into the first block's extra keys.
+// The LoRA adapter that KV was computed with. It is in every block's hash: its name, as vLLM has it, and its weights' digest, so
+// that nothing is shared between adapters, nor between two that bore one name.
+struct Adapter {
+  int32_t id = 0;  // from 1; another one for every loading: vLLM's lora_int_id
+  std::string name, digest;
+};
+// The extra keys of a block, in vLLM's order: the adapter, and of a sequence's first block the salt (cache_salt).
+class ExtraKeys {
+ public:
+  ExtraKeys(const Adapter* adapter, std::string_view salt) {
+    if (adapter) keys_[n_++] = adapter->name, keys_[n_++] = adapter->digest;
+    if (!salt.empty()) keys_[n_++] = salt;
+  }
+  operator std::span<const std::string_view>() const { return {keys_.data(), n_}; }
+
+ private:
+  std::array<std::string_view, 3> keys_;
+  size_t n_ = 0;
+};
+// Hashes of all full blocks of tokens.
 std::vector<BlockHash> hash_chain(const BlockHash& root, std::span<const int32_t> tokens, int block_tokens,
-                                  std::string_view salt = {});
+                                  std::string_view salt = {}, const Adapter* adapter = nullptr);
 
 // What changed in the prefix cache, in order: what the engine's KV events say.
 struct CacheChange {
@@ -34,6 +55,7 @@ struct CacheChange {
   bool has_parent = false;
   std::vector<int32_t> tokens{};  // kStored: the block's
   std::string salt{};             // kStored, of a request's first block
+  std::shared_ptr<const Adapter> adapter{};  // kStored; nullptr: the base model's
 };
 
 class BlockPool {
@@ -42,6 +64,7 @@ class BlockPool {
     const BlockHash* parent = nullptr;
     std::span<const int32_t> tokens{};
     std::string_view salt{};
+    std::shared_ptr<const Adapter> adapter{};
   };
   BlockPool(int32_t blocks, bool prefix_caching);  // blocks >= 2, the null block included
   BlockPool(BlockPool&&) noexcept = default;
@@ -64,7 +87,7 @@ class BlockPool {
   // block is full and computed; no-op if it has a hash or caching is off
   void cache(BlockId block, const BlockHash& hash, const From& from);
   void cache(BlockId block, const BlockHash& hash) { cache(block, hash, {}); }
-  // Blocks [begin, end) of a sequence, whose chain is `hashes`; all: its tokens and salt.
+  // Blocks [begin, end) of a sequence, whose chain is `hashes`; all: its tokens, salt and adapter.
   void cache_chain(std::span<const BlockId> blocks, std::span<const BlockHash> hashes, size_t begin, size_t end, const From& all,
                    int block_tokens);
   // What changed since the last call; the first one starts it. A hash is stored with its first block and removed with its last.

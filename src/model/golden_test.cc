@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "model/model.h"
+#include "model/testing/tiny_lora.h"
 #include "model/testing/tiny_model.h"
 #include "tensor/ops.h"
 
@@ -56,8 +57,8 @@ class Runner {
   bool ok() const { return model_ != nullptr; }
   const Model& model() const { return *model_; }
   // One row of logits for every token.
-  std::vector<std::vector<float>> logits(std::span<const int32_t> tokens) {
-    const SeqInput seq{.tokens = tokens, .blocks = blocks_, .last_logits = true, .all_logits = true};
+  std::vector<std::vector<float>> logits(std::span<const int32_t> tokens, const LoraAdapter* lora = nullptr) {
+    const SeqInput seq{.tokens = tokens, .blocks = blocks_, .last_logits = true, .all_logits = true, .lora = lora};
     auto out = model_->step({&seq, 1});
     EXPECT_TRUE(out) << out.error().message;
     if (!out) return {};
@@ -176,7 +177,26 @@ TEST(GoldenSmolLm2, LogitsAndGreedyTokens) {
 // must equal the reference with the engine's two declared roundings (K and V kept in bf16; bf16 inputs to BF16 matrices), and do
 // to 2e-4; other kernels may round inside attention too. A value at a rounding boundary may fall to the other side, hence the
 // wider bound with BF16 inputs. Against plain float32, all stay near what the cache's bf16 alone costs the reference (0.03).
-void judge_tiny(const Json& golden, const std::vector<std::string>& fields, const std::string& isa) {
+std::vector<std::string> texts(const Json* list) {
+  std::vector<std::string> out;
+  for (size_t i = 0; list && i < list->items.size(); i++) out.push_back(list->items[i].text);
+  return out;
+}
+
+// The adapter of a case that has one.
+std::shared_ptr<const LoraAdapter> adapter_of(const Json& golden, const testing::TinySpec& spec, const Model& model) {
+  if (!golden.find("lora")) return nullptr;
+  const std::string dir = (std::filesystem::temp_directory_path() / cat("baton_golden_lora_", getpid())).string();
+  const auto lora = testing::parse_tiny_lora(texts(golden.find("lora")));
+  EXPECT_TRUE(lora && testing::write_tiny_lora(dir, *lora, spec));
+  auto adapter = model.load_lora(dir, 64);
+  std::filesystem::remove_all(dir);
+  EXPECT_TRUE(adapter) << adapter.error().message;
+  return adapter ? *adapter : nullptr;
+}
+
+void judge_tiny(const Json& golden, const std::string& isa) {
+  const std::vector<std::string> fields = texts(golden.find("spec"));
   const auto spec = testing::parse_tiny_spec(fields);
   ASSERT_TRUE(spec) << spec.error().message;
   const bool bf16 = spec->dtype == Dtype::kBf16;
@@ -189,7 +209,8 @@ void judge_tiny(const Json& golden, const std::vector<std::string>& fields, cons
     Runner runner(dir, isa);
     std::filesystem::remove_all(dir);  // the mapping lives on
     ASSERT_TRUE(runner.ok());
-    const auto rows = runner.logits(ids(golden, "ids"));
+    const auto adapter = adapter_of(golden, *spec, runner.model());
+    const auto rows = runner.logits(ids(golden, "ids"), adapter.get());
     ASSERT_FALSE(rows.empty());
     const auto exact = numbers(golden, "last_logits"), rounded = numbers(golden, "rounded_logits");
     Difference to_exact, to_rounded;
@@ -213,16 +234,13 @@ void judge_file(const std::string& name) {
   const Json golden = read_golden(name);
   for (const std::string isa : {"plain", "avx2", "avx512"}) {
     if (!tensor::find_ops(isa)) continue;  // this CPU lacks it
-    for (const Json& c : golden.find("cases")->items) {
-      std::vector<std::string> fields;
-      for (const Json& f : c.find("spec")->items) fields.push_back(f.text);
-      judge_tiny(c, fields, isa);
-    }
+    for (const Json& c : golden.find("cases")->items) judge_tiny(c, isa);
   }
 }
 
 TEST(GoldenTiny, EveryVariantInBothForms) { judge_file("logits_tiny.json"); }
 TEST(GoldenTiny, EveryFamilyInBothForms) { judge_file("logits_families.json"); }
+TEST(GoldenTiny, AdaptersInBothForms) { judge_file("logits_lora.json"); }
 
 // Every quantised type through the whole engine, against the same weights written out in F32: apart from 8-bit activations the
 // two are one model, so a wrong nibble, scale or row order shows as an error of the logits' own size.

@@ -18,6 +18,9 @@ constexpr size_t kConfigBytesMax = 4u << 20;            // config.json, generati
 constexpr size_t kTokenizerBytesMax = 128u << 20;       // tokenizer.json; Llama 3: 9 MiB, 256 k vocabularies: 34 MiB
 constexpr size_t kIndexBytesMax = 64u << 20;            // model.safetensors.index.json
 
+constexpr int32_t kLoraRankMax = 512;      // the largest --max-lora-rank
+constexpr size_t kLoraPatternsMax = 2048;  // members of target_modules, rank_pattern, alpha_pattern; Llama 405B: 882 matrices
+
 constexpr int64_t kElementsMax = int64_t{1} << 40;  // of one tensor: times the widest element it still fits 63 bits
 constexpr int32_t kLayersMax = 1024;
 constexpr int32_t kHiddenMax = 1 << 18;

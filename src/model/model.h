@@ -17,6 +17,7 @@
 
 namespace baton::model {
 
+class LoraAdapter;
 class RankGroup;
 
 struct LoadOptions {
@@ -39,6 +40,7 @@ struct SeqInput {
   bool last_logits = false;              // logits of the last token wanted
   bool all_logits = false;               // logits of every token wanted (prompt_logprobs, echo); implies last_logits
   bool hidden = false;                   // hidden states of every token wanted (embeddings)
+  const LoraAdapter* lora = nullptr;     // of this model's load_lora(), alive for the step; nullptr: the base model alone
 };
 
 class Model {
@@ -58,6 +60,8 @@ class Model {
   // Of the last step's sequences with `hidden`, in input order: a row a token, config().hidden wide, after the final norm. Valid
   // until the next step(). Empty from a model that has none.
   virtual std::span<const float> hidden() const { return {}; }
+  // A LoRA adapter of this model: a directory as PEFT writes it, of rank rank_max at most. Any thread, also while step() runs.
+  virtual Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const;
   virtual std::string backend() const = 0;      // "cpu avx512-vnni-bf16, 2 threads"
   virtual size_t weight_bytes() const = 0;      // bytes read per decode step at batch 1, KV excluded
   virtual std::string fingerprint() const = 0;  // hex digest of config and a sample of the weights: P and D must agree

@@ -40,13 +40,6 @@ Result<TensorRef> to_ref(const Safetensor& t, const std::string& neutral) {
   return ref;
 }
 
-// The name that a tensor of the text model has when it is alone.
-std::string text_name(std::string_view name, const Family& family) {
-  for (const Rename& prefix : family.hf_prefixes)
-    if (name.starts_with(prefix.from)) return cat(prefix.to, name.substr(prefix.from.size()));
-  return std::string(name);
-}
-
 Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, QuantisedTensors& quantised, WeightData& data) {
   const Family& family = *find_family(data.config.family);
   const Names names{.top = kTop,
@@ -116,6 +109,12 @@ Result<WeightMap> parse_index(std::string_view text) {
 }
 
 }  // namespace
+
+std::string text_name(std::string_view name, const Family& family) {
+  for (const Rename& prefix : family.hf_prefixes)
+    if (name.starts_with(prefix.from)) return cat(prefix.to, name.substr(prefix.from.size()));
+  return std::string(name);
+}
 
 Result<std::string> chat_template_of(std::string_view tokenizer_config) {
   if (tokenizer_config.empty()) return std::string();

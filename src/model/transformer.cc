@@ -44,20 +44,7 @@ tensor::KvFormat cache_format(kv::KvDtype dtype) {
   }
 }
 
-int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }
-
 }  // namespace
-
-void ActivationBuffer::resize(int64_t rows, int64_t cols) {
-  const auto n = static_cast<size_t>(rows * padded(cols));
-  q8.resize(static_cast<size_t>((rows + tensor::kGroupOfRows - 1) / tensor::kGroupOfRows * padded(cols) / 32));
-  bf16.resize(n);
-  f32.resize(n);
-}
-
-Activations ActivationBuffer::view(int64_t cols) const {
-  return {.cols = padded(cols), .q8 = q8.get(), .bf16 = bf16.get(), .f32 = f32.get()};
-}
 
 Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops,
                          const RankShard& shard)
@@ -68,7 +55,8 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
       ops_(ops),
       kv_format_(cache_format(options.kv_dtype)),
       cache_(ops.of(kv_format_)),
-      pool_(options.threads, options.pin_threads) {
+      pool_(options.threads, options.pin_threads),
+      lora_(ops) {
   const ModelConfig& c = file_->config();
   layout_ = {.layers = c.layers,
              .kv_heads = c.kv_heads,
@@ -168,6 +156,7 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
       if (s.all_logits || (s.last_logits && i + 1 == s.tokens.size()))
         slice_.logit_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
       if (s.hidden) slice_.hidden_rows.push_back(static_cast<int32_t>(slice_.rows.size()));
+      if (s.lora) lora_.add(slice_.rows.size(), *s.lora);
       slice_.rows.push_back({s.tokens[i], s.first_position + static_cast<int32_t>(i), s.blocks.data()});
       if (slice_.rows.size() == kSliceTokens) run_slice();
     }
@@ -195,7 +184,9 @@ void Transformer::run_slice() {
   if (c.post_norms || c.o_bias || ranks_) branch_.resize(static_cast<size_t>(n * c.hidden));
   if (c.experts > 0) resize_mixture(n);
   if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+  lora_.begin(slice_.rows.size());
   pool_.run([this](Hand& hand) { forward(hand); });
+  lora_.end();
   if (shard_.rank == 0) slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
   slice_.hidden += slice_.hidden_rows.size() * static_cast<size_t>(c.hidden);
   slice_.rows.clear();
@@ -231,11 +222,16 @@ void Transformer::forward(Hand& hand) {
     return mine.row.get();
   };
   int sums = 0;  // of parts that ranks give, in this slice: two in each layer
-  const auto add_to_x = [&](const tensor::Panels& w, const std::vector<float>& bias, const std::vector<float>& norm, auto in) {
+  const auto add_to_x = [&](const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,
+                            const std::vector<float>& norm, auto in) {
     const bool direct = !ranks_ && bias.empty() && norm.empty();
     const int turn = sums++ % 2;
     float* const to = direct ? x_.get() : ranks_ ? ranks_->part(turn, shard_.rank) : branch_.get();
-    hand.split(w.panels(), [&](Share part) { ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct); });
+    if (lora_.active()) lora_.shrink(hand, layer, target, 1, [&] { return in(); });
+    hand.split(w.panels(), [&](Share part) {
+      ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct);
+      lora_.expand(layer, target, part, to, hidden);
+    });
     if (ranks_) meet(hand);
     if (direct) return;
     hand.split(n, [&](Share rows) {
@@ -248,8 +244,9 @@ void Transformer::forward(Hand& hand) {
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    const unsigned qkv_forms = form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0);
+    const unsigned qkv_forms = form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0) | lora_.forms();
     auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
+    if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kQ, 3, [&] { return normed_x(); });
     hand.split(
         w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); },
         heads_whole);
@@ -258,17 +255,19 @@ void Transformer::forward(Hand& hand) {
     hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
       for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine);
     });
-    add_to_x(w.o, w.o_bias, w.post_attn_norm,
-             input(hand, n, attended, form_for(w.o.kind), [&](int64_t r) { return attended_row(r, w, i, mine); }));
+    add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
+             input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
     if (c.experts > 0) {
       mixture(hand, w);
       continue;
     }
-    auto normed_y =
-        input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind), [&](int64_t r) { return normed(w.ffn_norm, r); });
-    hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, panels, normed_y()); });
-    add_to_x(w.down, {}, w.post_ffn_norm,
-             input(hand, n, c.ffn, form_for(w.down.kind), [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
+    auto normed_y = input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind) | lora_.forms(),
+                          [&](int64_t r) { return normed(w.ffn_norm, r); });
+    if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
+    hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y()); });
+    const unsigned down_forms = form_for(w.down.kind) | lora_.forms();
+    add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
+             input(hand, n, c.ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
   }
   read_out(hand);
 }
@@ -343,11 +342,15 @@ void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part,
   };
   const Share q = clip(0, q_panels), k = clip(q_panels, k_panels), v = clip(q_panels + k_panels, k_panels);
   float* const k_out = qkv_.get() + int64_t{c.heads} * c.head_dim;
+  float* const v_out = k_out + int64_t{c.kv_heads} * c.head_dim;
   ops_.gemm(w.q, q.begin, q.end, x, n, qkv_.get(), stride, false);
+  lora_.expand(layer, LoraTarget::kQ, q, qkv_.get(), stride);
   rotate_columns(w, layer, true, q);
   ops_.gemm(w.k, k.begin, k.end, x, n, k_out, stride, false);
+  lora_.expand(layer, LoraTarget::kK, k, k_out, stride);
   rotate_columns(w, layer, false, k);
-  ops_.gemm(w.v, v.begin, v.end, x, n, k_out + int64_t{c.kv_heads} * c.head_dim, stride, false);
+  ops_.gemm(w.v, v.begin, v.end, x, n, v_out, stride, false);
+  lora_.expand(layer, LoraTarget::kV, v, v_out, stride);
   store_values(w, layer, v);
 }
 
@@ -402,11 +405,13 @@ const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int lay
   return mine.row.get();
 }
 
-void Transformer::feed_forward(const LayerWeights& w, Share part, const Activations& x) {
+void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, const Activations& x) {
   const int64_t ffn = part_.ffn;
   const auto n = static_cast<int64_t>(slice_.rows.size());
   ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
+  lora_.expand(layer, LoraTarget::kGate, part, gate_.get(), ffn);
   ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);
+  lora_.expand(layer, LoraTarget::kUp, part, up_.get(), ffn);
   const int64_t from = part.begin * tensor::kPanelRows, to = std::min(ffn, part.end * tensor::kPanelRows);
   const auto activate = ops_.gate_mul[static_cast<size_t>(config().activation)];
   for (int64_t r = 0; r < n; ++r) activate(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);

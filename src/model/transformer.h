@@ -5,12 +5,15 @@
 //   [norm, quantise] gate, up, activation | [quantise] down, += x
 // Where a family has biases or norms behind O and down, those are a phase of their own; transformer_experts.cc has mixtures. Of a
 // tensor-parallel model a rank has its heads and columns alone, and O and down end in a sum over the ranks (transformer_ranks.cc).
+// Slices with rows that have a LoRA adapter: lora_step.h.
 // A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
 // itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
 // is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
 #include <memory>
 #include <vector>
 
+#include "model/activation_buffer.h"
+#include "model/lora_step.h"
 #include "model/model.h"
 #include "model/rank_group.h"
 #include "model/rank_shard.h"
@@ -20,35 +23,6 @@
 #include "tensor/threads.h"
 
 namespace baton::model {
-
-// Storage for one phase's values; grows, never shrinks, contents are not kept. 64-byte aligned.
-template <class T>
-class Buffer {
- public:
-  T* resize(size_t n) {
-    if (n > size_) {
-      data_.reset(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})));
-      size_ = n;
-    }
-    return data_.get();
-  }
-  T* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
-  };
-  std::unique_ptr<T, Free> data_;
-  size_t size_ = 0;
-};
-
-struct ActivationBuffer {
-  Buffer<tensor::Quantised> q8;
-  Buffer<uint16_t> bf16;
-  Buffer<float> f32;
-  void resize(int64_t rows, int64_t cols);
-  tensor::Activations view(int64_t cols) const;  // rows of `cols` values, at most what resize() was told
-};
 
 class Transformer final : public Model {
  public:
@@ -62,6 +36,10 @@ class Transformer final : public Model {
   std::string backend() const override;
   size_t weight_bytes() const override { return weights_.step_bytes; }
   std::string fingerprint() const override { return fingerprint_; }
+  Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const override {
+    if (ranks_) return fail(Code::kUnimplemented, "LoRA adapters of a tensor-parallel model are not supported");
+    return LoraAdapter::load(path, config(), rank_max);
+  }
 
  private:
   struct Row {  // one token of a slice
@@ -114,7 +92,7 @@ class Transformer final : public Model {
   void meet(Hand& hand);
   void add_parts(int turn, tensor::Share rows);
   void take_logits(tensor::Share rows);
-  void feed_forward(const LayerWeights& w, tensor::Share panels, const tensor::Activations& x);
+  void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
   void resize_mixture(int64_t rows);
   void mixture(Hand& hand, const LayerWeights& w);
   void choose_experts(const LayerWeights& w, tensor::Share rows);
@@ -144,6 +122,7 @@ class Transformer final : public Model {
   std::span<std::byte> kv_;
 
   Slice slice_;
+  LoraStep lora_;
   std::vector<Member> members_;
   ActivationBuffer activations_;
   // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and

@@ -48,20 +48,6 @@ Result<std::vector<float>> norm(const WeightFile& file, const std::string& name,
   return out;
 }
 
-// File row of each packed row of Q or K, of heads [first, first + heads): see the header.
-std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, bool interleaved) {
-  std::vector<int32_t> rows;
-  const int turning = c.rotated();
-  for (int h = first; h < first + heads; ++h) {
-    for (int n = 0; n < c.head_dim; ++n) {
-      const int second = n % 16 / 8, i = n / 16 * 8 + n % 8;  // dim = second * turning / 2 + i
-      const int dim = n >= turning ? n : interleaved ? 2 * i + second : second * (turning / 2) + i;
-      rows.push_back(h * c.head_dim + dim);
-    }
-  }
-  return rows;
-}
-
 std::vector<float> reordered(const std::vector<float>& values, std::span<const int32_t> order) {
   std::vector<float> out;
   if (values.empty()) return out;
@@ -213,6 +199,19 @@ std::string features_text(const ModelConfig& c, int32_t context) {
 }
 
 }  // namespace
+
+std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, bool interleaved) {
+  std::vector<int32_t> rows;
+  const int turning = c.rotated();
+  for (int h = first; h < first + heads; ++h) {
+    for (int n = 0; n < c.head_dim; ++n) {
+      const int second = n % 16 / 8, i = n / 16 * 8 + n % 8;  // dim = second * turning / 2 + i
+      const int dim = n >= turning ? n : interleaved ? 2 * i + second : second * (turning / 2) + i;
+      rows.push_back(h * c.head_dim + dim);
+    }
+  }
+  return rows;
+}
 
 Result<Arena> Arena::make(size_t bytes) {
   constexpr size_t kHugePage = 2u << 20;

@@ -60,6 +60,9 @@ struct TransformerWeights {
   size_t step_bytes = 0;  // read by a step of one token: panels and norms, of a mixture's experts those used
 };
 
+// File row of each packed row of Q or K, of heads [first, first + heads). interleaved: WeightFile::rope_interleaved().
+std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, bool interleaved);
+
 // A rank's part of every matrix. The file must outlive the result. progress: fraction packed, from the calling thread.
 Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard& shard, tensor::ThreadPool& pool,
                                         const std::function<void(double)>& progress);

@@ -128,16 +128,16 @@ std::string tier_of(const Head& head) {
   return tier;
 }
 
-enum class Field : uint8_t { kTag, kHashes, kParent, kTokens, kBlockSize, kMedium, kLora, kExtra, kGroup, kOther };
+enum class Field : uint8_t { kTag, kHashes, kParent, kTokens, kBlockSize, kMedium, kLora, kLoraId, kExtra, kGroup, kOther };
 constexpr Field kStoredFields[] = {Field::kTag,   Field::kHashes, Field::kParent, Field::kTokens, Field::kBlockSize,
-                                   Field::kOther, Field::kMedium, Field::kLora,   Field::kExtra,  Field::kGroup};
+                                   Field::kLoraId, Field::kMedium, Field::kLora,   Field::kExtra,  Field::kGroup};
 constexpr Field kRemovedFields[] = {Field::kTag, Field::kHashes, Field::kMedium, Field::kGroup};
 
 Field field_named(std::string_view name) {
   static constexpr std::pair<std::string_view, Field> kNames[] = {
       {"type", Field::kTag},        {"block_hashes", Field::kHashes}, {"parent_block_hash", Field::kParent}, {"token_ids", Field::kTokens},
       {"block_size", Field::kBlockSize}, {"medium", Field::kMedium},  {"lora_name", Field::kLora},           {"extra_keys", Field::kExtra},
-      {"group_idx", Field::kGroup},
+      {"group_idx", Field::kGroup}, {"lora_id", Field::kLoraId},
   };
   for (const auto& [text, field] : kNames) {
     if (text == name) return field;
@@ -201,6 +201,7 @@ void read_field(Unpacker& in, Field field, BlockStored& event) {
     case Field::kLora:
       if (head.kind == Kind::kText) event.lora = short_text(head.text);
       return in.skip_rest(head);
+    case Field::kLoraId: event.lora_id = small(head, 0); return in.skip_rest(head);
     case Field::kExtra: return read_extra_keys(in, head, event.extra_keys);
     case Field::kGroup: event.group = small(head, 0); return in.skip_rest(head);
     default: return in.skip_rest(head);
@@ -299,7 +300,11 @@ struct EventWriter {
     name("token_ids"), put_array(out, e.tokens.size());
     for (const uint32_t token : e.tokens) put_int(out, token);
     name("block_size"), put_int(out, static_cast<uint64_t>(e.block_tokens));
-    name("lora_id"), out += '\xc0';
+    name("lora_id");
+    if (e.lora_id > 0)
+      put_int(out, static_cast<uint64_t>(e.lora_id));
+    else
+      out += '\xc0';
     name("medium"), put_text(out, e.tier);
     name("lora_name");
     if (e.lora.empty())

@@ -199,6 +199,7 @@ TEST(KvEventCodec, ReadsWhatItWritesInBothForms) {
   Prng prng(secure_random_u64());
   BlockStored e = stored(tokens_of(1, 64), 1, 3);
   e.lora = "a";
+  e.lora_id = 7;
   e.tier = "cpu";
   e.group = 2;
   e.extra_keys = {{}, {"x", "y"}, {}};
@@ -215,6 +216,7 @@ TEST(KvEventCodec, ReadsWhatItWritesInBothForms) {
     EXPECT_EQ(s.parent, e.parent);
     EXPECT_TRUE(s.has_parent);
     EXPECT_EQ(s.lora, "a");
+    EXPECT_EQ(s.lora_id, 7);
     EXPECT_EQ(s.tier, "cpu");
     EXPECT_EQ(s.group, 2);
     EXPECT_EQ(s.extra_keys, e.extra_keys);

@@ -15,6 +15,7 @@ struct BlockStored {
   std::vector<uint32_t> tokens;            // block_tokens of them a hash
   int block_tokens = 16;
   std::string lora;                        // replaces the model name where given
+  int lora_id = 0;                         // the engine's own number of it; 0 = none
   std::string tier = "gpu";
   std::vector<std::vector<std::string>> extra_keys;  // per block; empty = none
   int group = 0;

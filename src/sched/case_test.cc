@@ -113,6 +113,7 @@ class Script {
     c.long_prefill_token_threshold = line.number("threshold", 0);
     c.chunked_prefill = !line.has("whole_prompts");
     c.priority_policy = line.has("priority");
+    c.max_loras = line.number("loras", 1);
     kv::BlockPool pool(line.number("blocks", 100) + 1, !line.has("no_cache"));
     scheduler_ = std::make_unique<Scheduler>(c, std::move(pool), kv::root_hash("case"));
   }
@@ -143,6 +144,11 @@ class Script {
     r.arrival = line.number("arrival", 0);
     r.remote_tokens = line.number("remote", 0);
     r.cache_salt = line.text("salt").value_or("");
+    if (const auto name = line.text("lora")) {
+      auto& adapter = adapters_[*name];
+      if (!adapter) adapter = std::make_shared<kv::Adapter>(kv::Adapter{.id = static_cast<int32_t>(adapters_.size()), .name = *name, .digest = {}});
+      r.adapter = adapter;
+    }
     r.retain_on_finish = line.has("retain");
     r.skip_prefix_lookup = line.has("skip_lookup");
     r.remote_computing = line.has("computing");
@@ -206,12 +212,21 @@ class Script {
     if (key == "running") return cat(s.num_running());
     if (key == "waiting") return cat(s.num_waiting());
     if (key == "remote") return cat(s.num_waiting_remote());
+    if (key == "lora_waiting") return cat(s.num_waiting_adapter());
+    if (key == "loras") return loras();
     if (key == "retained") return cat(s.num_retained_blocks());
     if (key == "preemptions") return cat(s.preemptions());
     if (key == "queries") return cat(s.prefix_queries());
     if (key == "hits") return cat(s.prefix_hits());
     if (key == "work") return s.has_work() ? "yes" : "no";
     return "unknown fact " + key;
+  }
+
+  // "x:1/2,y:0/1": waiting and active requests of each adapter that somebody wants; "none"
+  std::string loras() const {
+    std::string out;
+    for (const auto& [id, use] : scheduler_->adapters()) out += cat(out.empty() ? "" : ",", use.adapter->name, ":", use.waiting, "/", use.active);
+    return out.empty() ? "none" : out;
   }
 
   std::string fact_of_request(const RequestView& v, const std::string& key) const {
@@ -245,6 +260,7 @@ class Script {
 
   std::unique_ptr<Scheduler> scheduler_;
   std::map<std::string, RequestId> ids_;
+  std::map<std::string, std::shared_ptr<const kv::Adapter>> adapters_;
   StepPlan plan_;
 };
 

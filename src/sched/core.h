@@ -24,6 +24,8 @@ struct Request {
   State state = State::kWaiting;
   Order order;
   std::string cache_salt;
+  std::shared_ptr<const kv::Adapter> adapter;
+  uint64_t adapter_wait_step = 0;  // the plan that first passed it over for its adapter; 0: none
   bool skip_prefix_lookup = false;
   bool retain_on_finish = false;
   bool pinned = false;           // a peer may read its blocks: they must not be freed
@@ -75,6 +77,9 @@ struct Scheduler::Core {
   int32_t chunk(const Request& r, int32_t remaining, int32_t budget) const;
   Request* victim_behind(const Request& r) const;
   bool passed_over(const Request& r, const Admission& a) const;
+  bool adapter_waits(const Request& r) const;
+  bool impatient(const Request& r, uint64_t at_step) const;
+  void count_adapter(const Request& r, int32_t waiting, int32_t active);
   int32_t grow(Request& r, int32_t n, StepPlan& plan);
   void schedule(Request& r, int32_t n, StepPlan& plan, int32_t& budget);
   Admission admission(Request& r);
@@ -99,6 +104,8 @@ struct Scheduler::Core {
   int32_t num_remote = 0;  // kWaitingRemote: holds blocks and a place among max_num_seqs, so it can run once it is done
   int32_t remote_computing_blocks = 0;  // held by fetches of prompts that a peer computes
   int32_t retained_blocks = 0;
+  std::map<int32_t, AdapterUse> adapters;
+  int32_t adapters_active = 0;  // of these, with a request that is
   int64_t next_back = 0, next_front = -1;
   uint64_t step = 0;
   bool drafts_wait = false;  // somebody has proposed drafts since the last plan

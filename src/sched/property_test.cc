@@ -28,6 +28,8 @@ Setup random_setup(Prng& prng) {
   s.pin_rate = prng.chance(0.3) ? prng.uniform() : 0;
   s.draft_rate = prng.chance(0.5) ? prng.uniform() : 0;
   s.draft_skill = prng.uniform();
+  s.adapters = static_cast<int32_t>(prng.chance(0.3) ? prng.between(1, 4) : 0);
+  s.config.max_loras = static_cast<int32_t>(prng.between(1, 3));
   return s;
 }
 

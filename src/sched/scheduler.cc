@@ -17,9 +17,8 @@ void Scheduler::Core::extend_hashes(Request& r, size_t count) {
   r.hashes.reserve(count);
   while (r.hashes.size() < count) {
     auto tokens = std::span<const int32_t>(r.tokens).subspan(r.hashes.size() * width, width);
-    std::string_view salt = r.cache_salt;
-    bool salted = r.hashes.empty() && !salt.empty();
-    r.hashes.push_back(kv::block_hash(r.hashes.empty() ? root : r.hashes.back(), tokens, {&salt, salted ? 1u : 0u}));
+    const kv::ExtraKeys extra(r.adapter.get(), r.hashes.empty() ? std::string_view(r.cache_salt) : std::string_view());
+    r.hashes.push_back(kv::block_hash(r.hashes.empty() ? root : r.hashes.back(), tokens, extra));
   }
 }
 
@@ -28,7 +27,7 @@ void Scheduler::Core::cache_full_blocks(Request& r, int32_t computed) {
   size_t full = static_cast<size_t>(computed / config.block_tokens);
   if (!pool.prefix_caching() || full <= r.hashed_blocks) return;
   extend_hashes(r, full);
-  pool.cache_chain(r.blocks, r.hashes, std::exchange(r.hashed_blocks, full), full, {nullptr, r.tokens, r.cache_salt}, config.block_tokens);
+  pool.cache_chain(r.blocks, r.hashes, std::exchange(r.hashed_blocks, full), full, {nullptr, r.tokens, r.cache_salt, r.adapter}, config.block_tokens);
 }
 
 void Scheduler::Core::free_blocks(Request& r) {
@@ -48,12 +47,15 @@ void Scheduler::Core::end(Request& r, bool retain) {
     case State::kWaiting:
     case State::kPreempted:
       waiting.erase(r.order);
+      count_adapter(r, -1, 0);
       break;
     case State::kRunning:
       std::erase(running, &r);
+      count_adapter(r, 0, -1);
       break;
     case State::kWaitingRemote:
       --num_remote;
+      count_adapter(r, 0, -1);
       break;
     case State::kFinished:
       return;
@@ -68,9 +70,21 @@ void Scheduler::Core::end(Request& r, bool retain) {
   requests.erase(r.id);
 }
 
+// The request begins (or, below 0, ceases) to be one that waits, or one that runs or fetches.
+void Scheduler::Core::count_adapter(const Request& r, int32_t more_waiting, int32_t more_active) {
+  if (!r.adapter) return;
+  AdapterUse& use = adapters[r.adapter->id];
+  use.adapter = r.adapter;
+  const bool was_active = use.active > 0;
+  use.waiting += more_waiting;
+  use.active += more_active;
+  adapters_active += (use.active > 0) - was_active;
+  if (use.waiting == 0 && use.active == 0) adapters.erase(r.adapter->id);
+}
+
 Scheduler::Scheduler(SchedulerConfig config, kv::BlockPool pool, kv::BlockHash hash_root)
     : core_(std::make_unique<Core>(config, std::move(pool), hash_root)) {
-  BATON_CHECK(config.max_num_batched_tokens > 0 && config.max_num_seqs > 0 && config.block_tokens > 0);
+  BATON_CHECK(config.max_num_batched_tokens > 0 && config.max_num_seqs > 0 && config.block_tokens > 0 && config.max_loras > 0);
 }
 
 Scheduler::~Scheduler() = default;
@@ -100,6 +114,7 @@ Result<> Scheduler::add(NewRequest in) {
     r->order.arrival = in.arrival;
   }
   r->cache_salt = std::move(in.cache_salt);
+  r->adapter = std::move(in.adapter);
   r->skip_prefix_lookup = in.skip_prefix_lookup;
   r->retain_on_finish = in.retain_on_finish;
   r->chunk_tokens = s.config.chunked_prefill ? std::max(0, in.chunk_tokens) : 0;
@@ -112,6 +127,7 @@ Result<> Scheduler::add(NewRequest in) {
   Request* added = r.get();
   if (!s.requests.try_emplace(in.id, std::move(r)).second) return fail(Code::kAlreadyExists, "request ", in.id, " exists");
   s.waiting.emplace(added->order, added);
+  s.count_adapter(*added, 1, 0);
   return {};
 }
 
@@ -235,6 +251,13 @@ std::optional<RequestView> Scheduler::view(RequestId id) const {
 
 int32_t Scheduler::num_waiting() const { return static_cast<int32_t>(core_->waiting.size()) + core_->num_remote; }
 int32_t Scheduler::num_waiting_remote() const { return core_->num_remote; }
+int32_t Scheduler::num_waiting_adapter() const {
+  int32_t n = 0;
+  if (core_->adapters_active < core_->config.max_loras) return n;
+  for (const auto& [id, use] : core_->adapters) n += use.active == 0 ? use.waiting : 0;
+  return n;
+}
+const std::map<int32_t, AdapterUse>& Scheduler::adapters() const { return core_->adapters; }
 int32_t Scheduler::num_running() const { return static_cast<int32_t>(core_->running.size()); }
 int32_t Scheduler::num_retained_blocks() const { return core_->retained_blocks; }
 bool Scheduler::has_work() const { return core_->has_work(); }

@@ -8,6 +8,7 @@
 // Guarantees: a plan made while has_work() is true schedules, fetches, preempts or gives up something.
 // Pure: no I/O, no clock (arrival is a number the caller gives). Owner and only caller: the engine's step thread.
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -33,6 +34,8 @@ struct SchedulerConfig {
   // Blocks that requests with remote_computing may hold while they wait, in percent of the pool. Beyond it such a request is
   // passed over: two engines that prefill for each other would else wait for each other's blocks for ever.
   int32_t remote_computing_percent = 50;
+  // Different LoRA adapters among those that run or fetch; a request with another one is passed over until one of them is through.
+  int32_t max_loras = 1;
 };
 
 struct NewRequest {
@@ -42,6 +45,7 @@ struct NewRequest {
   int32_t priority = 0;         // lower first
   int64_t arrival = 0;          // any increasing number
   std::string cache_salt;
+  std::shared_ptr<const kv::Adapter> adapter{};  // nullptr: the base model
   bool skip_prefix_lookup = false;  // prompt_logprobs
   int32_t remote_tokens = 0;        // > 0: KV of prompt tokens [0, remote_tokens) can be fetched from a peer (P/D decode leg)
   bool retain_on_finish = false;    // P/D prefill leg: blocks stay after finish() until release_retained()
@@ -94,6 +98,12 @@ struct RequestView {  // for metrics and replies
   std::span<const int32_t> tokens;  // prompt + output
 };
 
+// Who wants a LoRA adapter now.
+struct AdapterUse {
+  std::shared_ptr<const kv::Adapter> adapter;
+  int32_t waiting = 0, active = 0;  // requests that wait, or were preempted; those that run or fetch
+};
+
 class Scheduler {
  public:
   Scheduler(SchedulerConfig config, kv::BlockPool pool, kv::BlockHash hash_root);
@@ -126,7 +136,9 @@ class Scheduler {
   std::optional<RequestView> view(RequestId id) const;  // kFinished: retained, or gone but for a fetch in flight
   int32_t num_waiting() const;                          // kWaiting, kPreempted and kWaitingRemote
   int32_t num_waiting_remote() const;
+  int32_t num_waiting_adapter() const;                  // of num_waiting(): max_loras other adapters are in use
   int32_t num_running() const;
+  const std::map<int32_t, AdapterUse>& adapters() const;  // by kv::Adapter::id: those that somebody wants
   int32_t num_retained_blocks() const;
   bool has_work() const;  // plan() could schedule something now
   const kv::BlockPool& pool() const;

@@ -11,43 +11,9 @@
 
 #include "base/prng.h"
 #include "sched/fake_model.h"
-#include "sched/scheduler.h"
+#include "sched/test_life.h"
 
 namespace baton::sched {
-
-using kv::BlockId;
-
-struct Setup {
-  SchedulerConfig config;
-  int32_t usable_blocks = 0;
-  bool caching = true;
-  size_t plans_ahead = 0;  // plans made that have not run yet
-  double draft_rate = 0, draft_skill = 0;  // how often drafts are proposed, and how often one is right
-  double abort_rate = 0, remote_rate = 0, retain_rate = 0, fetch_failure_rate = 0, pin_rate = 0;
-  int32_t prompt_max = 40, output_max = 12;
-};
-
-struct Client {  // what the engine knows of a request
-  NewRequest request;
-  uint64_t salt = 0;
-  int64_t serial = 0;
-  std::vector<int32_t> output;
-  bool admitted = false, ended = false, exhausted = false;
-  bool retained = false;
-  bool wants_pin = false, pinned = false;  // a prefill leg that is read while it computes
-};
-
-struct Fetch {
-  RemoteFetch plan;
-  uint64_t step = 0;
-  bool started = false;
-};
-
-struct Planned {
-  StepPlan plan;
-  std::vector<std::vector<BlockId>> blocks;  // the spans end with the next call, so a pipelined engine copies
-  std::vector<std::vector<int32_t>> tokens;
-};
 
 class World {
  public:
@@ -120,6 +86,11 @@ class World {
     r.arrival = static_cast<int64_t>(prng_.below(50));
     r.skip_prefix_lookup = prng_.chance(0.1);
     if (prng_.chance(0.2)) r.cache_salt = "tenant", client.salt = 77;
+    if (setup_.adapters > 0 && prng_.chance(0.7)) {
+      const auto id = static_cast<int32_t>(prng_.between(1, setup_.adapters));
+      r.adapter = std::make_shared<kv::Adapter>(kv::Adapter{.id = id, .name = cat("adapter ", id), .digest = {}});
+      client.salt += static_cast<uint64_t>(1000 * id);
+    }
     if (prng_.chance(setup_.remote_rate)) {
       r.remote_tokens = static_cast<int32_t>(prng_.chance(0.7) ? length : 1 + prng_.below(length));
     }
@@ -246,6 +217,7 @@ class World {
     ASSERT_EQ(sum, plan.n_tokens);
     ASSERT_LE(sum, config.max_num_batched_tokens);
     ASSERT_LE(scheduler_.num_running() + scheduler_.num_waiting_remote(), config.max_num_seqs);
+    check_adapters();
     for (RequestId id : plan.preempted) {
       ASSERT_EQ(scheduler_.view(id)->state, State::kPreempted);
       ASSERT_FALSE(clients_.at(id).pinned) << "blocks freed under a reader";
@@ -264,6 +236,20 @@ class World {
     }
   }
 
+  // The scheduler's count of who wants which adapter is what the requests say.
+  void check_adapters() {
+    std::map<int32_t, std::pair<int32_t, int32_t>> want, got;
+    for (auto& [id, c] : clients_) {
+      auto view = scheduler_.view(id);
+      if (!c.request.adapter || !view || view->state == State::kFinished) continue;
+      auto& [waiting, active] = want[c.request.adapter->id];
+      ++(view->state == State::kRunning || view->state == State::kWaitingRemote ? active : waiting);
+    }
+    for (auto& [id, use] : scheduler_.adapters()) got[id] = {use.waiting, use.active};
+    ASSERT_EQ(got, want);
+    ASSERT_LE(std::ranges::count_if(want, [](auto& entry) { return entry.second.second > 0; }), setup_.config.max_loras);
+  }
+
   // Nobody overtakes: who is admitted for the first time had the best place. Who is preempted was worse than all who still run.
   void check_order(const StepPlan& plan, std::optional<std::tuple<int64_t, int64_t, int64_t>> best) {
     std::set<RequestId> first_time;
@@ -278,9 +264,11 @@ class World {
     for (RequestId id : plan.exhausted) clients_.at(id).admitted = true;
     if (!admitted.empty()) {
       std::ranges::sort(admitted);
-      ASSERT_EQ(admitted.front(), *best);
       auto next = first_in_queue();
-      ASSERT_TRUE(!next || admitted.back() < *next) << "overtaken";
+      if (setup_.adapters == 0) {  // else whoever waits for an adapter is passed over
+        ASSERT_EQ(admitted.front(), *best);
+        ASSERT_TRUE(!next || admitted.back() < *next) << "overtaken";
+      }
       ASSERT_TRUE(plan.preempted.empty()) << "admitted while others were preempted";
     }
     if (!setup_.config.priority_policy) return;

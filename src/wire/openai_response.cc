@@ -336,7 +336,11 @@ std::string sse_event(std::string_view json) { return cat("data: ", json, "\n\n"
 std::string model_card(const ModelCard& card) {
   JsonWriter w;
   w.object().field("id", card.id).field("object", "model").field("created", card.created).field("owned_by", "vllm");
-  w.field("root", card.root).field_null("parent").field("max_model_len", card.max_model_len);
+  w.field("root", card.root);
+  if (card.parent.empty())
+    w.field_null("parent").field("max_model_len", card.max_model_len);
+  else
+    w.field("parent", card.parent).field_null("max_model_len");
   write_permission(w, card);
   w.end();
   return w.take();

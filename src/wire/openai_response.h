@@ -83,6 +83,7 @@ inline constexpr std::string_view kSseContentType = "text/event-stream; charset=
 
 struct ModelCard {
   std::string id, root, permission_id;
+  std::string parent{};  // of an adapter: its base model. "" = it is one
   int64_t created = 0;
   int32_t max_model_len = 0;
 };

@@ -1,5 +1,5 @@
 """Starts real stacks for tests: `baton up` on free ports, its workers' addresses, their metrics, and their ends."""
-import http.client, json, os, re, signal, subprocess, tempfile, time, urllib.parse
+import http.client, json, os, re, signal, socket, subprocess, tempfile, time, urllib.parse
 
 BIN = MODEL = None  # set by run.py
 
@@ -85,6 +85,12 @@ class Stack:
 
 def flag_of(argv, flag):
     return argv[argv.index(flag) + 1]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def wait_for(condition, timeout, what):

@@ -1,16 +1,10 @@
 """Precise prefix routing on real processes: engines say what they hold, and text prompts go where their blocks are."""
-import json, signal, socket, subprocess, tempfile, unittest
+import json, signal, subprocess, tempfile, unittest
 
 import harness
-from harness import complete, get, post, total, wait_for
+from harness import complete, free_port, get, post, total, wait_for
 
 PROMPT = "The keeper of the lighthouse wrote every evening what the sea had brought: " + ", ".join(f"a crate number {i}" for i in range(60))
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Engine:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/logits_smollm2.json, logits_tiny.json and logits_families.json: what Hugging Face transformers computes in float32 from our weights.
+"""Writes tests/golden/logits_smollm2.json, logits_tiny.json, logits_families.json and logits_lora.json: what Hugging Face transformers computes in float32 from our weights.
 
-  python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch transformers gguf safetensors
+  python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch transformers gguf safetensors peft
   ninja -C build/dev tiny_model
   /tmp/golden/bin/python tests/tools/make_logits_golden.py models/SmolLM2-135M-Instruct.Q4_1.gguf build/dev/bin/tiny_model
 
-With "-" for the demo model, the tiny models alone; with "families", the families' alone.
+With "-" for the demo model, the tiny models alone; with "families", the families' alone; with "lora", the adapters' alone.
 
 Demo model: every GGUF tensor is dequantised by the gguf package (not by our code), Q and K rows are put back into Hugging Face's order
 and the model runs in float32, so the file says what the quantised weights mean, free of any engine's rounding. transformers' own GGUF
@@ -69,6 +69,16 @@ FAMILIES = [  # one of each: every feature that a family adds is in one of them
     ["seed=50", "family=gpt-oss", "experts=5", "window=24", "rope_scaling=yarn", "rope_factor=4", "tied=0", "ffn=96"],
 ]
 FAMILY_TOKENS = 80
+
+LORA = [  # a model, and an adapter for it
+    (["seed=61"], ["rank=8", "alpha=16"]),
+    (["seed=62", "kv_heads=1", "tied=0"], ["rank=5", "alpha=3", "rslora=1", "ranks=q_proj:2+mlp.up_proj:12", "seed=2"]),
+    (["seed=63", "dtype=BF16"], ["rank=4", "dtype=BF16", "targets=q_proj+v_proj", "seed=3"]),
+    (["seed=64", "family=qwen2", "dtype=F16"], ["rank=6", "dtype=F16", "targets=k_proj+o_proj+down_proj", "seed=4"]),
+    (["seed=65", "family=phi3", "tied=0"], ["rank=8", "seed=5"]),
+    (["seed=66", "family=gemma3", "layers=3", "window=24"], ["rank=8", "alpha=4", "seed=6"]),
+    (["seed=67", "family=qwen3moe", "experts=4", "ffn=96"], ["rank=8", "targets=q_proj+k_proj+v_proj+o_proj", "seed=7"]),
+]
 
 
 def reorder(weight, heads):
@@ -265,6 +275,39 @@ def make_families(tool):
     write("logits_families.json", {"cases": cases})
 
 
+@torch.no_grad()
+def make_lora(tool):
+    """PEFT's own reading of the adapters. Rounded: BF16 matrices, the adapter's too, meet bf16 inputs."""
+    from peft import PeftModel
+    AttentionInterface.register("engine", engine_attention)
+    AttentionMaskInterface.register("engine", eager_mask)
+    cases = []
+    for arguments, adapter in LORA:
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([tool, "hf", folder + "/base", *arguments], check=True)
+            subprocess.run([tool, "lora", folder + "/lora", *arguments, "--", *adapter], check=True)
+            base = AutoModelForCausalLM.from_pretrained(folder + "/base", dtype=torch.float32).eval()
+            tokens = len(AutoTokenizer.from_pretrained(folder + "/base"))
+            ids = np.random.default_rng(2000 + len(cases)).integers(3, tokens, FAMILY_TOKENS).tolist()
+            base.set_attn_implementation("eager")
+            bare = base(torch.tensor([ids])).logits[0]
+            model = PeftModel.from_pretrained(base, folder + "/lora", autocast_adapter_dtype=False).float().eval()
+        logits = model(torch.tensor([ids])).logits[0]
+        assert logits.dtype == torch.float32
+        best = torch.topk(logits[:, :tokens], 2, dim=-1)
+        base.set_attn_implementation("engine")
+        for name, part in model.named_modules():
+            if isinstance(part, torch.nn.Linear) and "dtype=BF16" in (adapter if ".lora_" in name else arguments):
+                part.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16().float(),))
+        engine = model(torch.tensor([ids])).logits[0]
+        print(f"{' '.join(arguments)} with {' '.join(adapter)}: moves logits by {float((logits - bare)[-1].std()):.3f} of {float(bare[-1].std()):.3f}, "
+              f"roundings by {float((engine[-1] - logits[-1]).abs().max()):.4f}")
+        cases.append({"spec": arguments, "lora": adapter, "ids": ids, "argmax": best.indices[:, 0].tolist(),
+                      "margins": rounded(best.values[:, 0] - best.values[:, 1], 3),
+                      "last_logits": rounded(logits[-1, :tokens], 4), "rounded_logits": rounded(engine[-1, :tokens], 4)})
+    write("logits_lora.json", {"cases": cases})
+
+
 def write(name, value):
     path = GOLDEN / name
     lines = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace('},{', '},\n{')
@@ -275,8 +318,11 @@ def write(name, value):
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    make_families(sys.argv[2])
+    if sys.argv[1] != "lora":
+        make_families(sys.argv[2])
     if sys.argv[1] != "families":
+        make_lora(sys.argv[2])
+    if sys.argv[1] not in ("families", "lora"):
         make_tiny(sys.argv[2])
-    if sys.argv[1] not in ("-", "families"):
+    if sys.argv[1] not in ("-", "families", "lora"):
         make_demo(sys.argv[1])

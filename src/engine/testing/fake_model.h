@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "model/lora.h"
 #include "model/model.h"
+#include "model/testing/tiny_lora.h"
 
 namespace baton::engine::testing {
 
@@ -20,6 +22,8 @@ class FakeModel final : public model::Model {
     config_.family = "fake";
     config_.layers = 1;
     config_.hidden = kHidden;
+    config_.heads = 1;
+    config_.ffn = 8;
     config_.kv_heads = 1;
     config_.head_dim = 8;  // 16 bytes of K a token: one 64-bit entry and its position
     config_.vocab = vocab;
@@ -36,6 +40,13 @@ class FakeModel final : public model::Model {
   std::string backend() const override { return "fake"; }
   size_t weight_bytes() const override { return 0; }
   std::string fingerprint() const override { return "fake"; }
+  // Real files, of the shape lora_spec(); their digest takes part in every entry.
+  Result<std::shared_ptr<const model::LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const override {
+    return model::LoraAdapter::load(path, config_, rank_max);
+  }
+  static model::testing::TinySpec lora_spec() {
+    return {.layers = 1, .hidden = kHidden, .heads = 1, .kv_heads = 1, .head_dim = 8, .ffn = 8};
+  }
 
   Result<std::span<const float>> step(std::span<const model::SeqInput> seqs) override {
     if (before_step) before_step();
@@ -46,7 +57,9 @@ class FakeModel final : public model::Model {
     for (const model::SeqInput& seq : seqs) {
       for (size_t i = 0; i < seq.tokens.size(); ++i) {
         const int32_t position = seq.first_position + static_cast<int32_t>(i);
-        *entry(seq, position) = mix64(mix64(static_cast<uint64_t>(seq.tokens[i]) + seed_) + static_cast<uint64_t>(position));
+        const uint64_t adapter = seq.lora ? std::stoull(seq.lora->digest().substr(0, 16), nullptr, 16) : 0;
+        *entry(seq, position) =
+            mix64(mix64(static_cast<uint64_t>(seq.tokens[i]) + seed_ + adapter) + static_cast<uint64_t>(position));
         ++tokens;
         if (seq.hidden) append_hidden(seq, position);
         const bool last = i + 1 == seq.tokens.size();

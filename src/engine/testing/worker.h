@@ -50,7 +50,7 @@ struct Worker {
   FakeNode node;
   Metrics metrics;
   EngineMetrics em{metrics, {.model_name = "fake", .max_model_len = 2048, .block_tokens = 16, .blocks = 1000,
-                            .speculative_tokens = kDraftTokensMax}};
+                            .speculative_tokens = kDraftTokensMax, .max_loras = 2}};
   ManualClock clock;
   std::optional<Core> core;
   uint64_t next_id = 1;
@@ -67,6 +67,7 @@ struct Ask {
   std::optional<double> threshold{};
   std::string push_token{};  // prefill leg of a push
   std::shared_ptr<const grammar::Compiled> constraint{};  // ends with eos
+  std::shared_ptr<const Adapter> adapter{};
 };
 
 struct Handle {
@@ -85,6 +86,7 @@ inline Handle submit(Worker& w, const Ask& ask) {
   s.eos_ids = ask.eos;
   s.stop_ids = ask.stops;
   s.constraint = ask.constraint;
+  s.adapter = ask.adapter;
   s.end_ids = ask.eos;
   s.logprobs = ask.logprobs;
   s.prompt_logprobs = ask.prompt_logprobs;
@@ -97,7 +99,7 @@ inline Handle submit(Worker& w, const Ask& ask) {
     auto grant = w.node.promise(ask.push_token, {.request = s.first_id,
                                                  .blocks = {},
                                                  .n_tokens = static_cast<int32_t>(s.prompt.size()),
-                                                 .prompt_digest = token_digest(s.prompt)});
+                                                 .prompt_digest = prompt_digest(s, s.prompt.size())});
     s.promised = *std::move(grant);
   }
   Handle handle{s.first_id, s.out};

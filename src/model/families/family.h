@@ -53,6 +53,8 @@ struct HfFamily {
 HfFamily find_hf_family(std::string_view model_type);
 std::string known_gguf_families();  // "gemma2, gemma3, ..."
 std::string known_hf_types();
+// The name that a tensor of the text model has when it is alone: see hf_prefixes.
+std::string text_name(std::string_view name, const Family& family);
 
 // layer_kinds from a function of the layer's number; layers that are all {window, kGlobal} become sliding_window alone.
 template <class F>

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ struct Reference {
   }
   Doubles linear(const std::string& name, const Doubles& x, int64_t rows, int64_t cols) const {
     Doubles out = ref::linear(weights(name + ".weight"), x, rows, cols, static_cast<int64_t>(x.size()) / cols);
+    if (adapt) adapt(name, x, out);
     if (!file.find(name + ".bias")) return out;
     const Doubles bias = weights(name + ".bias");
     for (size_t i = 0; i < out.size(); ++i) out[i] += bias[i % bias.size()];
@@ -152,6 +154,8 @@ struct Reference {
   }
   const WeightFile& file;
   const ModelConfig& c;
+  // What an adapter adds to the output of the matrix `name`, "layers.0.q_proj", for rows x; none if empty.
+  std::function<void(const std::string& name, const Doubles& x, Doubles& out)> adapt;
 };
 
 }  // namespace baton::model::testing
