@@ -24,9 +24,9 @@ class Cli(unittest.TestCase):
         self.assertEqual(code, 2)
         self.assertIn("--port", err)
         self.assertIn("--max-num-seqs", err)
-        code, _, err = run("baton-engine", "serve", "/no/such.gguf", "--max-lora-rank", "16")
+        code, _, err = run("baton-engine", "serve", "/no/such.gguf", "--swap-space", "16")
         self.assertEqual(code, 1)
-        self.assertIn("--max-lora-rank", err)
+        self.assertIn("--swap-space", err)
         self.assertIn("/no/such.gguf", err)
 
     def test_broken_models_are_refused_with_a_reason(self):
