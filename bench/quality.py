@@ -3,12 +3,12 @@
 workers.   bench/quality.py [--prefill 2 --decode 2] [--rates 1,2,4] [--requests 60] [--rounds 3]
 Every run has prompts of its own (a new salt), so no run finds another's cache. Prints medians over rounds: output tokens/s, TTFT, share of
 prompt tokens found in an engine's prefix cache, picks of the busiest worker. The same question for 16 GPUs: baton sim."""
-import argparse, json, os, pathlib, random, socket, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, random, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 import harness
-from harness import Stack, metrics, total, wait_for
+from harness import Stack, free_port, metrics, total, wait_for
 
 SCORERS = {"prefix-aware": [("prefix-cache-scorer", 3), ("queue-scorer", 2), ("kv-cache-utilization-scorer", 2), ("active-request-scorer", 2)],
            "least-loaded": [("queue-scorer", 2), ("kv-cache-utilization-scorer", 2), ("active-request-scorer", 2)], "random": []}
@@ -25,12 +25,6 @@ def config(policy):
             "plugins": [{"type": t} for t in ["prefill-filter", "decode-filter", *[n for n, _ in scorers], picker, "always-disagg-pd-decider"]] +
                        [{"type": "disagg-profile-handler", "parameters": {"deciders": {"prefill": "always-disagg-pd-decider"}}}],
             "schedulingProfiles": [profile("prefill"), profile("decode")]}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def text(rng, words):

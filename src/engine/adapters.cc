@@ -9,6 +9,8 @@
 
 namespace baton::engine {
 
+Error no_such_model(std::string_view name) { return {Code::kNotFound, cat("The model `", name, "` does not exist.")}; }
+
 Adapters::Adapters(const model::Model& model, std::vector<std::string> base_names, int32_t rank_max, int32_t kept_max)
     : model_(model), base_names_(std::move(base_names)), rank_max_(rank_max), kept_max_(kept_max) {}
 
@@ -90,11 +92,10 @@ bool Adapters::has(std::string_view name) const {
 }
 
 Result<std::shared_ptr<const Adapter>> Adapters::find(const std::string& name) {
-  const auto none = [&] { return fail(Code::kNotFound, "The model `", name, "` does not exist."); };
   const auto in_memory = [&](std::string* path) -> Result<std::shared_ptr<const Adapter>> {
     const std::lock_guard lock(mutex_);
     const auto it = entries_.find(name);
-    if (it == entries_.end()) return none();
+    if (it == entries_.end()) return std::unexpected(no_such_model(name));
     it->second.used = ++uses_;
     if (path) *path = it->second.module.path;
     return it->second.adapter;

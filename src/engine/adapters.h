@@ -25,6 +25,8 @@ struct Adapter {
   std::shared_ptr<const model::LoraAdapter> weights;
 };
 
+Error no_such_model(std::string_view name);
+
 class Adapters {
  public:
   Adapters(const model::Model& model, std::vector<std::string> base_names, int32_t rank_max, int32_t kept_max);  // kept_max 0: all

@@ -78,7 +78,7 @@ Task<> one_model(const Serving& s, Request&, std::string name, ResponseWriter& o
     co_await out.send(Response::json(200, wire::model_card(c)));
     co_return;
   }
-  co_await send_error(out, Error{Code::kNotFound, cat("The model `", name, "` does not exist.")});
+  co_await send_error(out, no_such_model(name));
 }
 
 // Ready once every configured KV peer was reached or refused us, so that no request meets a handshake. A peer that stays away

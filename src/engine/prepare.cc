@@ -168,7 +168,7 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.priority = f.priority;
   out.cache_salt = f.cache_salt;
   if (!names_base(s, f.model)) {  // it may have been unloaded since its name was checked
-    if (!s.adapters) return fail(Code::kNotFound, "The model `", f.model, "` does not exist.");
+    if (!s.adapters) return std::unexpected(no_such_model(f.model));
     BATON_TRY(out.adapter, s.adapters->find(f.model));
   }
   out.cache_hit_threshold = f.cache_hit_threshold;
@@ -183,7 +183,7 @@ Result<> check_generates(const Serving& s, std::string_view api) {
 
 Result<> check_model_name(const Serving& s, std::string_view name) {
   if (names_base(s, name) || (s.adapters && s.adapters->has(name))) return {};
-  return fail(Code::kNotFound, "The model `", name, "` does not exist.");
+  return std::unexpected(no_such_model(name));
 }
 
 std::string answered_name(const Serving& s, std::string_view asked) {

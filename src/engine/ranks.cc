@@ -1,7 +1,6 @@
 #include "engine/ranks.h"
 
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
@@ -16,18 +15,13 @@
 #include "engine/limits.h"
 #include "kv/layout.h"
 #include "model/rank_shard.h"
+#include "tensor/threads.h"
 #include "transfer/socket.h"
 
 extern char** environ;
 
 namespace baton::engine {
 namespace {
-
-int cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
 
 // What a rank must know of the configuration: all that decides how the model is loaded.
 std::vector<std::string> flags_of(const EngineConfig& c) {
@@ -84,7 +78,7 @@ model::LoadOptions load_options(const EngineConfig& c) {
       .kv_dtype = kv::find_cache_dtype(c.kv_cache_dtype)->dtype,  // one of them: the option's choices
       .context = c.max_model_len,
       .progress = {}};
-  if (c.threads == 0 && c.tensor_parallel_size > 1) options.threads = std::max(1, cpus() / c.tensor_parallel_size);
+  if (c.threads == 0 && c.tensor_parallel_size > 1) options.threads = std::max(1, tensor::usable_cpu_count() / c.tensor_parallel_size);
   return options;
 }
 

@@ -49,11 +49,6 @@ int64_t inputs(const ModelConfig& c, LoraTarget t) {
   return t == LoraTarget::kO ? int64_t{c.heads} * c.head_dim : t == LoraTarget::kDown ? c.ffn : c.hidden;
 }
 
-tensor::Format format_of(Dtype d) {
-  static_assert(static_cast<int>(Dtype::kBf16) == static_cast<int>(tensor::Format::kBf16));
-  return static_cast<tensor::Format>(d);  // F32, F16, BF16: the first of both lists
-}
-
 struct Place {
   int32_t layer = 0;
   size_t module = 0;
@@ -81,8 +76,6 @@ Result<tensor::Matrix> matrix(const Safetensor& t, int64_t rows, int64_t cols) {
   }
   return m;
 }
-
-size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
 
@@ -159,7 +152,7 @@ struct LoraAdapter::Reader {
 
   void list(const tensor::Matrix& from, std::span<const int32_t> rows, tensor::Panels& to) {
     to = tensor::panels_for(from);
-    out.bytes_ += padded(to.bytes());
+    out.bytes_ += Arena::room(to.bytes());
     packings.push_back({from, rows, &to});
   }
 
@@ -202,7 +195,7 @@ struct LoraAdapter::Reader {
     for (const Packing& p : packings) {
       p.to->data = at;
       tensor::pack_panels(p.from, p.rows, *p.to, 0, p.to->panels(), at);
-      at += padded(p.to->bytes());
+      at += Arena::room(p.to->bytes());
     }
     for (const auto& [from, to] : copies) *to = *from;
     out.digest_ = hex(hash.finish());

@@ -20,6 +20,7 @@ namespace baton::model {
 namespace {
 
 using testing::Doubles;
+using testing::relative_error;
 using testing::TinyLora;
 using testing::TinySpec;
 using ::testing::HasSubstr;
@@ -98,16 +99,6 @@ void adapt_by_definition(testing::Reference& reference, const TinyLora& lora, co
       for (size_t i = 0; i < out.size(); ++i) out[i] += scale * y[i];
     }
   };
-}
-
-double relative_error(std::span<const float> got, std::span<const double> want) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const auto g = static_cast<double>(got[i]);
-    difference += (g - want[i]) * (g - want[i]);
-    size += want[i] * want[i];
-  }
-  return std::sqrt(difference / size);
 }
 
 // The base's K and V are kept in bf16, and BF16 matrices meet bf16 inputs: what that costs is the bound.

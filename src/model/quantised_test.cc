@@ -12,6 +12,7 @@
 
 #include "base/prng.h"
 #include "model/model.h"
+#include "model/testing/reference.h"
 #include "model/testing/tiny_model.h"
 #include "model/weight_data.h"
 #include "tensor/ops.h"
@@ -20,6 +21,7 @@ namespace baton::model {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::relative_error;
 using testing::TinySpec;
 
 constexpr const char* kSchemes[] = {"fp8",   "fp8-channel", "fp8-block", "int8",  "w4a16", "w4a16-asym",
@@ -124,16 +126,6 @@ struct Engine {
   std::unique_ptr<std::byte, Free> pool;
   std::unique_ptr<Model> model;
 };
-
-double relative_error(std::span<const float> got, std::span<const float> want) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double d = static_cast<double>(got[i]) - static_cast<double>(want[i]);
-    difference += d * d;
-    size += static_cast<double>(want[i]) * static_cast<double>(want[i]);
-  }
-  return std::sqrt(difference / size);
-}
 
 TEST(QuantisedCheckpoints, LogitsAgreeWithTheDequantisedModelAndDoNotDependOnChunks) {
   Prng prng(62);

@@ -6,12 +6,14 @@
 #include <thread>
 
 #include "base/prng.h"
+#include "model/testing/reference.h"
 #include "model/testing/tiny_file.h"
 #include "model/transformer.h"
 
 namespace baton::model {
 namespace {
 
+using testing::relative_error;
 using testing::TinyFile;
 using testing::TinySpec;
 
@@ -78,20 +80,15 @@ std::vector<int32_t> random_tokens(Prng& prng, int n, int vocab) {
   return out;
 }
 
-double relative_error(std::span<const float> got, std::span<const float> want) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double d = static_cast<double>(got[i]) - static_cast<double>(want[i]);
-    difference += d * d;
-    size += static_cast<double>(want[i]) * static_cast<double>(want[i]);
-  }
-  return std::sqrt(difference / size);
-}
-
 struct Case {
   TinySpec spec;
   std::vector<int> ranks;
 };
+
+// A Hugging Face checkpoint of packed weights.
+TinySpec packed(const char* quant, uint64_t seed) {
+  return {.layers = 1, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 32, .ffn = 128, .dtype = Dtype::kF32, .seed = seed, .quant = quant};
+}
 
 // Numbers of KV heads above, at and below the ranks; quantised blocks that a cut goes through; what families add.
 const Case kCases[] = {
@@ -144,46 +141,10 @@ const Case kCases[] = {
       .window = 50,
       .soft_cap = 3},
      {2}},
-    {{.layers = 1,
-      .hidden = 64,
-      .heads = 4,
-      .kv_heads = 2,
-      .head_dim = 32,
-      .ffn = 128,
-      .dtype = Dtype::kF32,
-      .seed = 70,
-      .quant = "fp8-block"},
-     {2}},
-    {{.layers = 1,
-      .hidden = 64,
-      .heads = 4,
-      .kv_heads = 2,
-      .head_dim = 32,
-      .ffn = 128,
-      .dtype = Dtype::kF32,
-      .seed = 71,
-      .quant = "int8"},
-     {2}},
-    {{.layers = 1,
-      .hidden = 64,
-      .heads = 4,
-      .kv_heads = 2,
-      .head_dim = 32,
-      .ffn = 128,
-      .dtype = Dtype::kF32,
-      .seed = 72,
-      .quant = "gptq-asym"},
-     {2}},
-    {{.layers = 1,
-      .hidden = 64,
-      .heads = 4,
-      .kv_heads = 2,
-      .head_dim = 32,
-      .ffn = 128,
-      .dtype = Dtype::kF32,
-      .seed = 73,
-      .quant = "awq"},
-     {2}},
+    {packed("fp8-block", 70), {2}},
+    {packed("int8", 71), {2}},
+    {packed("gptq-asym", 72), {2}},
+    {packed("awq", 73), {2}},
 };
 
 std::vector<int32_t> some_blocks(int first, int n) {

@@ -14,6 +14,7 @@ namespace baton::model {
 namespace {
 
 using testing::Doubles;
+using testing::relative_error;
 using testing::Reference;
 using testing::TinyFile;
 using testing::TinySpec;
@@ -48,15 +49,6 @@ std::vector<int32_t> random_tokens(Prng& prng, int n, int vocab) {
   std::vector<int32_t> out;
   for (int i = 0; i < n; ++i) out.push_back(static_cast<int32_t>(prng.below(vocab)));
   return out;
-}
-
-double relative_error(std::span<const float> got, std::span<const double> want) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    difference += (got[i] - want[i]) * (got[i] - want[i]);
-    size += want[i] * want[i];
-  }
-  return std::sqrt(difference / size);
 }
 
 const TinySpec kShapes[] = {

@@ -12,12 +12,6 @@
 namespace baton::model {
 namespace {
 
-tensor::Format format_of(Dtype d) {
-  static_assert(static_cast<int>(Dtype::kQ6_K) == static_cast<int>(tensor::Format::kQ6_K));
-  static_assert(static_cast<int>(Dtype::kAwq4) == static_cast<int>(tensor::Format::kAwq4));
-  return static_cast<tensor::Format>(d);  // the same list
-}
-
 // The tensor, if it has the shape the configuration promises; the reader has checked that its bytes are all there.
 Result<tensor::Matrix> matrix(const WeightFile& file, const std::string& name, int64_t rows, int64_t cols) {
   const TensorRef* t = file.find(name);
@@ -251,7 +245,7 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard&
   size_t total = 0;
   for (Packing& p : packings) {
     *p.to = p.shape();
-    total += (p.to->bytes() + 63) / 64 * 64;
+    total += Arena::room(p.to->bytes());
   }
   BATON_TRY(w.arena, Arena::make(total));
   size_t done = 0;
@@ -265,7 +259,7 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard&
       });
     });
     file.release(p.bytes);  // so that weights are resident once
-    done += (p.to->bytes() + 63) / 64 * 64;
+    done += Arena::room(p.to->bytes());
     if (progress) progress(static_cast<double>(done) / static_cast<double>(total));
   }
   for (const Packing& p : packings) file.release(p.bytes);  // a page fault may have brought neighbours back

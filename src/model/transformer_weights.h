@@ -21,6 +21,7 @@ class Arena {
  public:
   Arena() = default;
   static Result<Arena> make(size_t bytes);
+  static constexpr size_t room(size_t bytes) { return (bytes + 63) / 64 * 64; }  // what lies in it begins at cache lines
   Arena(Arena&& other) noexcept { *this = std::move(other); }
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
@@ -30,6 +31,12 @@ class Arena {
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
 };
+
+inline tensor::Format format_of(Dtype d) {
+  static_assert(static_cast<int>(Dtype::kQ6_K) == static_cast<int>(tensor::Format::kQ6_K));
+  static_assert(static_cast<int>(Dtype::kAwq4) == static_cast<int>(tensor::Format::kAwq4));
+  return static_cast<tensor::Format>(d);  // the same list
+}
 
 // One gated feed-forward network of a mixture.
 struct ExpertWeights {

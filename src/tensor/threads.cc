@@ -55,6 +55,8 @@ void pin_self([[maybe_unused]] int cpu) {
 
 }  // namespace
 
+int usable_cpu_count() { return static_cast<int>(usable_cpus().size()); }
+
 ThreadPool::ThreadPool(int threads, bool pin) {
   const std::vector<int> cpus = usable_cpus();
   size_ = threads > 0 ? threads : static_cast<int>(cpus.size());

@@ -32,6 +32,8 @@ inline void pause() {
 #endif
 }
 
+int usable_cpu_count();  // of this process: 1 or more
+
 class ThreadPool {
  public:
   class Member {

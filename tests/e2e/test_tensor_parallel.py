@@ -1,19 +1,13 @@
 """Tensor parallelism over processes: an engine of several ranks answers alike in every run, takes the KV of an engine that has another number of them and
 gives its own, and ends in one clear way when a rank ends. SmolLM2-135M has 9 heads over 3 KV heads: three ranks; a tiny model has two and four."""
-import concurrent.futures, os, signal, socket, subprocess, tempfile, unittest
+import concurrent.futures, os, signal, subprocess, tempfile, unittest
 
 import harness, tiny_llama
-from harness import complete, get, post, total, wait_for
+from harness import complete, free_port, get, post, total, wait_for
 
 # What follows is certain, so the last bits of a sum, which depend on the number of ranks, decide nothing.
 COUNT = ", ".join(map(str, range(1, 41))) + ","
 LETTERS = "The letters of the alphabet in order, again and again: " + ", ".join("abcdefghijklmnopqrstuvwxyz") + ", " + ", ".join("abcdefghijk") + ","
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Engine:

@@ -39,4 +39,13 @@ inline void fuzz_walk(const Constraint& constraint, uint64_t seed) {
   }
 }
 
+// Input: a byte that seeds the walk, then the constraint's JSON.
+inline int fuzz_json(Constraint::Kind kind, const uint8_t* data, size_t size) {
+  if (size < 2 || size > 4096) return 0;
+  const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  auto json = parse_json(text, {.bytes_max = 1 << 16, .depth_max = 128});
+  if (json) fuzz_walk({.kind = kind, .schema = *std::move(json)}, data[0]);
+  return 0;
+}
+
 }  // namespace baton::grammar::testing

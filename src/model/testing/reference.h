@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,18 @@ namespace baton::model::testing {
 
 namespace ref = tensor::ref;
 using Doubles = std::vector<double>;
+
+// Root mean square of the difference, as a share of that of what was wanted: floats or doubles.
+template <class Wanted>
+double relative_error(std::span<const float> got, const Wanted& want) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double w = want[i], d = static_cast<double>(got[i]) - w;
+    difference += d * d;
+    size += w * w;
+  }
+  return std::sqrt(difference / size);
+}
 
 struct Reference {
   explicit Reference(const WeightFile& f) : file(f), c(f.config()) {}

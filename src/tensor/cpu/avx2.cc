@@ -25,36 +25,27 @@ inline __m256i quad(const int8_t* q) {
   return _mm256_set1_epi32(v);
 }
 
-// Adds quads [4 * part, 4 * part + 4) of a record's inputs times 8 rows of weights: low nibbles (or all of a 4-bit weight) to
-// low, high nibbles of 8-bit weights to high. 4-bit records keep the second four quads in the high nibbles of the first.
-template <PanelKind kind>
+// Adds quads [4 * part, 4 * part + 4) of a record's inputs times 8 rows of 8-bit weights: low nibbles to low, high ones to high.
 inline void add_quads(const std::byte* weights, const int8_t* q, int part, __m256i& low, __m256i& high) {
   const __m256i mask = _mm256_set1_epi8(15);
 #pragma clang loop unroll(full)
   for (int i = 0; i < 4; ++i) {
     const __m256i x = quad(q + (part * 4 + i) * 4);
-    const __m256i w = load_ints(weights + (is_u4(kind) ? i : part * 4 + i) * 64);
-    const __m256i above = _mm256_and_si256(_mm256_srli_epi16(w, 4), mask);
-    if constexpr (is_u4(kind)) {
-      low = _mm256_add_epi16(low, _mm256_maddubs_epi16(part ? above : _mm256_and_si256(w, mask), x));
-    } else {
-      low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_and_si256(w, mask), x));
-      high = _mm256_add_epi16(high, _mm256_maddubs_epi16(above, x));
-    }
+    const __m256i w = load_ints(weights + (part * 4 + i) * 64);
+    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_and_si256(w, mask), x));
+    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), mask), x));
   }
 }
 
-template <PanelKind kind>
 inline __m256i widen(__m256i low, __m256i high) {
-  const __m256i sum = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
-  return is_u4(kind) ? sum : _mm256_add_epi32(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+  return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)), _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
 }
 
-// Outputs [8 * half, 8 * half + 8) of a panel for rows [row, row + MT); row is a multiple of 4.
+// Outputs [8 * half, 8 * half + 8) of a panel of 8-bit weights for rows [row, row + MT); row is a multiple of 4.
 template <PanelKind kind, int MT>
-inline void quantised_half(const std::byte* panel, int half, int64_t records, int bias_log2, const Activations& x, int64_t row,
+inline void byte_half(const std::byte* panel, int half, int64_t records, int bias_log2, const Activations& x, int64_t row,
                            __m256 (&acc)[MT]) {
-  static_assert(MT <= kGroupOfRows);
+  static_assert(!is_u4(kind) && MT <= kGroupOfRows);
   const __m128i shift = _mm_cvtsi32_si128(bias_log2);
   const Quantised* in = x.group(row);
   for (int m = 0; m < MT; ++m) acc[m] = _mm256_setzero_ps();
@@ -62,7 +53,7 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind), ++in) {
     for (size_t i = 0; i < record_bytes(kind); i += 64)
       _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
-    const std::byte* scales = rec - half * 32 + (is_u4(kind) ? 256 : 512) + half * 16;
+    const std::byte* scales = rec - half * 32 + 512 + half * 16;
     [[maybe_unused]] const __m256 d = kind == PanelKind::kU8Row ? _mm256_setzero_ps() : load_scales(scales);
     [[maybe_unused]] const __m256 second = has_minima(kind) || kind == PanelKind::kU8Half ? load_scales(scales + 32) : d;
 #pragma clang loop unroll(full)
@@ -73,15 +64,15 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
         return has_minima(kind) ? _mm256_setzero_si256() : _mm256_sll_epi32(_mm256_set1_epi32(nsum), shift);
       };
       __m256i low = _mm256_setzero_si256(), high = low;
-      add_quads<kind>(rec, in->q[m], 0, low, high);
+      add_quads(rec, in->q[m], 0, low, high);
       if constexpr (kind == PanelKind::kU8Half) {
-        const __m256i first = _mm256_add_epi32(bias(block.nsum_low), widen<kind>(low, high));
+        const __m256i first = _mm256_add_epi32(bias(block.nsum_low), widen(low, high));
         acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(d, dx), acc[m]);
         low = high = _mm256_setzero_si256();
       }
-      add_quads<kind>(rec, in->q[m], 1, low, high);
+      add_quads(rec, in->q[m], 1, low, high);
       const __m256i dot =
-          _mm256_add_epi32(bias(kind == PanelKind::kU8Half ? block.nsum - block.nsum_low : block.nsum), widen<kind>(low, high));
+          _mm256_add_epi32(bias(kind == PanelKind::kU8Half ? block.nsum - block.nsum_low : block.nsum), widen(low, high));
       const __m256 step = kind == PanelKind::kU8Row ? dx : _mm256_mul_ps(kind == PanelKind::kU8Half ? second : d, dx);
       acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), step, acc[m]);
       if constexpr (has_minima(kind)) acc[m] = _mm256_fmadd_ps(second, _mm256_set1_ps(block.ds), acc[m]);
@@ -94,7 +85,7 @@ inline void quantised_half(const std::byte* panel, int half, int64_t records, in
 }
 
 // All 16 outputs of a panel of 4-bit weights for rows [row, row + MT): an input is spread over a register once for both halves.
-// The operations of one output are those of quantised_half.
+// The operations of one output are those of byte_half. 4-bit records keep their second four quads in the high nibbles of the first.
 template <PanelKind kind, int MT>
 inline void nibble_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row,
                         float (*out)[16]) {
@@ -154,7 +145,7 @@ inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, 
   } else {
     for (int half = 0; half < 2; ++half) {
       __m256 acc[MT];
-      quantised_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
+      byte_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
       for (int m = 0; m < MT; ++m) _mm256_storeu_ps(result[m] + half * 8, acc[m]);
     }
   }

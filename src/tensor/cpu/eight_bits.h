@@ -90,17 +90,11 @@ struct EightBits {
 
   static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
     const int64_t at = token % kv.block_tokens;
-    store(kv, kv.k_tile(token), at, x, n, [&](int i) {
-      const int64_t d = dim + i;
-      return Tiles::kByToken ? at * kv.head_dim + d : d / 2 * 2 * kv.block_tokens + at * 2 + d % 2;
-    });
+    store(kv, kv.k_tile(token), at, x, n, [&](int i) { return Tiles::key_place(kv, at, dim + i); });
   }
   static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
     const int64_t at = token % kv.block_tokens;
-    store(kv, kv.v_tile(token), at, x, n, [&](int i) {
-      const int64_t d = dim + i;
-      return Tiles::kByToken ? at * kv.head_dim + d : at / 2 * 2 * kv.head_dim + d * 2 + at % 2;
-    });
+    store(kv, kv.v_tile(token), at, x, n, [&](int i) { return Tiles::value_place(kv, at, dim + i); });
   }
 
  private:

@@ -135,14 +135,16 @@ struct Pairs {
     with_rows(rows.rows, [&]<int R>(int r) { weigh_rows<R>(kv, t0, t1, p + r * kScoreStride, o + r * kv.head_dim); });
   }
 
+  // Where an element of K or V lies in its tile; at: the token in the block.
+  static int64_t key_place(const KvView& kv, int64_t at, int64_t d) { return d / 2 * 2 * kv.block_tokens + at * 2 + d % 2; }
+  static int64_t value_place(const KvView& kv, int64_t at, int64_t d) { return at / 2 * 2 * kv.head_dim + d * 2 + at % 2; }
   static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* k = bf16_of(kv.k_tile(token)) + token % kv.block_tokens * 2;
-    for (int i = 0; i < n; ++i) k[(dim + i) / 2 * 2 * kv.block_tokens + (dim + i) % 2] = to_bf16(x[i]);
+    uint16_t* k = bf16_of(kv.k_tile(token));
+    for (int i = 0; i < n; ++i) k[key_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
   }
   static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    const int64_t in_block = token % kv.block_tokens;
-    uint16_t* v = bf16_of(kv.v_tile(token)) + in_block / 2 * 2 * kv.head_dim + in_block % 2;
-    for (int i = 0; i < n; ++i) v[(dim + i) * 2] = to_bf16(x[i]);
+    uint16_t* v = bf16_of(kv.v_tile(token));
+    for (int i = 0; i < n; ++i) v[value_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
   }
 };
 

@@ -36,13 +36,16 @@ struct TokenMajor {
     }
   }
 
+  // Where an element of K or V lies in its tile; at: the token in the block.
+  static int64_t key_place(const KvView& kv, int64_t at, int64_t d) { return at * kv.head_dim + d; }
+  static int64_t value_place(const KvView& kv, int64_t at, int64_t d) { return at * kv.head_dim + d; }
   static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* k = bf16_of(kv.k_tile(token)) + token % kv.block_tokens * kv.head_dim + dim;
-    for (int i = 0; i < n; ++i) k[i] = to_bf16(x[i]);
+    uint16_t* k = bf16_of(kv.k_tile(token));
+    for (int i = 0; i < n; ++i) k[key_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
   }
   static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* v = bf16_of(kv.v_tile(token)) + token % kv.block_tokens * kv.head_dim + dim;
-    for (int i = 0; i < n; ++i) v[i] = to_bf16(x[i]);
+    uint16_t* v = bf16_of(kv.v_tile(token));
+    for (int i = 0; i < n; ++i) v[value_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
   }
 };
 
