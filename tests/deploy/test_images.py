@@ -230,7 +230,7 @@ class Assembled(unittest.TestCase):
                 at = args.index(flag)
                 args = args[:at] + args[at + 2:]
             start(router, {}, [*args, "--host", "127.0.0.1", "--http-port", http, "--metrics-port", admin, "--grpc-port", 0, "--grpc-health-port", 0, "--grpc-host", "127.0.0.1",
-                               "--endpoints", "/config/endpoints.json"])
+                               "--endpoints", "/config/endpoints.json", "--drain-timeout", "1s"])
             for port in (prefill, decode, proxy):
                 wait(f"http://127.0.0.1:{port}/health")
             wait(f"http://127.0.0.1:{http}/health")

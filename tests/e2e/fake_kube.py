@@ -114,6 +114,7 @@ class FakeKube:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # as head and body are written apart
             def log_message(self, *args): pass
             def setup(self):
                 super().setup()

@@ -18,6 +18,7 @@ class Worker:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # as head and body are written apart
             def log_message(self, *args): pass
             def say(self, body, kind="application/json"):
                 self.send_response(200)
