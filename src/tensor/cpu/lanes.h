@@ -127,14 +127,11 @@ inline uint16_t to_bf16(float f) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// e^x, relative error below 2e-7 on [-87, 88]; below that 0. Cephes' degree-5 polynomial after removing n ln 2. What is not a number
-// stays one, through both bounds.
-inline Vf exp(Vf x) {
-  const Vf clamped = max(splat(-87.3f), x);
-  const Vf top = clamped > 88.3f ? splat(88.3f) : clamped;
-  const Vf magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
-  const Vf n = fma(top, splat(1.44269504088896341f), magic) - magic;
-  Vf r = fma(n, splat(-0.693359375f), top);
+// e^x for x within [-87.3, 88.3] or NaN, relative error below 2e-7. Cephes' degree-5 polynomial after removing n ln 2.
+inline Vf exp_within(Vf x) {
+  const Vf magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
+  const Vf rounded = fma(x, splat(1.44269504088896341f), magic), n = rounded - magic;
+  Vf r = fma(n, splat(-0.693359375f), x);
   r = fma(n, splat(2.12194440e-4f), r);
   Vf p = splat(1.9875691500e-4f);
   p = fma(p, r, splat(1.3981999507e-3f));
@@ -143,10 +140,14 @@ inline Vf exp(Vf x) {
   p = fma(p, r, splat(1.6666665459e-1f));
   p = fma(p, r, splat(5.0000001201e-1f));
   p = fma(p, r * r, r + 1.f);
-  const Vi power = (__builtin_convertvector(n, Vi) + 127) << 23;
-  const Vf e = p * __builtin_bit_cast(Vf, power);
+  return p * __builtin_bit_cast(Vf, (__builtin_bit_cast(Vi, rounded) + 127) << 23);
+}
+// e^x for x <= 0; below -87.3 it is 0. What is not a number stays one, through the bounds here and in exp.
+inline Vf exp_negative(Vf x) {
+  const Vf e = exp_within(max(splat(-87.3f), x));
   return x < -87.3f ? splat(0) : e;
 }
+inline Vf exp(Vf x) { return exp_negative(x > 88.3f ? splat(88.3f) : x); }
 inline float exp1(float x) { return exp(splat(x))[0]; }
 
 // ---- rows
@@ -400,29 +401,32 @@ inline void merge(Partial& into, const Partial& next, int head_dim) {
   }
 }
 
-// Scores of one row over a span become weights exp(score * scale - max), zero outside [lo, hi). Returns their maximum and sum.
-inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, float scale, Partial& out) {
-  Vi lane{};
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  const auto seen = [&](int64_t i) {
-    return (lane + static_cast<int32_t>(i) >= static_cast<int32_t>(lo)) &
-           (lane + static_cast<int32_t>(i) < static_cast<int32_t>(hi));
-  };
+// Scores of one row over a span become weights exp(score - max), zero outside [lo, hi). Returns their maximum and sum.
+template <class Seen>
+inline void softmax_seen(float* s, int64_t n, Partial& out, Seen seen) {
   Vf top = splat(-__builtin_inff());
-  for (int64_t i = 0; i < n; i += kLanes) top = max(top, seen(i) ? load(s + i) * scale : splat(-__builtin_inff()));
+  for (int64_t i = 0; i < n; i += kLanes) top = max(top, seen(i, load(s + i), splat(-__builtin_inff())));
   out.max = max_of(top);
   Vf total{};
   for (int64_t i = 0; i < n; i += kLanes) {
-    const Vf p = seen(i) ? exp(load(s + i) * scale - out.max) : Vf{};
+    const Vf p = seen(i, exp_negative(load(s + i) - out.max), Vf{});
     store(s + i, p);
     total += p;
   }
   out.sum = sum(total);
 }
-
-inline void softmax_capped(float* s, int64_t lo, int64_t hi, int64_t n, float scale, float cap, Partial& out) {
-  for (int64_t i = 0; i < n; i += kLanes) store(s + i, capped(load(s + i) * scale, cap));
-  softmax_span(s, lo, hi, n, 1.f, out);
+inline void softmax_span(float* s, int64_t lo, int64_t hi, int64_t n, Partial& out) {
+  if (lo == 0 && hi >= n) return softmax_seen(s, n, out, [](int64_t, Vf v, Vf) { return v; });
+  Vi lane{};
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  softmax_seen(s, n, out, [&](int64_t i, Vf v, Vf hidden) {
+    const Vi at = lane + static_cast<int32_t>(i);
+    return ((at >= static_cast<int32_t>(lo)) & (at < static_cast<int32_t>(hi))) ? v : hidden;
+  });
+}
+inline void softmax_capped(float* s, int64_t lo, int64_t hi, int64_t n, float cap, Partial& out) {
+  for (int64_t i = 0; i < n; i += kLanes) store(s + i, capped(load(s + i), cap));
+  softmax_span(s, lo, hi, n, out);
 }
 
 // Strides of a tile's queries and scores: constants, so that rows are reached by displacement; odd numbers of cache lines, so
@@ -446,7 +450,7 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
     first = min_i(first, rows.begin[r]);
     last = max_i(last, rows.end[r]);
     out[r].sum = 0;
-    __builtin_memcpy(q + r * kQueryStride, rows.q[r], static_cast<size_t>(kv.head_dim) * 4);
+    for (int i = 0; i < kv.head_dim; ++i) q[r * kQueryStride + i] = rows.q[r][i] * scale;
   }
   for (int64_t span = span_begin; span < span_end; ++span) {
     const int64_t t0 = span * kSpanTokens, t1 = min_i(t0 + kSpanTokens, last);
@@ -459,9 +463,9 @@ inline void attend(const AttendRows& rows, const KvView& kv, float scale, int64_
       const int64_t lo = max_i(rows.begin[r] - t0, 0), hi = min_i(rows.end[r] - t0, kSpanTokens);
       part[r] = {.max = 0, .sum = 0, .o = span_o + r * kv.head_dim};
       if (lo < hi && rows.soft_cap > 0)
-        softmax_capped(s, lo, hi, padded, scale, rows.soft_cap, part[r]);
+        softmax_capped(s, lo, hi, padded, rows.soft_cap, part[r]);
       else if (lo < hi)
-        softmax_span(s, lo, hi, padded, scale, part[r]);
+        softmax_span(s, lo, hi, padded, part[r]);
       else
         __builtin_memset(s, 0, static_cast<size_t>(padded) * 4);
     }

@@ -22,10 +22,33 @@ inline Vf second_of(Vi pairs) { return __builtin_bit_cast(Vf, pairs & static_cas
 struct Pairs {
   static constexpr bool kByToken = false;
   static constexpr int kVectors = 16 / kLanes;             // of a group
-  static constexpr int kTileRows = kLanes == 16 ? 24 : 4;  // accumulators of a group: 24 of 32 registers, 8 of 16 (12 spill)
+  static constexpr int kTileRows = kLanes == 16 ? 24 : 6;  // accumulators of a group: 24 of 32 registers, 12 of 16
   static constexpr int groups(int rows) { return rows * 4 <= kTileRows ? 4 : rows * 2 <= kTileRows ? 2 : 1; }
 
-  template <int R, int T>
+  // acc[i][r] += first * x[r][0] and then second * x[r][1], for the 16 pairs at p.
+  template <int R>
+  static void multiply(const uint16_t* p, const float* x, int64_t stride, Vf (&acc)[kVectors][R]) {
+    Vf half[kVectors];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < kVectors; ++i) half[i] = first_of(load_pairs(p + i * kLanes * 2));
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+      for (int i = 0; i < kVectors; ++i) acc[i][r] = fma(half[i], splat(x[r * stride]), acc[i][r]);
+    again(p);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < kVectors; ++i) half[i] = second_of(load_pairs(p + i * kLanes * 2));
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; ++r)
+#pragma clang loop unroll(full)
+      for (int i = 0; i < kVectors; ++i) acc[i][r] = fma(half[i], splat(x[r * stride + 1]), acc[i][r]);
+  }
+  // With few registers what lies at p is loaded again, not kept.
+  static void again(const uint16_t*& p) {
+    if constexpr (kLanes == 8) asm volatile("" : "+r"(p));
+  }
+
+  template <int R, int T, bool kFetch = true>
   static void score_groups(const KvView& kv, int64_t t, int64_t last, const float* q, float* s) {
     // One head's tiles are islands of memory that no hardware prefetcher follows: ask for the keys of the tokens after these, and
     // for the values of these.
@@ -40,23 +63,11 @@ struct Pairs {
     for (int d = 0; d < kv.head_dim; d += 2) {
 #pragma clang loop unroll(full)
       for (int g = 0; g < T; ++g) {
-        __builtin_prefetch(next_k[g] + d * kv.block_tokens);
-        __builtin_prefetch(v[g] + d * 16);
-        Vf first[kVectors], second[kVectors];
-#pragma clang loop unroll(full)
-        for (int i = 0; i < kVectors; ++i) {
-          const Vi pairs = load_pairs(k[g] + d * kv.block_tokens + i * kLanes * 2);
-          first[i] = first_of(pairs);
-          second[i] = second_of(pairs);
+        if constexpr (kFetch) {
+          __builtin_prefetch(next_k[g] + d * kv.block_tokens);
+          __builtin_prefetch(v[g] + d * 16);
         }
-#pragma clang loop unroll(full)
-        for (int r = 0; r < R; ++r)
-#pragma clang loop unroll(full)
-          for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(first[i], splat(q[r * kQueryStride + d]), acc[g][i][r]);
-#pragma clang loop unroll(full)
-        for (int r = 0; r < R; ++r)
-#pragma clang loop unroll(full)
-          for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(second[i], splat(q[r * kQueryStride + d + 1]), acc[g][i][r]);
+        multiply<R>(k[g] + d * kv.block_tokens, q + d, kQueryStride, acc[g]);
       }
     }
     for (int g = 0; g < T; ++g)
@@ -83,21 +94,7 @@ struct Pairs {
       for (; t + 1 < stop; t += 2, v += 2 * kv.head_dim, weight += 2) {
 #pragma clang loop unroll(full)
         for (int g = 0; g < G; ++g) {
-          Vf first[kVectors], second[kVectors];
-#pragma clang loop unroll(full)
-          for (int i = 0; i < kVectors; ++i) {
-            const Vi pairs = load_pairs(v + g * 32 + i * kLanes * 2);
-            first[i] = first_of(pairs);
-            second[i] = second_of(pairs);
-          }
-#pragma clang loop unroll(full)
-          for (int r = 0; r < R; ++r)
-#pragma clang loop unroll(full)
-            for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(first[i], splat(weight[r * kScoreStride]), acc[g][i][r]);
-#pragma clang loop unroll(full)
-          for (int r = 0; r < R; ++r)
-#pragma clang loop unroll(full)
-            for (int i = 0; i < kVectors; ++i) acc[g][i][r] = fma(second[i], splat(weight[r * kScoreStride + 1]), acc[g][i][r]);
+          multiply<R>(v + g * 32, weight, kScoreStride, acc[g]);
         }
       }
       if (t < stop)  // the last token's pair has another slot, which may not be written yet
@@ -127,12 +124,25 @@ struct Pairs {
       if (rows > 0) with_rows<R - 1>(rows, f, first);
   }
 
+  // With more rows than a tile, keys and values go from L2 to L1 once: group after group, all rows meet each.
   static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s,
                      uint16_t*) {
-    with_rows(rows.rows, [&]<int R>(int r) { score_rows<R>(kv, t0, t1, last, q + r * kQueryStride, s + r * kScoreStride); });
+    if constexpr (kTileRows < kAttendRowsMax) {
+      for (int64_t t = t0; rows.rows > kTileRows && t < t1; t += 16, s += 16) {
+        score_groups<kTileRows, 1>(kv, t, last, q, s);
+        with_rows(rows.rows - kTileRows, [&]<int R>(int r) {
+          score_groups<R, 1, false>(kv, t, last, q + (kTileRows + r) * kQueryStride, s + (kTileRows + r) * kScoreStride);
+        });
+      }
+    }
+    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { score_rows<R>(kv, t0, t1, last, q, s); });
   }
   static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o, uint16_t*) {
-    with_rows(rows.rows, [&]<int R>(int r) { weigh_rows<R>(kv, t0, t1, p + r * kScoreStride, o + r * kv.head_dim); });
+    if constexpr (kTileRows < kAttendRowsMax) {
+      for (int d = 0; rows.rows > kTileRows && d < kv.head_dim; d += 16)
+        with_rows(rows.rows, [&]<int R>(int r) { weigh_groups<R, 1>(kv, t0, t1, d, p + r * kScoreStride, o + r * kv.head_dim); });
+    }
+    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { weigh_rows<R>(kv, t0, t1, p, o); });
   }
 
   // Where an element of K or V lies in its tile; at: the token in the block.
