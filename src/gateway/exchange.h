@@ -55,6 +55,7 @@ struct Exchange {
   const picker::Choice* choice = nullptr;  // of the present attempt; lives in the flight
   std::optional<Resume> resume;
   std::string resumed_body;
+  bool asked_ids = false;  // the worker was asked for token ids, see Resume::asking_ids()
   bool forwarded = false, generates = false, chat = false, prefill_blamed = false;
   int attempts = 0, legs = 1;
   int64_t start_ns = 0, tokens_out = -1;
@@ -105,6 +106,8 @@ class Worker {
   net::Task<End> copy(Exchange& x, net::ResponseStream& upstream, std::string& error);
   net::Task<bool> pass_on(Exchange& x, std::string_view bytes, bool last);
   net::Task<std::unique_ptr<net::ResponseStream>> go_on_elsewhere(Exchange& x);
+  std::string asking_ids(const Exchange& x) const;
+  net::Task<std::optional<Json>> ask_about_text(Exchange& x, std::string_view path, std::string_view body);
   net::Task<std::optional<Resume::Count>> count_sent(Exchange& x, const Resume::Question& question);
   net::Task<> broken_stream(Exchange& x, bool sse);
   net::Task<> send(Exchange& x, net::Response response);

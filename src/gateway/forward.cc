@@ -131,8 +131,23 @@ bool Worker::give_up_on(Exchange& x, std::string_view reason) {
   return reason == "502" && !x.prefill.empty() && !std::exchange(x.prefill_blamed, true);
 }
 
+// The request with what makes its stream exact to continue (resume.h); "" = as it is.
+std::string Worker::asking_ids(const Exchange& x) const {
+  if (!x.generates || !x.flight->stream() || !shared_.config.resume_streams || x.pool->refuses_token_ids) return "";
+  return Resume::asking_ids(x.chat ? Resume::Api::kChat : Resume::Api::kCompletions, x.flight->body());
+}
+
 net::Task<Worker::Tried> Worker::attempt_once(Exchange& x) {
-  auto opened = co_await client_.open(make_call(x, x.flight->body()));
+  std::string asking = asking_ids(x);
+  auto opened = co_await client_.open(make_call(x, asking.empty() ? x.flight->body() : asking));
+  if (!asking.empty() && opened && ((*opened)->status() == 400 || (*opened)->status() == 422)) {
+    asking.clear();  // the client's fault, or a server's that takes no field it does not know
+    opened = co_await client_.open(make_call(x, x.flight->body()));
+    if (opened && (*opened)->status() == 200 && !x.pool->refuses_token_ids.exchange(true))
+      log_warn("a worker refuses return_token_ids; it is not asked for any more", "pool={} endpoint={}", x.pool->spec.name,
+               x.decode);
+  }
+  x.asked_ids = !std::exchange(asking, {}).empty();
   if (x.writer.cancel().cancelled()) {
     x.status = 499, x.note = kClientLeft;
     co_return Tried::kDone;
@@ -191,7 +206,7 @@ net::Task<> Worker::relay(Exchange& x, std::unique_ptr<net::ResponseStream> upst
   x.status = upstream->status();
   x.note.clear();
   if (sse && x.status == 200 && x.generates && x.flight->stream() && shared_.config.resume_streams)
-    x.resume.emplace(x.chat ? Resume::Api::kChat : Resume::Api::kCompletions);
+    x.resume.emplace(x.chat ? Resume::Api::kChat : Resume::Api::kCompletions, x.asked_ids);
   if (!co_await x.writer.begin(x.status, std::move(headers))) {
     x.note = kClientLeft;
     co_return;
@@ -256,20 +271,37 @@ net::Task<Worker::End> Worker::copy(Exchange& x, net::ResponseStream& upstream, 
   }
 }
 
-// Asks the next worker how many tokens the client has; nullopt if it cannot say.
+// What /tokenize or /detokenize of the next worker answers; nullopt if it cannot say.
+net::Task<std::optional<Json>> Worker::ask_about_text(Exchange& x, std::string_view path, std::string_view body) {
+  net::Call call = make_call(x, body);
+  call.target = path;
+  call.headers.remove(wire::kPrefillerHostPort);
+  call.first_byte_timeout = call.idle_timeout = net::Millis(kTokenizeTimeoutMs);
+  call.body_bytes_max = kTokenizeBytesMax;
+  const auto answer = co_await client_.fetch(std::move(call));
+  if (!answer || answer->status != 200) co_return std::nullopt;
+  auto root = parse_json(answer->body);
+  co_return root ? std::optional(*std::move(root)) : std::nullopt;
+}
+
+// Asks the next worker how many tokens the client has: by their ids, where these are known and read back as the text that was
+// sent, else by that text. nullopt if it cannot say.
 net::Task<std::optional<Resume::Count>> Worker::count_sent(Exchange& x, const Resume::Question& question) {
-  int64_t counts[2] = {0, 0};
   if (question.with.empty()) co_return std::nullopt;
+  for (const bool spoken : {false, true}) {
+    const Resume::Question ids = x.resume->ask_ids(x.flight->body(), spoken);
+    if (ids.with.empty()) continue;
+    const auto with = co_await ask_about_text(x, "/detokenize", ids.with);
+    const auto without = with ? co_await ask_about_text(x, "/detokenize", ids.without) : std::nullopt;
+    const Json *all = with ? with->find("prompt") : nullptr, *before = without ? without->find("prompt") : nullptr;
+    if (all != nullptr && before != nullptr) {
+      if (const auto count = x.resume->count_ids(all->text, before->text)) co_return count;
+    }
+  }
+  int64_t counts[2] = {0, 0};
   for (int i = 0; i < 2; ++i) {
-    net::Call call = make_call(x, i == 0 ? question.with : question.without);
-    call.target = "/tokenize";
-    call.headers.remove(wire::kPrefillerHostPort);
-    call.first_byte_timeout = call.idle_timeout = net::Millis(kTokenizeTimeoutMs);
-    call.body_bytes_max = kTokenizeBytesMax;
-    const auto answer = co_await client_.fetch(std::move(call));
-    const auto root =
-        answer && answer->status == 200 ? parse_json(answer->body) : Result<Json>(fail(Code::kNotFound, "no count"));
-    const Json* count = root ? root->find("count") : nullptr;
+    const auto answer = co_await ask_about_text(x, "/tokenize", i == 0 ? question.with : question.without);
+    const Json* count = answer ? answer->find("count") : nullptr;
     if (count == nullptr || !count->as_int()) co_return std::nullopt;
     counts[i] = *count->as_int();
   }

@@ -8,6 +8,11 @@ inline constexpr size_t kFailureBodyBytesMax = 64u << 10;  // of a 502/503 kept 
 inline constexpr size_t kResumeEventBytesMax = 1u << 20;   // one event of a stream we could resume; over it it is only passed on
 inline constexpr size_t kResumeTextBytesMax = 1u
                                               << 20;    // text of an answer kept to continue it elsewhere; over it: not continued
+inline constexpr size_t kResumeIdsBodyBytesMax =
+    kResumeEventBytesMax / 8;                           // of a request whose token ids are asked for, so that the
+                                                        // event with its prompt's is no longer; over it: not
+inline constexpr size_t kResumeIdsMax = 1u << 20;       // tokens of an answer; over it they are counted by their text
+inline constexpr size_t kResumeContextIds = 16;         // of a prompt, before an answer's ids that are read back as text
 inline constexpr int kResumeLegsMax = 8;                // workers lost under one stream; then one clear error
 inline constexpr int kTokenizeTimeoutMs = 2'000;        // counting what a lost stream had sent; then events are counted instead
 inline constexpr size_t kTokenizeBytesMax = 16u << 20;  // the same

@@ -49,6 +49,7 @@ struct GatewayPool {
   std::unique_ptr<discovery::KubernetesDiscovery> kubernetes;
   std::string config_text;  // in force
   std::atomic<int> in_flight{0};
+  std::atomic<bool> refuses_token_ids{false};  // a worker takes no request with return_token_ids
   void set_members(std::vector<discovery::Member> members);
   Result<> follow_kubernetes();  // if the pool is there
 

@@ -1,6 +1,7 @@
 #include "gateway/resume.h"
 
 #include <cstring>
+#include <utility>
 
 #include "gateway/limits.h"
 #include "wire/errors.h"
@@ -50,7 +51,8 @@ struct Resume::Chunk {
 };
 
 std::string_view Resume::pass(std::string_view bytes) {
-  if (!unfit_.empty() && leg_ == 0) return bytes;
+  const bool untouched = leg_ == 0 && !asked_ids_;
+  if (!unfit_.empty() && untouched) return bytes;
   std::string_view all = bytes;
   if (!held_.empty()) {
     joined_ = std::move(held_);
@@ -68,11 +70,12 @@ std::string_view Resume::pass(std::string_view bytes) {
   if (all.size() - done > kResumeEventBytesMax) {
     give_up("an event is too long");
     if (leg_ > 0) failure_ = cat("data: ", wire::error_json(502, "an event of the worker is too long"), "\n\n");
+    if (leg_ == 0 && asked_ids_) out_ += all.substr(std::exchange(done, all.size()));
   }
-  // From here on nothing is held back; later legs keep being rewritten, but not continued again.
-  if (!unfit_.empty() && leg_ == 0) return all;
+  // From here on nothing is held back but to take ids out; later legs keep being rewritten, but not continued again.
+  if (!unfit_.empty() && untouched) return all;
   if (!failed()) held_ = all.substr(done);
-  return leg_ == 0 ? all.substr(0, done) : std::string_view(out_);
+  return untouched ? all.substr(0, done) : std::string_view(out_);
 }
 
 std::string_view Resume::flush() {
@@ -83,7 +86,8 @@ std::string_view Resume::flush() {
 
 void Resume::give_up(std::string_view why) {
   if (unfit_.empty()) unfit_ = why;
-  text_ = {};
+  text_ = {}, prompt_ids_ = {}, ids_ = {}, spoken_ids_ = {};
+  ids_good_ = false;
 }
 
 void Resume::note_text(std::string_view escaped) {
@@ -97,6 +101,17 @@ void Resume::note_text(std::string_view escaped) {
 }
 
 Resume::Seen Resume::event(std::string_view event) {
+  if (!asked_ids_) return read_event(event);
+  const std::string_view shown = without_ids(event);
+  const int64_t before = text_events_;
+  const Seen seen = read_event(shown);
+  if (seen == Seen::kHold) return seen;
+  note_ids(text_events_ != before);
+  if (leg_ == 0 && seen == Seen::kPass) out_ += shown;
+  return seen;
+}
+
+Resume::Seen Resume::read_event(std::string_view event) {
   if (leg_ == 0 && fast_event(event)) return Seen::kPass;
   std::string_view line = event;
   while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
@@ -214,8 +229,15 @@ Resume::Seen Resume::rewrite(std::string_view data, const Chunk& chunk) {
       const Json* value = usage->find(key);
       if (const auto n = value ? value->as_int() : std::nullopt) edit.set({"usage", key}, std::to_string(*n + by));
     };
-    shift("prompt_tokens", -read_back_);
+    const Json* completion = usage->find("completion_tokens");
+    const auto sampled = completion ? completion->as_int() : std::nullopt;
     shift("completion_tokens", sent_);
+    if (prompt_tokens_ && sampled) {
+      edit.set({"usage", "prompt_tokens"}, std::to_string(*prompt_tokens_));
+      edit.set({"usage", "total_tokens"}, std::to_string(*prompt_tokens_ + *sampled + sent_));
+    } else {
+      shift("prompt_tokens", -read_back_);
+    }
   }
   const std::string json = edit.text();
   out_ += cat("data: ", json, "\n\n");

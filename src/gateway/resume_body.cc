@@ -1,5 +1,6 @@
 // What another worker is asked when a stream has lost its own.
 #include <algorithm>
+#include <span>
 
 #include "gateway/limits.h"
 #include "gateway/resume.h"
@@ -133,7 +134,47 @@ bool wants_usage(const Json& body) {
   return include != nullptr && include->as_bool().value_or(false);
 }
 
+std::string ids_json(std::initializer_list<std::span<const int32_t>> parts) {
+  JsonWriter w;
+  w.array();
+  for (const auto part : parts) {
+    for (const int32_t id : part) w.value(id);
+  }
+  return w.end().take();
+}
+
 }  // namespace
+
+std::string Resume::asking_ids(Api api, std::string_view body) {
+  if (body.size() > kResumeIdsBodyBytesMax) return "";
+  const auto root = parse_json(body, wire::kRequestJson);
+  if (!root || !unfit(*root, api == Api::kChat).empty()) return "";
+  return wire::Splice(body, *root).set({"return_token_ids"}, "true").text();
+}
+
+Resume::Question Resume::ask_ids(std::string_view body, bool spoken) const {
+  if (!ids_good_ || prompt_ids_.empty() || settled_ == 0 || (spoken && spoken_ids_.size() == settled_)) return {};
+  const std::span<const int32_t> sent = spoken ? spoken_ids_ : std::span(ids_).first(settled_);
+  const bool chat = api_ == Api::kChat;
+  if (!sent_text(text_, chat).overlap.empty()) return {};  // that is sampled again
+  const auto root = parse_json(body, wire::kRequestJson);
+  if (!root) return {};
+  const auto last = std::span(prompt_ids_).last(std::min(prompt_ids_.size(), kResumeContextIds));
+  const auto detokenize_body = [&](std::string tokens) {
+    JsonWriter w;
+    w.object();
+    if (const Json* model = root->find("model")) w.key("model").raw(model->raw(body));
+    w.key("tokens").raw(tokens);
+    return w.end().take();
+  };
+  return {.with = detokenize_body(ids_json({last, sent})), .without = detokenize_body(ids_json({last}))};
+}
+
+std::optional<Resume::Count> Resume::count_ids(std::string_view with, std::string_view without) const {
+  const std::string text = sent_text(text_, false).text;
+  if (!with.starts_with(without) || with.substr(without.size()) != text) return std::nullopt;
+  return Count{.prompt = std::ssize(prompt_ids_), .sent = static_cast<int64_t>(settled_), .by_ids = true};
+}
 
 Result<Resume::Question> Resume::ask(std::string_view body) const {
   if (!unfit_.empty()) return fail(Code::kFailedPrecondition, unfit_);
@@ -161,15 +202,22 @@ Resume::Next Resume::next(std::string_view body, std::optional<Count> count) {
   held_.clear(), failure_.clear();
   ++leg_;
   overlap_ = sent.overlap;
+  const bool by_ids = count && count->by_ids;
+  ids_good_ &= by_ids || sent.text.empty();
+  ids_.resize(ids_good_ && by_ids ? settled_ : 0);  // what was not yet text is sampled again
+  settled_ = ids_.size();
+  if (ids_.empty()) spoken_ids_.clear();
   // The text may read back as fewer tokens than were sampled, where its beginning joins the prompt's end; never fewer than events.
   const int64_t events = sent.text.empty() ? 0 : text_events_;
   read_back_ = sent.text.empty() ? 0 : count ? std::max<int64_t>(0, count->sent) : events;
-  sent_ = sent.overlap.empty() ? std::max(read_back_, events) : read_back_;
+  sent_ = sent.overlap.empty() && !by_ids ? std::max(read_back_, events) : read_back_;
+  prompt_tokens_ = count ? std::optional(count->prompt) : std::nullopt;
   const std::string usage = wants_usage(root) && !usage_sent_ && count ? usage_event(count->prompt) : "";
   if (complete_) return {};
   if (finished_) return {.body = "", .tail = cat(usage, wire::kSseDone)};
-  if (sent.text.empty()) return {.body = std::string(body), .tail = ""};
   wire::Splice edit(body, root);
+  if (ids_good_) edit.set({"return_token_ids"}, "true");
+  if (sent.text.empty()) return {.body = edit.text(), .tail = ""};
   // What the endpoint takes when the client says nothing: 16 tokens for a completion, all that fit for a chat.
   const bool limited = !chat || given(root, "max_tokens") || given(root, "max_completion_tokens");
   if (limited) {
@@ -184,7 +232,7 @@ Resume::Next Resume::next(std::string_view body, std::optional<Count> count) {
     edit.set({"messages"}, messages_with(body, root, sent.text));
     edit.set({"continue_final_message"}, "true").set({"add_generation_prompt"}, "false");
   } else {
-    edit.set({"prompt"}, prompt_with(root, sent.text));
+    edit.set({"prompt"}, by_ids ? ids_json({prompt_ids_, ids_}) : prompt_with(root, sent.text));
   }
   return {.body = edit.text(), .tail = ""};
 }

@@ -63,6 +63,49 @@ TEST_F(ResumeGatewayTest, AnotherWorkerGoesOnAndTheClientSeesOneStream) {
   EXPECT_EQ(metric("baton_gateway_endpoint_inflight_requests{endpoint=\"" + second.address() + "\"}"), "0");
 }
 
+// The worker is asked for token ids, which the client does not see; the next one goes on from them.
+TEST_F(ResumeGatewayTest, AnotherWorkerGoesOnFromTheIdsThatWereSampled) {
+  const auto event = [](std::string text, std::vector<int32_t> ids, std::optional<std::vector<int32_t>> prompt = {}) {
+    wire::Choice choice{.text = std::move(text), .token_ids = std::move(ids)};
+    choice.prompt_token_ids = std::move(prompt);
+    return wire::sse_event(wire::completion_chunk(kFirst, choice, nullptr));
+  };
+  RawWorker first(cut_off(event(" rain", {5}, std::vector<int32_t>{1, 4}) + event("storm", {6})));
+  FakeWorker second([](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
+    const auto body = parse_json(request.body);
+    if (request.path == "/detokenize") {
+      const bool all = body->find("tokens")->items.size() == 4;
+      (void)co_await writer.send(net::Response::json(200, all ? R"({"prompt":"Once rainstorm"})" : R"({"prompt":"Once"})"));
+      co_return;
+    }
+    (void)co_await writer.begin(200, {{"Content-Type", "text/event-stream"}});
+    (void)co_await writer.write(chunk(kSecond, ".", "stop") + std::string(wire::kSseDone));
+    (void)co_await writer.finish();
+  });
+  start_pair(first.member("decode"), second);
+  EXPECT_EQ(post(body).body,
+            chunk(kFirst, " rain") + chunk(kFirst, "storm") + chunk(kFirst, ".", "stop") + std::string(wire::kSseDone));
+  ASSERT_EQ(second.seen().size(), 3u) << "two texts, one question";
+  const auto asked = parse_json(second.seen()[2].body);
+  EXPECT_EQ(asked->find("prompt")->raw(second.seen()[2].body), "[1,4,5,6]");
+  EXPECT_EQ(asked->find("max_tokens")->as_int(), 18);
+}
+
+TEST_F(ResumeGatewayTest, AWorkerThatTakesNoFieldItDoesNotKnowIsAskedWithoutIt) {
+  FakeWorker strict([](net::Request& request, net::ResponseWriter& writer) -> net::Task<> {
+    if (request.body.find("return_token_ids") != std::string::npos)
+      (void)co_await writer.send(net::Response::json(400, R"({"error":{"message":"extra field","code":400}})"));
+    else
+      (void)co_await writer.send(net::Response::json(200, "{}"));
+  });
+  start({strict.member("decode")});
+  EXPECT_EQ(post(body).status, 200);
+  EXPECT_EQ(strict.posts, 2);
+  EXPECT_EQ(post(body).status, 200);
+  EXPECT_EQ(strict.posts, 3) << "once is enough";
+  EXPECT_EQ(strict.seen()[2].body, body);
+}
+
 TEST_F(ResumeGatewayTest, AWorkerThatSaysItStopsIsReplacedToo) {
   FakeWorker first(stream(chunk(kFirst, " upon") +
                           "data: {\"error\":{\"message\":\"the engine is shutting down\",\"code\":503}}\n\n" +
@@ -98,6 +141,11 @@ TEST_F(ResumeGatewayTest, CanBeTurnedOff) {
   start_pair(first.member("decode"), second);
   EXPECT_THAT(post(body).body, HasSubstr("\"error\":"));
   EXPECT_EQ(second.posts, 0);
+  gateway->stop();
+  FakeWorker sees(always(200, "{}"));
+  start({sees.member("decode")});
+  post(body);
+  EXPECT_EQ(sees.seen()[0].body, body) << "and nothing is asked for beside it";
 }
 
 TEST_F(ResumeGatewayTest, RefusedContinuationEndsWithTheError) {

@@ -227,6 +227,120 @@ TEST(Resume, UnknownShapesPassUntouched) {
   }
 }
 
+// An event of a worker that was asked for token ids.
+std::string with_ids(Api api, const wire::Head& head, std::string text, std::vector<int32_t> ids, std::string finish = "",
+                     std::optional<std::vector<int32_t>> prompt = {}) {
+  wire::Choice choice{.text = std::move(text), .stop = {.finish_reason = std::move(finish)}, .token_ids = std::move(ids)};
+  choice.prompt_token_ids = std::move(prompt);
+  return wire::sse_event(api == Api::kChat ? wire::chat_chunk(head, choice, wire::Delta::kContent, nullptr)
+                                           : wire::completion_chunk(head, choice, nullptr));
+}
+std::string role_with_ids(const wire::Head& head, std::vector<int32_t> prompt) {
+  return wire::sse_event(wire::chat_chunk(head, {.prompt_token_ids = std::move(prompt)}, wire::Delta::kRole, nullptr));
+}
+
+TEST(Resume, TokenIdsAreAskedForWhereTheyHelp) {
+  EXPECT_EQ(Resume::asking_ids(Api::kCompletions, R"({ "prompt":"p", "x":18446744073709551615 })"),
+            R"({ "prompt":"p", "x":18446744073709551615 ,"return_token_ids":true})");
+  for (const char* body : {R"({"prompt":"p","n":2})", R"({"prompt":"p","return_token_ids":true})", R"({"prompt":[1]})", "[]", ""})
+    EXPECT_EQ(Resume::asking_ids(Api::kCompletions, body), "") << body;
+  EXPECT_EQ(Resume::asking_ids(Api::kCompletions, cat(R"({"prompt":")", std::string(1 << 20, 'x'), "\"}")), "");
+}
+
+TEST(Resume, IdsThatWeAskedForAreNotShownHoweverTheStreamIsCut) {
+  for (Api api : {Api::kCompletions, Api::kChat}) {
+    const bool chat = api == Api::kChat;
+    const std::string told = "say \"token_ids\":[1,2]",
+                      spaced = "data: {\"choices\": [{\"token_ids\": [ 5 , -6 ], \"index\": 0, ";
+    const std::string rest = chat ? "\"delta\": {\"content\": \"y\"}}]}\n\n" : "\"text\": \"y\"}]}\n\n";
+    const std::string from =
+        cat(chat ? role_with_ids(kFirst, {1, 2}) : "",
+            with_ids(api, kFirst, "a", {3}, "", chat ? std::nullopt : std::optional(std::vector<int32_t>{1, 2})), ": comment\n\n",
+            with_ids(api, kFirst, told, {4, 5, 6}), spaced, rest, with_ids(api, kFirst, "", {}),
+            with_ids(api, kFirst, "", {7}, "stop"), usage(api, kFirst, 3, 4), wire::kSseDone);
+    const std::string to = cat(chat ? role(kFirst) : "", chunk(api, kFirst, "a"), ": comment\n\n", chunk(api, kFirst, told),
+                               "data: {\"choices\": [{\"index\": 0, ", rest, chunk(api, kFirst, ""),
+                               chunk(api, kFirst, "", "stop"), usage(api, kFirst, 3, 4), wire::kSseDone);
+    for (size_t piece = 1; piece < from.size(); ++piece) {
+      Resume resume(api, true);
+      std::string out;
+      for (size_t at = 0; at < from.size(); at += piece) out += resume.pass(std::string_view(from).substr(at, piece));
+      out += resume.flush();
+      ASSERT_EQ(out, to) << piece;
+    }
+    Resume not_ours(api);
+    EXPECT_EQ(pass(not_ours, from), from) << "the client's own";
+  }
+}
+
+// "rain" and "storm" were sampled, and "rainstorm" is one token too.
+TEST(Resume, ACompletionGoesOnFromTheIdsThatWereSampled) {
+  const std::string body = R"({"model":"m","prompt":"Once","max_tokens":10,"min_tokens":9,"stream":true})";
+  Resume resume(Api::kCompletions, true);
+  EXPECT_EQ(resume.ask_ids(body, false).with, "") << "nothing was sent";
+  pass(resume, with_ids(Api::kCompletions, kFirst, " rain", {8}, "", std::vector<int32_t>{1, 7}) +
+                   with_ids(Api::kCompletions, kFirst, "", {9}) + with_ids(Api::kCompletions, kFirst, "storm", {10}) +
+                   with_ids(Api::kCompletions, kFirst, "", {11}));
+  ASSERT_TRUE(resume.ask(body));
+  const auto ids = resume.ask_ids(body, false);
+  EXPECT_EQ(ids.with, R"({"model":"m","tokens":[1,7,8,9,10]})") << "11 was not text yet";
+  EXPECT_EQ(ids.without, R"({"model":"m","tokens":[1,7]})");
+  EXPECT_FALSE(resume.count_ids("<s>Once rainstor", "<s>Once")) << "text was held back";
+  EXPECT_FALSE(resume.count_ids("<s>Twice rainstorm", "<s>Once"));
+  const auto count = resume.count_ids("<s>Once rainstorm", "<s>Once");
+  ASSERT_TRUE(count);
+  EXPECT_EQ(resume.next(body, count).body,
+            R"({"model":"m","prompt":[1,7,8,9,10],"max_tokens":7,"min_tokens":6,"stream":true,"return_token_ids":true})");
+  EXPECT_EQ(pass(resume, with_ids(Api::kCompletions, kSecond, "y", {11}, "", std::vector<int32_t>{1, 7, 8, 9, 10}) +
+                             usage(Api::kCompletions, kSecond, 5, 7)),
+            chunk(Api::kCompletions, kFirst, "y") + usage(Api::kCompletions, kFirst, 2, 10));
+  EXPECT_EQ(resume.ask_ids(body, false).with, R"({"model":"m","tokens":[1,7,8,9,10,11]})") << "lost again";
+  const auto again = resume.next(body, resume.count_ids("Once rainstormy", "Once"));
+  EXPECT_THAT(again.body, testing::AllOf(HasSubstr(R"("prompt":[1,7,8,9,10,11])"), HasSubstr(R"("max_tokens":6)")));
+}
+
+TEST(Resume, AChatGoesOnFromItsTextAndCountsItsIds) {
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":10,"stream_options":{"include_usage":true}})";
+  Resume resume(Api::kChat, true);
+  pass(resume, role_with_ids(kFirst, {1, 2, 3}) + with_ids(Api::kChat, kFirst, "rain", {8}) +
+                   with_ids(Api::kChat, kFirst, "storm", {9, 10}));
+  const auto count = resume.count_ids("hi:rainstorm", "hi:");
+  ASSERT_TRUE(count);
+  const auto next = resume.next(body, count);
+  EXPECT_THAT(next.body,
+              testing::AllOf(HasSubstr(R"({"role":"assistant","content":"rainstorm"})"), HasSubstr(R"("max_tokens":7)")));
+  // The next worker reads the text as two tokens; the client's prompt had three, and its answer has three and four.
+  EXPECT_EQ(pass(resume, role_with_ids(kSecond, {1, 2, 3, 20, 21}) + usage(Api::kChat, kSecond, 5, 4)),
+            usage(Api::kChat, kFirst, 3, 7));
+  Resume spaces(Api::kChat, true);
+  pass(spaces, role_with_ids(kFirst, {1}) + with_ids(Api::kChat, kFirst, "Well.\n", {8}));
+  EXPECT_EQ(spaces.ask_ids(body, false).with, "") << "the white space is sampled again";
+}
+
+TEST(Resume, SpecialTokensThatAreNotTextAreGoneOnFromToo) {
+  const std::string body = R"({"prompt":"p","max_tokens":10})";
+  Resume resume(Api::kCompletions, true);
+  pass(resume, with_ids(Api::kCompletions, kFirst, "a", {8}, "", std::vector<int32_t>{1}));
+  EXPECT_EQ(resume.ask_ids(body, true).with, "") << "all were spoken";
+  pass(resume, with_ids(Api::kCompletions, kFirst, "", {2}) + with_ids(Api::kCompletions, kFirst, "b", {9}));
+  EXPECT_EQ(resume.ask_ids(body, false).with, R"({"tokens":[1,8,2,9]})");
+  EXPECT_FALSE(resume.count_ids("pa<|im_end|>b", "p"));
+  EXPECT_EQ(resume.ask_ids(body, true).with, R"({"tokens":[1,8,9]})");
+  EXPECT_EQ(resume.next(body, resume.count_ids("pab", "p")).body,
+            R"({"prompt":[1,8,2,9],"max_tokens":7,"return_token_ids":true})");
+}
+
+TEST(Resume, IdsThatDoNotSayTheTextAreNotUsedAgain) {
+  const std::string body = R"({"prompt":"p","max_tokens":10})";
+  Resume resume(Api::kCompletions, true);
+  pass(resume, with_ids(Api::kCompletions, kFirst, "a", {8}, "", std::vector<int32_t>{1}));
+  const auto next = resume.next(body, Resume::Count{.prompt = 1, .sent = 1});
+  EXPECT_EQ(next.body, R"({"prompt":"pa","max_tokens":9})");
+  pass(resume, with_ids(Api::kCompletions, kSecond, "b", {9}, "", std::vector<int32_t>{1, 8}));
+  EXPECT_EQ(resume.ask_ids(body, false).with, "");
+}
+
 // Any text, cut anywhere into events and legs: the client reads exactly that text, under one id.
 TEST(Resume, PropertyTextSurvivesAnyNumberOfLosses) {
   for (uint64_t seed = 1; seed <= 300; ++seed) {

@@ -7,6 +7,8 @@ from harness import Stack, flag_of, total, wait_for
 PROMPT = "Once upon a time there was a small engine that"
 CHAT = [{"role": "user", "content": "Write a short story about a lighthouse keeper and a storm."}]
 TOKENS = 48
+# Its greedy answer has a special token in it, which is no text and so does not read back, before the 25th event with text.
+SPECIAL = "Note 3537208387: patient river lamp rain bridge rain bridge bridge rain lamp river letter"
 
 
 def body(chat, **extra):
@@ -85,6 +87,33 @@ class Resume(unittest.TestCase):
             for chat in (False, True):
                 self.check(s, chat, lambda name: name, (1, 7, 30))
             self.assertGreaterEqual(total(s.port, "baton_gateway_resumed_streams_total", "resumed"), 6)
+
+    def test_text_that_reads_back_as_other_tokens(self):
+        """The next worker goes on from the tokens that were sampled: text, length and usage are the undisturbed ones."""
+        with Stack(prefill=1, decode=2) as s:
+            tokens = lambda text: json.loads(harness.request(s.port, "POST", "/tokenize", {"prompt": text})[2])["tokens"]
+            count = lambda text: len(tokens(text))
+            letters = {"allowed_token_ids": [tokens(c)[-1] for c in "aeinorst"]}  # a word in letters reads back in syllables
+            for prompt, cut, more in ((SPECIAL, 25, {}), (PROMPT, 20, letters)):
+                path, request = body(False, prompt=prompt, **more)
+                want = Stream(s.port, path, request)
+                self.assertNotEqual(count(prompt + want.text) - count(prompt), TOKENS, "it reads back: this tests nothing")
+                killed = []
+                got = Stream(s.port, path, request, lambda n: n == cut and not killed and (killed.append(self.busy(s)), s.kill(killed[0])))
+                self.assertEqual((got.text, got.usage, got.errors, got.done, got.finish), (want.text, want.usage, [], True, "length"))
+                s.wait_ready(killed[0])
+            self.assertEqual(total(s.port, "baton_gateway_resumed_streams_total", "resumed"), 2)
+
+    def test_the_client_sees_nothing_of_the_ids(self):
+        """What the gateway asks for beside the request stays between it and the worker."""
+        with Stack(prefill=1, decode=1) as s:
+            for chat in (False, True):
+                path, request = body(chat)
+                engine, gateway = (harness.request(p, "POST", path, request)[2].decode() for p in (s.engine_port("decode-0"), s.port))
+                scrub = lambda stream: [{k: v for k, v in json.loads(e[6:]).items() if k not in ("id", "created")} if e[6] == "{" else e
+                                        for e in stream.split("\n\n") if e]
+                self.assertEqual(scrub(gateway), scrub(engine))
+                self.assertNotIn("token_ids", gateway)
 
     def test_sidecar_killed(self):
         with Stack(prefill=1, decode=2) as s:
