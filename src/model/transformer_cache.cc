@@ -22,6 +22,19 @@ void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Sh
       ops_.rms_norm(raw + i, norm.data(), c.head_dim, c.rms_eps, raw + i);
 }
 
+// Eight pairs of in[i] and in[i + 8], turned. Vectors by name: what is stored element by element and read back whole waits for both.
+static void rotate_eight(const float* in, const float* cosine, const float* sine, float factor, float (&out)[16]) {
+  using Eight = float __attribute__((vector_size(32)));
+  Eight a, b, c, s;
+  std::memcpy(&a, in, 32);
+  std::memcpy(&b, in + 8, 32);
+  std::memcpy(&c, cosine, 32);
+  std::memcpy(&s, sine, 32);
+  const Eight first = (a * c - b * s) * factor, second = (b * c + a * s) * factor;
+  std::memcpy(out, &first, 32);
+  std::memcpy(out + 8, &second, 32);
+}
+
 // Bias, norm and rotation of packed panels of Q (to q_) or K (to the cache): 8 first halves and 8 second halves a panel, or 16
 // dims that do not turn (whose cosine is 1).
 void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Share panels) {
@@ -43,10 +56,7 @@ void Transformer::rotate_columns(const LayerWeights& w, int layer, bool is_q, Sh
       const float* sine = sine_.get() + angles + r * half + dim;
       const float* in = raw + p * 16;
       float out[16];
-      for (int i = 0; i < 8; ++i) {
-        out[i] = (in[i] * cosine[i] - in[i + 8] * sine[i]) * factor;
-        out[i + 8] = (in[i + 8] * cosine[i] + in[i] * sine[i]) * factor;
-      }
+      rotate_eight(in, cosine, sine, factor, out);
       if (is_q) {
         float* to = q_.get() + (r * c.heads + head) * c.head_dim;
         std::memcpy(to + first, out, 32);
