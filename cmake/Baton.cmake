@@ -4,7 +4,12 @@
 #            ISA "file.cc|-mflag -mflag" extra flags of one file, THREADED if its test belongs in the TSan run,
 #            ALONE files whose local names another file of the folder uses too: presets that compile several files as one (asan, tsan)
 #            keep them apart. PCH header(s) most of its files include and nobody else does: it then has a precompiled header of its own.
+#            WAITS n if its test mostly waits: ctest runs it in n parts at once, that count as one test together.
 find_package(Threads REQUIRED)
+
+# ctest -j counts in quarters of a core (./test): a test takes four, a part of one that mostly waits takes one. COST: the longest first,
+# and the fuzzers, which all take equally long, at the end.
+set(BATON_CORE 4)
 
 add_library(baton_flags INTERFACE)
 target_include_directories(baton_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
@@ -39,7 +44,7 @@ add_custom_target(threaded_tests)
 add_custom_target(fuzzers)
 
 function(baton_folder)
-  cmake_parse_arguments(A "THREADED" "" "ALONE;DEPS;LIBS;ISA;PCH;TEST_DEPS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(A "THREADED" "WAITS" "ALONE;DEPS;LIBS;ISA;PCH;TEST_DEPS;TEST_LIBS" ${ARGN})
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${all})
@@ -88,14 +93,23 @@ function(baton_folder)
     else()
       target_precompile_headers(${folder}_test REUSE_FROM base_test)
     endif()
-    add_test(NAME unit.${folder} COMMAND ${folder}_test --gtest_brief=1)
     set(labels unit)
     add_dependencies(unit_tests ${folder}_test)
     if(A_THREADED)
       list(APPEND labels threaded)
       add_dependencies(threaded_tests ${folder}_test)
     endif()
-    set_tests_properties(unit.${folder} PROPERTIES LABELS "${labels}" TIMEOUT 600)
+    if(A_WAITS)
+      foreach(part RANGE 1 ${A_WAITS})
+        math(EXPR index "${part} - 1")
+        add_test(NAME unit.${folder}.${part} COMMAND ${folder}_test --gtest_brief=1)
+        set_tests_properties(unit.${folder}.${part} PROPERTIES LABELS "${labels}" TIMEOUT 600 PROCESSORS 1 COST 100
+          ENVIRONMENT "GTEST_TOTAL_SHARDS=${A_WAITS};GTEST_SHARD_INDEX=${index}")
+      endforeach()
+    else()
+      add_test(NAME unit.${folder} COMMAND ${folder}_test --gtest_brief=1)
+      set_tests_properties(unit.${folder} PROPERTIES LABELS "${labels}" TIMEOUT 600 PROCESSORS ${BATON_CORE} COST 20)
+    endif()
   endif()
   if(BATON_BENCHES AND benches)
     find_package(benchmark REQUIRED)
@@ -112,7 +126,7 @@ function(baton_folder)
       # the same inputs in every run, so that a change is what fails it; `./test fuzz` looks for new ones
       add_test(NAME fuzz.${folder}_${stem} COMMAND ${folder}_${stem} -seed=1 -max_total_time=10 -rss_limit_mb=4096 -timeout=10
         -print_final_stats=0 -verbosity=0)
-      set_tests_properties(fuzz.${folder}_${stem} PROPERTIES LABELS fuzz TIMEOUT 120)
+      set_tests_properties(fuzz.${folder}_${stem} PROPERTIES LABELS fuzz TIMEOUT 120 PROCESSORS ${BATON_CORE})
     endforeach()
   endif()
 endfunction()

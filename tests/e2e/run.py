@@ -1,9 +1,17 @@
 #!/usr/bin/env python3
-"""Runs the end-to-end tests of the real processes: tests/e2e/run.py --bin DIR --model FILE [test names]"""
-import argparse, os, sys, time, unittest
+"""Runs the end-to-end tests of the real processes: tests/e2e/run.py --bin DIR --model FILE [test names]
 
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
+All of them run in two lanes side by side, each file a process: what computes on every core in one, what mostly waits in the other."""
+import argparse, concurrent.futures, glob, os, re, subprocess, sys, time, unittest
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
 import harness
+
+# A file that is not named here is taken for one that computes.
+WAITING = ["test_kubernetes", "test_ratio", "test_envoy", "test_apis", "test_precise_prefix", "test_cli", "test_deploy_verify", "test_structured", "test_tools",
+           "test_openai_client", "test_tracing", "test_gateway_edge", "test_deploy_plan", "test_vllm_clients"]
+SLOWEST = 12  # so many are named at the end
 
 
 def cpu():
@@ -18,12 +26,61 @@ class Result(unittest.TextTestResult):
         self.stream.write(f"    {test.id()} ... ")
         self.stream.flush()
 
+    def took(self):
+        return f"({time.monotonic() - self.began:.1f} s, {cpu() - self.cpu:.1f} s of CPU)"
+
     def addSuccess(self, test):
         unittest.TestResult.addSuccess(self, test)
-        self.stream.writeln(f"ok ({time.monotonic() - self.began:.1f} s, {cpu() - self.cpu:.1f} s of CPU)")
+        self.stream.writeln(f"ok {self.took()}")
+
+    def addFailure(self, test, err):
+        unittest.TestResult.addFailure(self, test, err)
+        self.stream.writeln(f"FAILED {self.took()}")
+
+    def addError(self, test, err):
+        unittest.TestResult.addError(self, test, err)
+        self.stream.writeln(f"ERROR {self.took()}" if isinstance(test, unittest.TestCase) else f"ERROR in {test}")
 
     def getDescription(self, test):
-        return ""
+        return str(test)
+
+
+def here(names):
+    """In this process: (run, failed)."""
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=0, resultclass=Result).run(unittest.defaultTestLoader.loadTestsFromNames(names))
+    return result.testsRun, len(result.failures) + len(result.errors)
+
+
+def lane(files):
+    said = []
+    for name in files:
+        done = subprocess.run([sys.executable, __file__, "--bin", harness.BIN, "--model", harness.MODEL, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace")
+        print(done.stdout, end="", flush=True)
+        said.append((name, done))
+    return said
+
+
+def all_files():
+    """Every file: (run, failed)."""
+    names = sorted(os.path.basename(f).removesuffix(".py") for f in glob.glob(f"{HERE}/test_*.py"))
+    lanes = [n for n in names if n not in WAITING], [n for n in WAITING if n in names]
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        said = [x for one in pool.map(lane, lanes) for x in one]
+    run = failed = 0
+    slow = []
+    for name, done in said:
+        ended = re.search(r"^e2e: (\d+) passed, (\d+) failed$", done.stdout, re.M)
+        passed, bad = map(int, ended.groups()) if ended else (0, 1)
+        run, failed = run + passed + bad, failed + bad
+        if bad or done.returncode:
+            print(f"    {name} failed" + ("" if ended else f": ended with {done.returncode}"))
+            failed = max(failed, 1)
+        slow += re.findall(r"^    (test_\S+) \.\.\. (?:.*\n)*?.*\((\d+\.\d) s, (\d+\.\d) s of CPU\)$", done.stdout, re.M)
+    print("the slowest:")
+    for name, seconds, of_cpu in sorted(slow, key=lambda t: -float(t[1]))[:SLOWEST]:
+        print(f"    {seconds:>6} s {of_cpu:>6} s of CPU  {name}")
+    return run, failed
 
 
 if __name__ == "__main__":
@@ -33,8 +90,6 @@ if __name__ == "__main__":
     p.add_argument("tests", nargs="*")
     a = p.parse_args()
     harness.BIN, harness.MODEL = os.path.realpath(a.bin), os.path.realpath(a.model)
-    loader = unittest.defaultTestLoader
-    suite = loader.loadTestsFromNames(a.tests) if a.tests else loader.discover(os.path.dirname(os.path.realpath(__file__)), "test_*.py")
-    result = unittest.TextTestRunner(verbosity=0, resultclass=Result).run(suite)
-    print(f"e2e: {result.testsRun - len(result.failures) - len(result.errors)} passed, {len(result.failures) + len(result.errors)} failed")
-    sys.exit(not result.wasSuccessful())
+    run, failed = here(a.tests) if a.tests else all_files()
+    print(f"e2e: {run - failed} passed, {failed} failed")
+    sys.exit(failed != 0)
