@@ -12,6 +12,7 @@ namespace baton::tensor {
 namespace {
 
 inline constexpr int kTileRows = 4;
+inline constexpr int kE4m3Rows = 6;  // E4M3 takes the longest to widen: as many rows as there are registers share it
 inline constexpr size_t kPrefetchBytes = 2048;
 
 constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
@@ -194,9 +195,9 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
     case PanelKind::kU8Row:
       return panels<PanelKind::kU8Row>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kE4m3:
-      return float_gemm<PanelKind::kE4m3, kTileRows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kE4m3, kE4m3Rows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kE4m3Block:
-      return float_gemm<PanelKind::kE4m3Block, kTileRows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kE4m3Block, kE4m3Rows>(w, begin, end, x, m, out, stride, add);
   }
 }
 

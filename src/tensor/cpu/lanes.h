@@ -368,9 +368,10 @@ inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activa
     for (int i = 0; i < kPanelsAlone; ++i) put(p + i, 0, 1, tile + i);
   }
   for (; p < end; ++p) {
-    for (int64_t r = 0; r < m; r += MT) {
+    for (int64_t r = 0, rows; r < m; r += rows) {
       float tile[MT][16];
-      const int64_t rows = min_i(MT, m - r);
+      const int64_t tiles = (m - r + MT - 1) / MT;  // of nearly equal size: a small one has too few chains
+      rows = (m - r + tiles - 1) / tiles;
       float_rest<kind, MT>(rows, w.panel(p), x, r, tile);
       put(p, r, rows, tile);
     }
