@@ -1,49 +1,20 @@
 // /v1/responses, /v1/messages, /inference/v1/generate and /v1/embeddings as their clients see them: HTTP in, HTTP out.
 #include <cmath>
 
+#include "engine/testing/answers.h"
 #include "engine/testing/test_engine.h"
-#include "net/sse.h"
 
 namespace baton::engine {
 namespace {
 
+using testing::at_event;
 using testing::call;
+using testing::events_of;
 using ::testing::HasSubstr;
 using testing::Reply;
+using testing::talking;
 using testing::TestEngine;
-
-std::vector<net::SseEvent> events_of(const std::string& body) {
-  std::vector<net::SseEvent> out;
-  net::SseParser parser;
-  EXPECT_TRUE(parser.feed(body, out));
-  EXPECT_FALSE(parser.unfinished());
-  return out;
-}
-std::string types_of(const std::string& body) {
-  std::string out;
-  for (const net::SseEvent& event : events_of(body)) {
-    if (event.event.empty()) continue;                   // vLLM's [DONE]
-    if (out.ends_with(cat(event.event, " "))) continue;  // deltas in a row are one
-    out += cat(event.event, " ");
-  }
-  return out;
-}
-Json at_event(const std::string& body, std::string_view type) {
-  Json out;
-  for (const net::SseEvent& event : events_of(body)) {
-    if (event.event == type) out = parse_json(event.data).value();
-  }
-  return out;
-}
-
-EngineConfig talking(bool store = false) {
-  EngineConfig config;
-  config.auto_tool_choice = true;
-  config.tool_call_parser = "hermes";
-  config.reasoning_parser = "deepseek_r1";
-  config.responses_store = store;
-  return config;
-}
+using testing::types_of;
 
 // An engine whose model says what the test wants.
 struct Speaker : TestEngine {

@@ -290,7 +290,7 @@ Result<> Engine::Impl::start() {
   serving.chat_template = parts.chat_template ? &*parts.chat_template : nullptr;
   serving.constraints = &constraints.emplace(*parts.tokenizer, parts.model->config().vocab);
   serving.loop = loop.get();
-  if (config.responses_store) responses = std::make_unique<ResponseStore>(kStoredResponsesMax, kStoredBytesMax);
+  if (config.responses_store) responses = std::make_unique<ResponseStore>(kStoredResponsesMax, kStoredBytesMax, kEventLogsMax);
   serving.responses = responses.get();
   serving.metrics = &*engine_metrics;
   serving.clock = &clock;

@@ -31,5 +31,11 @@ constexpr size_t kAdapterNameBytesMax = 256;  // refused beyond it
 // What /v1/responses keeps with VLLM_ENABLE_RESPONSES_API_STORE: beyond either the oldest goes.
 constexpr size_t kStoredResponsesMax = 4096;
 constexpr size_t kStoredBytesMax = 256u << 20;
+// The events of those that are made in the background and streamed, to be read again: of one (some 16,000 tokens), beyond which
+// its oldest go; and of how many, beyond which those of the oldest that has ended go, or, if none has, a further one is refused:
+// 429.
+constexpr size_t kEventLogBytesMax = 4u << 20;
+constexpr size_t kEventLogsMax = 64;
+constexpr size_t kEventReadBytes = 64u << 10;  // that a reader takes at once
 
 }  // namespace baton::engine

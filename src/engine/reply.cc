@@ -1,8 +1,25 @@
 #include "engine/reply.h"
 
+#include <algorithm>
+
 #include "wire/limits.h"
 
 namespace baton::engine {
+
+std::vector<std::string_view> query_parameters(std::string_view query, std::string_view name) {
+  std::vector<std::string_view> values;
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(query.size(), pair.size() + 1));
+    if (pair.starts_with(name) && pair.substr(name.size()).starts_with('=')) values.push_back(pair.substr(name.size() + 1));
+  }
+  return values;
+}
+
+std::string_view query_parameter(std::string_view query, std::string_view name) {
+  const auto values = query_parameters(query, name);
+  return values.empty() ? "" : values.front();
+}
 
 Result<Json> parse_body(const net::Request& request) {
   const std::string_view type = request.headers.get("content-type").value_or("");

@@ -5,12 +5,29 @@
 
 namespace baton::engine {
 
-void ResponseStore::put(const std::string& id, StoredResponse response) {
+// Takes the log of the oldest response that has ended if there are too many.
+bool ResponseStore::room_for_log() {
+  size_t logs = 0;
+  StoredResponse* oldest = nullptr;
+  for (const std::string& id : ages_) {
+    StoredResponse& r = entries_.find(id)->second.response;
+    logs += r.log != nullptr;
+    if (r.log && !oldest && r.log->ended()) oldest = &r;
+  }
+  if (logs < logs_max_) return true;
+  if (oldest == nullptr) return false;
+  oldest->log.reset();
+  return true;
+}
+
+bool ResponseStore::put(const std::string& id, StoredResponse response) {
   std::vector<std::function<void()>> ended;  // called without the lock
   {
     std::lock_guard lock(mutex_);
+    if (response.log && !room_for_log()) return false;
     if (const auto old = entries_.find(id); old != entries_.end()) {
-      if (old->second.cancelled) return;
+      if (old->second.cancelled) return true;
+      if (!response.log) response.log = std::move(old->second.response.log);
       bytes_ -= bytes_of(old->second.response);
       ages_.erase(old->second.age);
       entries_.erase(old);
@@ -27,6 +44,7 @@ void ResponseStore::put(const std::string& id, StoredResponse response) {
     }
   }
   for (const auto& end : ended) end();
+  return true;
 }
 
 std::optional<std::string> ResponseStore::json(const std::string& id) const {
@@ -39,6 +57,12 @@ std::optional<std::string> ResponseStore::messages(const std::string& id) const 
   std::lock_guard lock(mutex_);
   const auto it = entries_.find(id);
   return it == entries_.end() ? std::nullopt : std::optional(it->second.response.messages);
+}
+
+std::shared_ptr<EventLog> ResponseStore::log(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto it = entries_.find(id);
+  return it == entries_.end() ? nullptr : it->second.response.log;
 }
 
 void ResponseStore::settle(Entry& entry, std::string json) {

@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <unordered_map>
+
+#include "engine/event_log.h"
 
 namespace baton::engine {
 
@@ -18,14 +21,18 @@ struct StoredResponse {
   // Of one that still runs: what it is once cancelled or failed, and what ends it; empty otherwise.
   std::string cancelled_json{}, failed_json{};
   std::function<void()> cancel{};
+  std::shared_ptr<EventLog> log{};  // of one that is streamed in the background
 };
 
 class ResponseStore {
  public:
-  explicit ResponseStore(size_t responses_max, size_t bytes_max) : responses_max_(responses_max), bytes_max_(bytes_max) {}
-  void put(const std::string& id, StoredResponse response);  // replaces, unless a cancelled one is there
+  ResponseStore(size_t responses_max, size_t bytes_max, size_t logs_max)
+      : responses_max_(responses_max), bytes_max_(bytes_max), logs_max_(logs_max) {}
+  // Replaces, unless a cancelled one is there; what was logged stays. False, and nothing is done: no room for one more log.
+  bool put(const std::string& id, StoredResponse response);
   std::optional<std::string> json(const std::string& id) const;
   std::optional<std::string> messages(const std::string& id) const;
+  std::shared_ptr<EventLog> log(const std::string& id) const;  // nullptr: it has none, or is not known
   void failed(const std::string& id);  // a running one ended without an answer
   enum class Cancelled : uint8_t { kUnknown, kNotRunning, kDone };
   Cancelled cancel(const std::string& id);
@@ -42,8 +49,9 @@ class ResponseStore {
     return r.json.size() + r.messages.size() + r.cancelled_json.size() + r.failed_json.size();
   }
   void settle(Entry& entry, std::string json);
+  bool room_for_log();
 
-  const size_t responses_max_, bytes_max_;
+  const size_t responses_max_, bytes_max_, logs_max_;
   mutable std::mutex mutex_;
   Entries entries_;
   std::list<std::string> ages_;  // oldest first

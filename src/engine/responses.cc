@@ -1,6 +1,10 @@
 #include "engine/responses.h"
 
+#include <charconv>
+
+#include "engine/event_log.h"
 #include "engine/generate.h"
+#include "engine/limits.h"
 #include "engine/prepare.h"
 #include "engine/response_store.h"
 #include "wire/errors.h"
@@ -27,29 +31,12 @@ bool is_prefill_leg(const Json& body) {
   return remote && remote->as_bool() == true;
 }
 
-// Takes the place of a client that does not wait.
-class Nobody final : public net::ResponseWriter {
- public:
-  Task<Result<>> send(net::Response response) override {
-    failed_ = response.status >= 400;
-    co_return Result<>();
-  }
-  Task<Result<>> begin(int, net::Headers) override { co_return Result<>(); }
-  Task<Result<>> write(std::string_view) override { co_return Result<>(); }
-  Task<Result<>> finish() override { co_return Result<>(); }
-  bool started() const override { return false; }
-  net::Cancel& cancel() override { return cancel_; }
-  bool failed() const { return failed_; }
-
- private:
-  net::Cancel cancel_;
-  bool failed_ = false;
-};
-
-Task<> run_in_background(const Serving& s, std::unique_ptr<Generation> generation) {
-  Nobody nobody;
-  co_await generation->answer(nobody);
-  if (nobody.failed()) s.responses->failed(generation->head().id);
+// log: takes the place of a client, which may wait or not.
+Task<> run_in_background(const Serving& s, std::unique_ptr<Generation> generation, std::shared_ptr<EventLog> log) {
+  LogWriter writer(log);
+  co_await generation->answer(writer);
+  s.responses->failed(generation->head().id);  // unless it is whole by now
+  log->end();
 }
 
 // One request of create_response() while it is read.
@@ -103,9 +90,6 @@ Task<> create_response(const Serving& s, net::Request& request, net::ResponseWri
     }
     r.store = false;
   }
-  if (r.background && r.stream)
-    co_return co_await send_error(out,
-                                  Error{Code::kUnimplemented, "stream together with background is not supported by this engine"});
   if (!r.previous_response_id.empty()) {
     const auto messages = s.responses ? s.responses->messages(r.previous_response_id) : std::nullopt;
     if (!messages) co_return co_await refuse(out, not_found(r.previous_response_id));
@@ -118,22 +102,40 @@ Task<> create_response(const Serving& s, net::Request& request, net::ResponseWri
   *id = head.id;
   if (!r.background) co_return co_await (*generation)->answer(out);
   const std::string queued = create.shape->unfinished(head, "queued");
-  s.responses->put(head.id, {.json = queued,
-                             .messages = joined(create.before, r.messages),
-                             .cancelled_json = create.shape->unfinished(head, "cancelled"),
-                             .failed_json = create.shape->unfinished(head, "failed"),
-                             .cancel = (*generation)->canceller()});
-  net::spawn_here(run_in_background(s, std::move(*generation)));
+  const auto log = std::make_shared<EventLog>(kEventLogBytesMax);
+  const bool streams = r.stream;
+  const bool kept = s.responses->put(head.id, {.json = queued,
+                                               .messages = joined(create.before, r.messages),
+                                               .cancelled_json = create.shape->unfinished(head, "cancelled"),
+                                               .failed_json = create.shape->unfinished(head, "failed"),
+                                               .cancel = [log, end = (*generation)->canceller()] { log->end(), end(); },
+                                               .log = streams ? log : nullptr});
+  if (!kept)
+    co_return co_await send_error(
+        out, Error{Code::kResourceExhausted, "too many responses are streamed in the background; retry later"});
+  net::spawn_here(run_in_background(s, std::move(*generation), log));
+  if (streams) co_return co_await follow(log, 0, out);
   co_await out.send(net::Response::json(200, queued));
 }
 
 Task<> retrieve_response(const Serving& s, net::Request& request, std::string id, net::ResponseWriter& out) {
   const auto json = s.responses ? s.responses->json(id) : std::nullopt;
   if (!json) co_return co_await refuse(out, not_found(id));
-  if (request.query.find("stream=true") != std::string::npos)
-    co_return co_await send_error(out,
-                                  Error{Code::kUnimplemented, "streaming a stored response is not supported by this engine"});
-  co_await out.send(net::Response::json(200, *json));
+  const std::string_view stream = query_parameter(request.query, "stream"),
+                         after = query_parameter(request.query, "starting_after");
+  if (stream != "true" && stream != "True" && stream != "1") co_return (void) co_await out.send(net::Response::json(200, *json));
+  int64_t last = -1;  // the sequence number that the client has seen
+  if (!after.empty()) {
+    const auto [end, bad] = std::from_chars(after.data(), after.data() + after.size(), last);
+    if (bad != std::errc() || end != after.data() + after.size() || last < 0)
+      co_return co_await refuse(out, invalid(400, "starting_after: Input should be a valid integer, greater than or equal to 0"));
+  }
+  const auto log = s.responses->log(id);
+  if (!log)
+    co_return co_await refuse(out, invalid(400, cat("Response '", id,
+                                                    "' cannot be streamed: only one that was created with `background` and "
+                                                    "`stream` can, while its events are kept.")));
+  co_await follow(log, static_cast<size_t>(last + 1), out);
 }
 
 Task<> cancel_response(const Serving& s, net::Request&, std::string id, net::ResponseWriter& out) {

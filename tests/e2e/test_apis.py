@@ -72,6 +72,33 @@ class Apis(unittest.TestCase):
         with self.assertRaises(openai.NotFoundError):
             self.client(self.decode).responses.retrieve("resp_1")
 
+    def test_responses_in_the_background(self):
+        with Stack(prefill=0, decode=1, engine_args=["--enable-responses-api-store"]) as s:
+            port = s.engine_port(next(iter(s.endpoints)))
+            client, model = self.client(port), json.loads(request(port, "GET", "/v1/models")[2])["data"][0]["id"]
+            ask = dict(model=model, input=ASK, max_output_tokens=40, temperature=0)
+            want = client.responses.create(**ask).output_text
+            seen = []
+            with client.responses.create(**ask, background=True, stream=True) as stream:
+                for event in stream:
+                    seen.append(event)
+                    if event.type == "response.output_text.delta":
+                        break  # the client leaves
+            id, last = seen[0].response.id, seen[-1].sequence_number
+            self.assertEqual([e.sequence_number for e in seen], list(range(last + 1)))
+            with client.responses.retrieve(id, stream=True, starting_after=last) as stream:
+                rest = list(stream)
+            self.assertEqual([e.sequence_number for e in rest], list(range(last + 1, last + 1 + len(rest))))
+            self.assertEqual(rest[-1].type, "response.completed")
+            self.assertEqual("".join(e.delta for e in seen + rest if e.type == "response.output_text.delta"), want)
+            self.assertEqual(rest[-1].response.output_text, want)
+            self.assertEqual(client.responses.retrieve(id).output_text, want)
+            with client.responses.retrieve(id, stream=True) as stream:
+                self.assertEqual([e.type for e in stream], [e.type for e in seen + rest])
+            plain = client.responses.create(**ask)
+            with self.assertRaises(openai.BadRequestError):
+                client.responses.retrieve(plain.id, stream=True)
+
     def test_messages(self):
         def check(port):
             ask = {"model": self.model, "max_tokens": 16, "temperature": 0, "system": "You are a painter.",
