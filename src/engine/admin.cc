@@ -1,5 +1,6 @@
 #include "engine/admin.h"
 
+#include "base/log.h"
 #include "engine/generate.h"
 #include "net/mailbox.h"
 #include "wire/errors.h"
@@ -11,16 +12,6 @@ using net::Request;
 using net::Response;
 using net::ResponseWriter;
 using net::Task;
-
-// The value of a query parameter that needs no decoding; "" if there is none.
-std::string_view parameter(std::string_view query, std::string_view name) {
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    if (pair.starts_with(name) && pair.substr(name.size()).starts_with('=')) return pair.substr(name.size() + 1);
-  }
-  return "";
-}
 
 Response empty(int status) { return {.status = status, .headers = {}, .body = {}}; }
 
@@ -52,44 +43,63 @@ Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
 
 Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
-  const std::string_view level = parameter(request.query, "level");
+  const std::string_view level = query_parameter(request.query, "level");
   if (!level.empty() && level != "1" && level != "2")
     co_return co_await send_error(out, Error{Code::kInvalidArgument, "level: Input should be 1 or 2"});
   if (s.node)
     co_return co_await send_error(
         out, Error{Code::kUnimplemented, "sleep is not supported while KV transfer is on: peers read this memory"});
-  const auto done = co_await between_steps(s, [&s](Core& core) -> Result<> {
-    if (s.sleeping) return {};
+  const auto done = co_await between_steps(s, [&s, deep = level == "2"](Core& core) -> Result<> {
+    const bool kv = !s.asleep.kv, weights = deep && !s.asleep.weights;
+    if (!kv && !weights) return {};
     if (!core.idle() || !core.reset_prefix_cache())
       return fail(Code::kUnavailable, "requests are running; the engine cannot sleep");
+    if (weights) BATON_OK(s.keep_weights(false));
     core.refuse(Error{Code::kUnavailable, "the engine is sleeping: POST /wake_up first"});
-    BATON_OK(s.keep_kv_memory(false));
-    s.sleeping = true;
+    if (weights) s.asleep.weights = true;
+    if (kv) BATON_OK(s.keep_kv_memory(false));
+    s.asleep.kv = true;
     return {};
   });
   if (!done) co_return co_await send_error(out, done.error());
-  co_await out.send(Response::json(
-      200, cat(R"({"kv_cache":"released","weights":"kept)", level == "2" ? ": this engine has level 1 only" : "", "\"}")));
+  co_await out.send(
+      Response::json(200, cat(R"({"kv_cache":"released","weights":")", s.asleep.weights ? "released" : "kept", "\"}")));
 }
 
 Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
-  // tags=weights alone is the first of two calls: the weights are awake already.
-  const bool kv = request.query.find("tags=") == std::string::npos || request.query.find("kv_cache") != std::string::npos;
-  const auto done = co_await between_steps(s, [&s, kv](Core& core) -> Result<> {
-    if (!s.sleeping || !kv) return {};
-    BATON_OK(s.keep_kv_memory(true));
-    core.accept();
-    s.sleeping = false;
+  const auto tags = query_parameters(request.query, "tags");
+  bool kv = tags.empty(), weights = tags.empty();
+  for (std::string_view tag : tags) {
+    if (tag != "weights" && tag != "kv_cache")
+      co_return co_await send_error(out, Error{Code::kInvalidArgument, "tags: Input should be 'weights' or 'kv_cache'"});
+    (tag == "weights" ? weights : kv) = true;
+  }
+  const auto done = co_await between_steps(s, [&s, kv, weights](Core& core) -> Result<> {
+    if (!s.asleep.any()) return {};
+    if (weights && s.asleep.weights) {
+      auto loaded = s.keep_weights(true);
+      s.asleep.lost = !loaded;
+      if (!loaded) return fail(Code::kInternal, "the weights could not be loaded again: ", loaded.error().message);
+      s.asleep.weights = false;
+    }
+    if (kv && s.asleep.kv) {
+      BATON_OK(s.keep_kv_memory(true));
+      s.asleep.kv = false;
+    }
+    if (!s.asleep.any()) core.accept();
     return {};
   });
-  if (!done) co_return co_await send_error(out, done.error());
+  if (!done) {
+    log_error("the engine does not wake up", "error=\"{}\"", done.error().message);
+    co_return co_await send_error(out, done.error());
+  }
   co_await out.send(empty(200));
 }
 
 Task<> is_sleeping(const Serving& s, Request&, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
-  co_await out.send(Response::json(200, cat("{\"is_sleeping\":", s.sleeping.load(), "}")));
+  co_await out.send(Response::json(200, cat("{\"is_sleeping\":", s.asleep.any(), "}")));
 }
 
 Task<> tokenizer_info(const Serving& s, Request&, ResponseWriter& out) {

@@ -1,8 +1,8 @@
 #pragma once
 // Endpoints for an operator and for tools, beside the ones clients use: the development ones (VLLM_SERVER_DEV_MODE: sleep,
 // wake_up, is_sleeping, reset_prefix_cache) and tokenizer_info. A sleeping engine answers 503 and has given its KV memory back to
-// the system; its weights stay, of whatever level the sleep is: they are mapped from the file or packed in memory, and /sleep
-// says so.
+// the system, at level 2 the packed weights' too (level 1 has nothing to offload: they are in CPU memory). /wake_up takes both
+// again, or what `tags` names; weights that cannot be loaded are an error, and /health says 503 until they can.
 #include "engine/serving.h"
 #include "net/http.h"
 

@@ -25,9 +25,10 @@ TEST(Admin, SleepsAndWakes) {
   const std::string want = text_of(e.complete(kGreedy));
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
   EXPECT_EQ(e.post("/sleep?level=3", "{}").status, 400);
-  const Reply slept = e.post("/sleep?level=2", "{}");
+  const Reply slept = e.post("/sleep?level=1", "{}");
   EXPECT_EQ(slept.status, 200);
-  EXPECT_THAT(slept.body, HasSubstr(R"("weights":"kept)"));
+  EXPECT_EQ(slept.body, R"({"kv_cache":"released","weights":"kept"})");
+  EXPECT_TRUE(e.model->weights_kept);
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":true})");
   const Reply refused = e.complete(kGreedy);
   EXPECT_EQ(refused.status, 503);
@@ -38,6 +39,33 @@ TEST(Admin, SleepsAndWakes) {
   EXPECT_EQ(e.post("/wake_up", "{}").status, 200);
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
   EXPECT_EQ(text_of(e.complete(kGreedy)), want);  // nothing of the old cache is taken for true
+  e.expect_idle();
+}
+
+TEST(Admin, LevelTwoGivesTheWeightsBack) {
+  EngineConfig config;
+  config.dev_mode = true;
+  TestEngine e(config);
+  const std::string want = text_of(e.complete(kGreedy));
+  EXPECT_EQ(e.post("/sleep", "{}").status, 200);
+  EXPECT_EQ(e.post("/sleep?level=2", "{}").body, R"({"kv_cache":"released","weights":"released"})") << "deeper";
+  EXPECT_FALSE(e.model->weights_kept);
+  EXPECT_EQ(e.post("/wake_up?tags=nonsense", "{}").status, 400);
+  EXPECT_EQ(e.post("/wake_up?tags=kv_cache", "{}").status, 200);
+  EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":true})");
+  EXPECT_EQ(e.complete(kGreedy).status, 503) << "the weights are missing";
+  EXPECT_EQ(e.get("/health").status, 200);
+  // Weights that cannot be loaded are told, and can be asked for again.
+  e.model->fail_next = true;
+  const Reply failed = e.post("/wake_up?tags=weights", "{}");
+  EXPECT_EQ(failed.status, 500);
+  EXPECT_THAT(failed.error(), HasSubstr("weights could not be loaded again"));
+  EXPECT_EQ(e.get("/health").status, 503);
+  EXPECT_EQ(e.complete(kGreedy).status, 503);
+  EXPECT_EQ(e.post("/wake_up?tags=weights&tags=kv_cache", "{}").status, 200);
+  EXPECT_EQ(e.get("/health").status, 200);
+  EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
+  EXPECT_EQ(text_of(e.complete(kGreedy)), want);
   e.expect_idle();
 }
 

@@ -301,6 +301,7 @@ Result<> Engine::Impl::start() {
   loop->start();
   watch_ranks();
   serving.keep_kv_memory = [this](bool keep) { return keep_kv_memory(keep); };
+  serving.keep_weights = [this](bool keep) { return parts.model->keep_weights(keep); };
   serving.tokenizer_config_json = parts.tokenizer_config_json.empty() ? "{}" : parts.tokenizer_config_json;
   return start_server();
 }

@@ -93,7 +93,7 @@ bool peers_settled(const Serving& s) {
 }
 
 Task<> health(const Serving& s, Request&, ResponseWriter& out) {
-  Response response{.status = s.loop->alive() && peers_settled(s) ? 200 : 503, .headers = {}, .body = {}};
+  Response response{.status = s.loop->alive() && peers_settled(s) && !s.asleep.lost ? 200 : 503, .headers = {}, .body = {}};
   if (s.kv_transfer) response.headers.set(wire::kCapabilities, wire::kCapabilityPush);
   co_await out.send(std::move(response));
 }
@@ -229,7 +229,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/detokenize", "Tokens to text", detokenize},
     {"GET", "/tokenizer_info", "The tokenizer's configuration (--enable-tokenizer-info-endpoint)", tokenizer_info},
     {"POST", "/reset_prefix_cache", "Forget cached prefixes (development mode)", reset_prefix_cache},
-    {"POST", "/sleep", "Give the KV memory back (development mode)", fall_asleep},
+    {"POST", "/sleep", "Give the memory of the KV cache back, at level 2 of the weights too (development mode)", fall_asleep},
     {"POST", "/wake_up", "The opposite (development mode)", wake_up},
     {"GET", "/is_sleeping", "Does it sleep (development mode)", is_sleeping},
     {"GET", "/openapi.json", "This list for programs", openapi},

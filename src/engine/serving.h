@@ -41,8 +41,14 @@ struct Serving {
   int64_t started_ms = 0;
   mutable std::atomic<bool> peers_settled{false};
   mutable std::atomic<int> in_flight{0};
-  mutable std::atomic<bool> sleeping{false};         // written on the step thread
-  std::function<Result<>(bool keep)> keep_kv_memory;  // step thread, no request running: gives the pool's memory back, or takes it again
+  // /sleep has given back: written on the step thread. lost: the weights could not be loaded again.
+  struct Asleep {
+    std::atomic<bool> kv{false}, weights{false}, lost{false};
+    bool any() const { return kv || weights; }
+  };
+  mutable Asleep asleep;
+  // Step thread, no request running: gives the memory of the pool, of the weights, back, or takes it again.
+  std::function<Result<>(bool keep)> keep_kv_memory, keep_weights;
   std::string tokenizer_config_json;
 
   const std::string& name() const { return config->served_model_names.front(); }

@@ -53,6 +53,10 @@ class Model {
   virtual kv::KvLayout kv_layout() const = 0;
   // pool: blocks x kv_layout().block_bytes(), 64-byte aligned, zeroed, owned by the caller, kept alive as long as the model.
   virtual Result<> bind_kv(std::span<std::byte> pool) = 0;
+  // false: the weights' memory goes back to the system, and step() fails until true has read them again, the same bits, from the
+  // file that was opened; all else stays. Doing it twice does nothing. No step running. kUnimplemented: this model keeps them;
+  // others: it has none, and may be asked again.
+  virtual Result<> keep_weights(bool keep);
   // Computes all sequences. Returns f32 logits rows in input order (a seq with all_logits gives tokens.size() rows, one with
   // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
   // Ranks but the first return none; if a rank is lost: kUnavailable, now and ever after.

@@ -97,11 +97,30 @@ Result<std::unique_ptr<Model>> Transformer::make(std::unique_ptr<WeightFile> fil
   const RankGroup* ranks = options.ranks;
   BATON_TRY(const RankShard shard, shard_of(c, ranks ? ranks->rank() : 0, ranks ? ranks->ranks() : 1));
   std::unique_ptr<Transformer> model(new Transformer(std::move(file), options, *ops, shard));
-  model->fingerprint_ = weights_fingerprint(*model->file_, options.context > 0 ? options.context : model->config().context);
-  BATON_TRY(model->weights_, pack_weights(*model->file_, shard, model->pool_, options.progress));
-  for (LayerWeights& layer : model->weights_.layers)
-    if (model->kv_format_ != tensor::KvFormat::kE4m3) layer.k_scale = layer.v_scale = 1;  // what the others hold is of its own scale
+  model->context_ = options.context > 0 ? options.context : model->config().context;
+  model->fingerprint_ = weights_fingerprint(*model->file_, model->context_);
+  BATON_OK(model->load_weights(options.progress));
   return model;
+}
+
+Result<> Transformer::load_weights(const std::function<void(double)>& progress) {
+  BATON_TRY(weights_, pack_weights(*file_, shard_, pool_, progress));
+  step_bytes_ = weights_.step_bytes;
+  for (LayerWeights& layer : weights_.layers)
+    if (kv_format_ != tensor::KvFormat::kE4m3) layer.k_scale = layer.v_scale = 1;  // what the others hold is of its own scale
+  return {};
+}
+
+Result<> Transformer::keep_weights(bool keep) {
+  if (ranks_) return fail(Code::kUnimplemented, "the weights of a tensor-parallel model are kept: every rank has its own");
+  if (keep == !weights_.layers.empty()) return {};
+  if (!keep) {
+    weights_ = {};
+    return {};
+  }
+  if (weights_fingerprint(*file_, context_) != fingerprint_)
+    return fail(Code::kInternal, "the file of the weights was overwritten: it is not what was loaded");
+  return load_weights({});
 }
 
 Result<> Transformer::bind_kv(std::span<std::byte> pool) {
@@ -118,6 +137,7 @@ std::string Transformer::backend() const {
 }
 
 Result<> Transformer::check(std::span<const SeqInput> seqs) const {
+  if (weights_.layers.empty()) return fail(Code::kFailedPrecondition, "the weights were given back");
   const auto pool_blocks = static_cast<int64_t>(kv_.size() / layout_.block_bytes());
   for (size_t i = 0; i < seqs.size(); ++i) {
     const SeqInput& s = seqs[i];

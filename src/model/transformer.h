@@ -31,10 +31,11 @@ class Transformer final : public Model {
   const ModelConfig& config() const override { return file_->config(); }
   kv::KvLayout kv_layout() const override { return layout_; }
   Result<> bind_kv(std::span<std::byte> pool) override;
+  Result<> keep_weights(bool keep) override;
   Result<std::span<const float>> step(std::span<const SeqInput> seqs) override;
   std::span<const float> hidden() const override { return {hidden_.get(), hidden_values_}; }
   std::string backend() const override;
-  size_t weight_bytes() const override { return weights_.step_bytes; }
+  size_t weight_bytes() const override { return step_bytes_; }
   std::string fingerprint() const override { return fingerprint_; }
   Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const override {
     if (ranks_) return fail(Code::kUnimplemented, "LoRA adapters of a tensor-parallel model are not supported");
@@ -73,6 +74,7 @@ class Transformer final : public Model {
   };
 
   Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops, const RankShard& shard);
+  Result<> load_weights(const std::function<void(double)>& progress);
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_layers(int32_t context);
   void plan_items(Window& window);
@@ -116,9 +118,11 @@ class Transformer final : public Model {
   std::vector<Layer> layers_;
   float attention_scale_ = 1;
   kv::KvLayout layout_;
-  TransformerWeights weights_;
+  TransformerWeights weights_;  // no layers: given back
+  size_t step_bytes_ = 0;
   size_t tokens_ = 0;  // of the vocabulary; the rest of its rows is padding
   std::string fingerprint_;
+  int32_t context_ = 0;  // of the fingerprint
   std::span<std::byte> kv_;
 
   Slice slice_;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "base/prng.h"
@@ -410,6 +411,32 @@ TEST(Transformer, FingerprintNamesTheWeightsAndProgressReachesOne) {
   EXPECT_NE(of(a, "auto"), of(b, "auto"));
   EXPECT_TRUE(std::is_sorted(seen.begin(), seen.begin() + static_cast<long>(seen.size() / 4)));
   EXPECT_EQ(seen.back(), 1.0);
+}
+
+TEST(Transformer, WeightsThatWereGivenBackAreReadAgainToTheSameBits) {
+  const TinyFile file(TinySpec{.seed = 57});
+  Engine engine(file.path, "auto", 2);
+  const std::vector<int32_t> tokens = {1, 2, 3}, blocks = {0};
+  const std::vector<SeqInput> seqs = {{.tokens = tokens, .blocks = blocks, .all_logits = true}};
+  const auto before = engine.step(seqs);
+  const size_t bytes = engine.model->weight_bytes();
+  for (const bool keep : {true, false, false}) EXPECT_TRUE(engine.model->keep_weights(keep));
+  EXPECT_FALSE(engine.model->step(seqs)) << "it has none";
+  EXPECT_EQ(engine.model->weight_bytes(), bytes);
+  EXPECT_TRUE(engine.model->keep_weights(true));
+  EXPECT_EQ(engine.step(seqs), before);
+}
+
+TEST(Transformer, WeightsOfAFileThatWasOverwrittenAreNotTaken) {
+  const TinyFile file(TinySpec{.seed = 58}), other(TinySpec{.seed = 59});
+  Engine engine(file.path, "auto", 1);
+  EXPECT_TRUE(engine.model->keep_weights(false));
+  std::ifstream from(other.path, std::ios::binary);
+  std::fstream to(file.path, std::ios::binary | std::ios::in | std::ios::out);  // in place
+  to << from.rdbuf() << std::flush;
+  const auto kept = engine.model->keep_weights(true);
+  ASSERT_FALSE(kept);
+  EXPECT_THAT(kept.error().message, ::testing::HasSubstr("overwritten"));
 }
 
 // Workers whose KV would differ must not take each other for the same: what a family adds counts, and LongRoPE's choice.

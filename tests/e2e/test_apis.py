@@ -148,6 +148,30 @@ class Embeddings(unittest.TestCase):
                 client.completions.create(model=model, prompt="x")
 
 
+class Sleep(unittest.TestCase):
+    def test_level_two_gives_the_weights_back(self):
+        with Stack(prefill=0, decode=1, engine_args=["--dev-mode"]) as s:
+            name = next(iter(s.endpoints))
+            port = s.engine_port(name)
+            ask = {"prompt": ASK, "max_tokens": 16, "temperature": 0}
+            text = lambda: json.loads(request(port, "POST", "/v1/completions", ask)[2])["choices"][0]["text"]
+
+            def resident():
+                with open(f"/proc/{s.children()[name][0]}/statm") as f:
+                    return int(f.read().split()[1]) * 4096 >> 20
+
+            want, full = text(), resident()
+            self.assertEqual(request(port, "POST", "/sleep?level=2")[0], 200)
+            asleep = resident()
+            self.assertLess(asleep, full - 60, "MiB: the weights alone are 80 and more")
+            self.assertEqual(request(port, "POST", "/v1/completions", ask)[0], 503)
+            self.assertEqual(request(port, "POST", "/wake_up?tags=weights")[0], 200)
+            self.assertGreater(resident(), asleep + 60)
+            self.assertEqual(json.loads(request(port, "GET", "/is_sleeping")[2]), {"is_sleeping": True})
+            self.assertEqual(request(port, "POST", "/wake_up?tags=kv_cache")[0], 200)
+            self.assertEqual(text(), want)
+
+
 class OverTls(unittest.TestCase):
     def test_https_under_a_path(self):
         with tempfile.TemporaryDirectory() as folder:

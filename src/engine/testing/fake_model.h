@@ -37,6 +37,11 @@ class FakeModel final : public model::Model {
     pool_ = pool;
     return {};
   }
+  Result<> keep_weights(bool keep) override {
+    if (keep && fail_next.exchange(false)) return fail(Code::kInternal, "told to fail");
+    weights_kept = keep;
+    return {};
+  }
   std::string backend() const override { return "fake"; }
   size_t weight_bytes() const override { return 0; }
   std::string fingerprint() const override { return "fake"; }
@@ -50,7 +55,7 @@ class FakeModel final : public model::Model {
 
   Result<std::span<const float>> step(std::span<const model::SeqInput> seqs) override {
     if (before_step) before_step();
-    if (fail_next.exchange(false)) return fail(Code::kInternal, "told to fail");
+    if (fail_next.exchange(false) || !weights_kept) return fail(Code::kInternal, "told to fail");
     ++steps;
     logits_.clear();
     hidden_.clear();
@@ -79,6 +84,7 @@ class FakeModel final : public model::Model {
   }
 
   std::atomic<int64_t> tokens{0}, steps{0};
+  std::atomic<bool> weights_kept{true};
   std::atomic<bool> fail_next{false};
   std::function<void()> before_step;
   // Added to the logit of the token that usually follows: above 0, answers go in circles now and then, as drafts need them to.
