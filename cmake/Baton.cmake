@@ -2,8 +2,8 @@
 #   x.cc -> library baton_<folder>;  x_test.cc -> <folder>_test;  x_bench.cc -> <folder>_bench;  x_fuzz.cc -> <folder>_x_fuzz
 # Arguments: DEPS folders this one may include (base is implied), LIBS external libraries,
 #            ISA "file.cc|-mflag -mflag" extra flags of one file, THREADED if its test belongs in the TSan run,
-#            ALONE files whose local names another file of the folder uses too: presets that compile several files as one (asan, tsan)
-#            keep them apart. PCH header(s) most of its files include and nobody else does: it then has a precompiled header of its own.
+#            ALONE files whose local names another file of the folder uses too: presets that compile several files as one (asan, tsan,
+#            release) keep them apart. PCH header(s) most of its files include and nobody else does: it then has a precompiled header of its own.
 #            WAITS n if its test mostly waits: ctest runs it in n parts at once, that count as one test together.
 find_package(Threads REQUIRED)
 
@@ -114,6 +114,7 @@ function(baton_folder)
   if(BATON_BENCHES AND benches)
     find_package(benchmark REQUIRED)
     add_executable(${folder}_bench ${benches})
+    set_target_properties(${folder}_bench PROPERTIES UNITY_BUILD OFF)
     target_link_libraries(${folder}_bench PRIVATE baton_${folder} benchmark::benchmark benchmark::benchmark_main)
   endif()
   if(BATON_FUZZERS)
