@@ -79,13 +79,15 @@ def exported(bin_folder, model, patience=180):
                 wait(f"http://127.0.0.1:{port}/health")
             wait(f"http://127.0.0.1:{http}/v1/models")
             wait(f"http://127.0.0.1:{ratio}/metrics")
+            answered = 0
             for i in range(patience):  # until the router knows both and a prompt went over both
                 try:
                     get(f"http://127.0.0.1:{http}/v1/completions", {"model": "m", "prompt": f"{i} times: how are you today? " * 8, "max_tokens": 4}, 120)
+                    answered += 1
                 except urllib.error.HTTPError as e:
                     assert e.code == 503, e  # no worker is known yet
                 # not after the first one: what is counted of a request may be counted after its answer
-                if i and "pd_prefill_status_total" in get(f"http://127.0.0.1:{sidecar_metrics}/metrics"):
+                if answered > 1 and "pd_prefill_status_total" in get(f"http://127.0.0.1:{sidecar_metrics}/metrics"):
                     break
                 time.sleep(0.2)
             everything = "\n".join(get(f"http://127.0.0.1:{port}/metrics") for port in (decode, prefill, sidecar_metrics, admin, http, ratio))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the end-to-end tests of the real processes: tests/e2e/run.py --bin DIR --model FILE [test names]
+"""Runs the end-to-end tests of the real processes: tests/e2e/run.py --bin DIR --model FILE [--then COMMAND] [test names]
 
-All of them run in two lanes side by side, each file a process: what computes on every core in one, what mostly waits in the other."""
-import argparse, concurrent.futures, glob, os, re, subprocess, sys, time, unittest
+All of them run in two lanes side by side, each file a process: what computes on every core in one, what mostly waits in the other, and COMMAND at its end."""
+import argparse, concurrent.futures, glob, os, re, shlex, subprocess, sys, time, unittest
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
@@ -51,30 +51,30 @@ def here(names):
     return result.testsRun, len(result.failures) + len(result.errors)
 
 
-def lane(files):
+def lane(commands):
     said = []
-    for name in files:
-        done = subprocess.run([sys.executable, __file__, "--bin", harness.BIN, "--model", harness.MODEL, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, errors="replace")
+    for command in commands:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         print(done.stdout, end="", flush=True)
-        said.append((name, done))
+        said.append(done)
     return said
 
 
-def all_files():
+def all_files(then):
     """Every file: (run, failed)."""
+    of = lambda name: [sys.executable, __file__, "--bin", harness.BIN, "--model", harness.MODEL, name]
     names = sorted(os.path.basename(f).removesuffix(".py") for f in glob.glob(f"{HERE}/test_*.py"))
-    lanes = [n for n in names if n not in WAITING], [n for n in WAITING if n in names]
+    lanes = [of(n) for n in names if n not in WAITING], [of(n) for n in WAITING if n in names] + ([shlex.split(then)] if then else [])
     with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
         said = [x for one in pool.map(lane, lanes) for x in one]
     run = failed = 0
     slow = []
-    for name, done in said:
+    for done in said:
         ended = re.search(r"^e2e: (\d+) passed, (\d+) failed$", done.stdout, re.M)
-        passed, bad = map(int, ended.groups()) if ended else (0, 1)
+        passed, bad = map(int, ended.groups()) if ended else (0, int(done.returncode != 0))
         run, failed = run + passed + bad, failed + bad
         if bad or done.returncode:
-            print(f"    {name} failed" + ("" if ended else f": ended with {done.returncode}"))
+            print(f"    failed with {done.returncode}: {shlex.join(done.args)}")
             failed = max(failed, 1)
         slow += re.findall(r"^    (test_\S+) \.\.\. (?:.*\n)*?.*\((\d+\.\d) s, (\d+\.\d) s of CPU\)$", done.stdout, re.M)
     print("the slowest:")
@@ -87,9 +87,10 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("--bin", required=True)
     p.add_argument("--model", required=True)
+    p.add_argument("--then", help="a command that mostly waits, run beside the tests that compute")
     p.add_argument("tests", nargs="*")
     a = p.parse_args()
     harness.BIN, harness.MODEL = os.path.realpath(a.bin), os.path.realpath(a.model)
-    run, failed = here(a.tests) if a.tests else all_files()
+    run, failed = here(a.tests) if a.tests else all_files(a.then)
     print(f"e2e: {run - failed} passed, {failed} failed")
     sys.exit(failed != 0)
