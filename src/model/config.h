@@ -16,10 +16,10 @@
 
 namespace baton::model {
 
-// The last seven are those of quantised Hugging Face checkpoints, whose scales lie in tensors of their own: tensor::Format says how.
+// The last eight are those of quantised Hugging Face checkpoints, whose scales lie in tensors of their own: tensor::Format says how.
 enum class Dtype : uint8_t {
   kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K, kMxfp4,
-  kE4m3, kI8, kInt4, kInt8, kGptq4, kGptq8, kAwq4
+  kE4m3, kI8, kInt4, kInt8, kGptq4, kGptq8, kAwq4, kMxfp4Pairs
 };
 std::string_view dtype_name(Dtype d);
 int dtype_block(Dtype d);           // elements per block: 1, 32 or 256
@@ -65,6 +65,8 @@ struct ModelConfig {
   tensor::GatedUnit activation = tensor::GatedUnit::kSilu;
   bool attention_sinks = false;     // a learnt score a head that takes part in its softmax
   int32_t experts = 0, experts_used = 0;  // 0 = one dense feed-forward layer; else ffn is an expert's
+  int32_t dense_ffn = 0;            // of the layers of a mixture model that have none
+  std::vector<bool> dense_layers;   // those: one flag a layer; empty: none
   bool expert_norm = true;          // the weights of the experts used are scaled to sum to 1
   bool expert_bias = false;         // router and experts have biases
   bool tied_embeddings = false;
@@ -76,6 +78,8 @@ struct ModelConfig {
   LayerKind layer_kind(int layer) const {
     return layer_kinds.empty() ? LayerKind{.window = sliding_window} : layer_kinds[static_cast<size_t>(layer)];
   }
+  bool sparse(int layer) const { return experts > 0 && (dense_layers.empty() || !dense_layers[static_cast<size_t>(layer)]); }
+  int32_t ffn_of(int layer) const { return experts > 0 && !sparse(layer) ? dense_ffn : ffn; }
   int32_t rotated() const { return rope_dims > 0 ? rope_dims : head_dim; }
 };
 
@@ -86,13 +90,24 @@ struct TensorRef {
   int64_t rows = 1, cols = 0;       // 1-D tensors: rows = 1
   std::span<const std::byte> bytes; // of the mapped file: alive as long as the WeightFile, alignment not promised (use memcpy)
   tensor::Scales scales = {};       // of dtypes that keep them apart; points into the file too
+  int64_t row_step = 0, col_step = 0;  // elements to the next row and column; 0: side by side. See tensor::Matrix
+  tensor::Matrix matrix() const {
+    return {.format = static_cast<tensor::Format>(dtype),  // the same list
+            .rows = rows,
+            .cols = cols,
+            .data = bytes.data(),
+            .scales = scales,
+            .row_step = row_step,
+            .col_step = col_step};
+  }
 };
 
 // WeightFile: config, tensors under neutral names and tokenizer text of a GGUF file or a Hugging Face directory, memory mapped.
 // Neutral names: embed.weight, norm.weight, lm_head.weight (absent if tied), and per layer N: layers.N.{attn_norm,q_proj,k_proj,
 // v_proj,o_proj,ffn_norm,gate_proj,up_proj,down_proj}.weight and layers.N.{q,k,v,o}_proj.bias; where the configuration says so
 // {q_norm,k_norm,post_attn_norm,post_ffn_norm}.weight, sinks.weight, {k,v}_scale (of an FP8 cache: one number each), and, in the place of gate, up and down, router.{weight,bias}
-// and experts.E.{gate,up,down}_proj.{weight,bias}. What a file holds fused (Phi's Q, K and V, stacked experts) is given as parts.
+// and experts.E.{gate,up,down}_proj.{weight,bias} (but in ModelConfig::dense_layers). What a file holds fused (Phi's Q, K and V,
+// stacked experts) is given as parts.
 // Q and K rows are in half-split (Hugging Face) rotary order after load: see rope_interleaved().
 class WeightFile {
  public:

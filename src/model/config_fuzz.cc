@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(config, generation);
   constexpr std::string_view kGood = R"("hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,)"
                                      R"("num_attention_heads":4,"num_key_value_heads":4,"vocab_size":300,)";
-  for (const std::string_view type : {"qwen2", "gemma3_text", "phi3", "smollm3", "qwen3_moe"})
+  for (const std::string_view type : {"qwen2", "gemma3_text", "phi3", "smollm3", "qwen3_moe", "gpt_oss"})
     check(cat(R"({"model_type":")", type, "\",", kGood, config, "}"), generation);
   return 0;
 }

@@ -96,6 +96,54 @@ TEST(HfConfig, PublishedModels) {
       R"("model_type":"qwen3_moe","num_experts":128,"num_experts_per_tok":8,"moe_intermediate_size":768,"norm_topk_prob":true,)"
       R"("decoder_sparse_step":1,"mlp_only_layers":[])");
   EXPECT_EQ(std::tie(c.experts, c.experts_used, c.ffn, c.expert_norm), std::make_tuple(128, 8, 768, true));
+  EXPECT_TRUE(c.sparse(0) && c.sparse(1));
+}
+
+// Which layers of a Qwen3-MoE have experts, as transformers chooses them; the others are as wide as intermediate_size says.
+TEST(HfConfig, LayersWithoutExperts) {
+  const auto layers = [](const ModelConfig& c) {
+    std::string out;
+    for (int i = 0; i < c.layers; i++) out += c.sparse(i) ? 'x' : '.';
+    return out;
+  };
+  constexpr std::string_view kMoe = R"("model_type":"qwen3_moe","num_hidden_layers":6,"num_experts":8,"moe_intermediate_size":96)";
+  ModelConfig c = parse(cat(kMoe, R"(,"decoder_sparse_step":2)"));
+  EXPECT_EQ(layers(c), ".x.x.x");
+  EXPECT_EQ(std::tie(c.experts, c.ffn, c.dense_ffn), std::make_tuple(8, 96, 128));
+  EXPECT_EQ(c.ffn_of(0), 128);
+  EXPECT_EQ(c.ffn_of(1), 96);
+  c = parse(cat(kMoe, R"(,"decoder_sparse_step":2,"mlp_only_layers":[3,5,5,99,-1])"));
+  EXPECT_EQ(layers(c), ".x....");
+  c = parse(cat(kMoe, R"(,"mlp_only_layers":[0])"));
+  EXPECT_EQ(layers(c), ".xxxxx");
+  c = parse(cat(kMoe, R"(,"mlp_only_layers":null)"));
+  EXPECT_EQ(layers(c), "xxxxxx");
+  EXPECT_TRUE(c.dense_layers.empty());
+  for (const char* none : {R"(,"decoder_sparse_step":7)", R"(,"mlp_only_layers":[0,1,2,3,4,5])", R"(,"num_experts":0)"}) {
+    c = parse(cat(kMoe, none));
+    EXPECT_EQ(layers(c), "......") << none;
+    EXPECT_EQ(std::tie(c.experts, c.ffn), std::make_tuple(0, 128)) << none;
+  }
+}
+
+TEST(HfConfig, GptOss) {
+  const auto fields = [](const ModelConfig& c) {
+    return std::tie(c.experts, c.experts_used, c.expert_bias, c.attention_sinks, c.head_dim, c.vocab, c.rope_theta, c.rope_factor,
+                    c.rope_original_context, c.yarn_truncate);
+  };
+  ModelConfig c = parse(
+      R"("model_type":"gpt_oss","head_dim":64,"num_local_experts":32,"num_experts_per_tok":4,"experts_per_token":4,"sliding_window":128,)"
+      R"("layer_types":["sliding_attention","full_attention"],"swiglu_limit":7.0,"attention_bias":true,"rope_theta":150000,)"
+      R"("rope_scaling":{"beta_fast":32.0,"beta_slow":1.0,"factor":32.0,"original_max_position_embeddings":4096,"rope_type":"yarn",)"
+      R"("truncate":false},"quantization_config":{"modules_to_not_convert":["lm_head"],"quant_method":"mxfp4"})");
+  EXPECT_EQ(c.family, "gpt-oss");
+  EXPECT_EQ(c.activation, tensor::GatedUnit::kSwigluClamped);
+  EXPECT_EQ(fields(c), std::make_tuple(32, 4, true, true, 64, 300, 150000.0, 32.0, 4096.0, false));
+  EXPECT_EQ(c.layer_kinds, (std::vector<LayerKind>{{.window = 128}, {}}));
+  c = parse(R"("model_type":"gpt_oss")");  // all else is transformers' defaults
+  EXPECT_EQ(fields(c), std::make_tuple(128, 4, true, true, 64, 300, 150000.0, 32.0, 4096.0, false));
+  EXPECT_EQ(c.rope_scaling, RopeScaling::kYarn);
+  EXPECT_EQ(c.layer_kinds, (std::vector<LayerKind>{{.window = 128}, {}}));
 }
 
 TEST(HfConfig, PhiAndItsLongRope) {
@@ -167,7 +215,11 @@ TEST(HfConfig, RefusesWhatItDoesNotImplement) {
       {R"("model_type":"gemma3_text","use_bidirectional_attention":true)", "\"use_bidirectional_attention\" must be false"},
       {R"("model_type":"gemma3_text","sliding_window_pattern":0)", "\"sliding_window_pattern\" must be at least 1"},
       {R"("model_type":"smollm3","no_rope_layers":[1])", "\"no_rope_layers\" must have one entry a layer"},
-      {R"("model_type":"qwen3_moe","mlp_only_layers":[0])", "\"mlp_only_layers\" must be empty"},
+      {R"("model_type":"qwen3_moe","mlp_only_layers":["0"])", "\"mlp_only_layers\" must be a list of layers"},
+      {R"("model_type":"qwen3_moe","mlp_only_layers":0)", "\"mlp_only_layers\" must be a list of layers"},
+      {R"("model_type":"qwen3_moe","decoder_sparse_step":0)", "\"decoder_sparse_step\" must be at least 1"},
+      {R"("model_type":"gpt_oss","swiglu_limit":8.0)", "\"swiglu_limit\" must be 7 here"},
+      {R"("model_type":"gpt_oss","num_local_experts":0)", "\"num_local_experts\" must be at least 1"},
       {R"("model_type":"qwen3_moe","num_experts_per_tok":0)", "the number of experts used is 0"},
       {R"("model_type":"qwen3_moe","num_experts":4)", "the number of experts used is 8"},
       {R"("model_type":"phi3","rope_scaling":{"type":"longrope","short_factor":[1],"long_factor":[1]})",

@@ -18,7 +18,8 @@ struct DtypeInfo {
 constexpr DtypeInfo kDtypes[] = {{"F32", 1, 4},      {"F16", 1, 2},     {"BF16", 1, 2},    {"Q8_0", 32, 34},   {"Q4_0", 32, 18},
                                  {"Q4_1", 32, 20},   {"Q5_0", 32, 22},  {"Q5_1", 32, 24},  {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
                                  {"Q6_K", 256, 210}, {"MXFP4", 32, 17}, {"E4M3", 32, 32},  {"I8", 32, 32},     {"INT4", 32, 16},
-                                 {"INT8", 32, 32},   {"GPTQ4", 32, 16}, {"GPTQ8", 32, 32}, {"AWQ4", 32, 16}};
+                                 {"INT8", 32, 32},   {"GPTQ4", 32, 16}, {"GPTQ8", 32, 32}, {"AWQ4", 32, 16},
+                                 {"MXFP4 in pairs", 32, 16}};
 
 const DtypeInfo& info(Dtype d) { return kDtypes[static_cast<size_t>(d)]; }
 
@@ -179,6 +180,11 @@ int field(const std::byte* words, int64_t index, int64_t at, int bits) {
   return static_cast<int>(load<uint32_t>(words + index * 4) >> (at * bits) & ((1u << bits) - 1));
 }
 
+// Element (r, c), counted from the first.
+int64_t place(const TensorRef& t, int64_t r, int64_t c) {
+  return r * (t.row_step > 0 ? t.row_step : t.cols) + c * (t.col_step > 0 ? t.col_step : 1);
+}
+
 // q of w = scale * (q - zero) for row r, input c.
 int stored(const TensorRef& t, int64_t r, int64_t c) {
   switch (t.dtype) {
@@ -192,6 +198,11 @@ int stored(const TensorRef& t, int64_t r, int64_t c) {
       return field(t.bytes.data(), c / 8 * t.rows + r, c % 8, 4);
     case Dtype::kGptq8:
       return field(t.bytes.data(), c / 4 * t.rows + r, c % 4, 8);
+    case Dtype::kMxfp4Pairs: {  // sign, two bits of exponent (bias 1), one of fraction; in halves, 0 at 16
+      const int pair = u8(t.bytes.data() + place(t, r, c) / 2), four = c % 2 == 0 ? pair & 15 : pair >> 4;
+      const int exponent = four >> 1 & 3, halves = exponent == 0 ? four & 1 : (2 + (four & 1)) << (exponent - 1);
+      return four & 8 ? 16 - halves : 16 + halves;
+    }
     default: {  // AWQ: rows 0 2 4 6 1 3 5 7 from the lowest bits on
       constexpr int kRows[8] = {0, 2, 4, 6, 1, 3, 5, 7};
       int64_t at = 0;
@@ -214,8 +225,15 @@ void dequantize(Dtype d, std::span<const std::byte> in, std::span<float> out) {
 }
 
 void dequantize(const TensorRef& t, std::span<float> out) {
-  if (t.dtype < Dtype::kE4m3) return dequantize(t.dtype, t.bytes, out);
   BATON_CHECK(out.size() == static_cast<size_t>(t.rows * t.cols));
+  if (t.dtype < Dtype::kE4m3) {
+    if (t.row_step == 0 && t.col_step == 0) return dequantize(t.dtype, t.bytes, out);
+    for (int64_t r = 0; r < t.rows; r++)
+      for (int64_t c = 0; c < t.cols; c++)
+        dequantize_block(t.dtype, t.bytes.data() + static_cast<size_t>(place(t, r, c)) * dtype_block_bytes(t.dtype),
+                         &out[static_cast<size_t>(r * t.cols + c)]);
+    return;
+  }
   for (int64_t r = 0; r < t.rows; r++) {
     for (int64_t c = 0; c < t.cols; c++) {
       float q;

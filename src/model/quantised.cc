@@ -11,7 +11,7 @@ namespace {
 using Method = Quantisation::Method;
 
 constexpr std::string_view kSupported =
-    "supported: fp8, fbgemm_fp8, quark (fp8_e4m3), compressed-tensors (float-, int- and pack-quantized), gptq, awq";
+    "supported: fp8, fbgemm_fp8, quark (fp8_e4m3), compressed-tensors (float-, int- and pack-quantized), gptq, awq, mxfp4";
 
 std::string text_of(const Json& object, std::string_view key) {
   const Json* v = object.find(key);
@@ -112,7 +112,8 @@ std::pair<std::string_view, std::string_view> split_name(std::string_view name) 
 
 bool one_of(std::string_view s, std::initializer_list<std::string_view> list) { return std::ranges::find(list, s) != list.end(); }
 
-// Where a scale of a layer's FP8 KV cache may stand: beside the projections, in the attention's own module, or at a projection.
+// Where a scale of a layer's FP8 KV cache may stand: beside the projections, in the attention's own module, or at a projection,
+// there also as the scale of what it puts out.
 std::string cache_scale_name(std::string_view layer, std::string_view part, const std::function<std::string(std::string_view)>& neutral) {
   if (!one_of(part, {"k_scale", "v_scale"})) return "";
   for (const std::string_view end : {".attn", ".k_proj", ".v_proj"})
@@ -230,6 +231,7 @@ Result<Quantisation> parse_quantisation(const Json& config) {
   } else if (q.name == "compressed-tensors") {
     q.method = Method::kScaled;
     BATON_OK(read_compressed(*json, q));
+  } else if (q.name == "mxfp4") {  // the experts alone, whose tensors say so
   } else if (q.name == "quark") {
     q.method = Method::kScaled;
     BATON_OK(read_quark(*json));

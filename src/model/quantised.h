@@ -22,7 +22,7 @@ struct Quantisation {
     kScaled,
     kGptq,
     kAwq
-  };  // kScaled: weight and weight_scale; fp8, compressed-tensors, quark
+  };  // kNone: mxfp4 too, which expert_stacks.h knows by its tensors. kScaled: weight and weight_scale; fp8, compressed-tensors, ...
   Method method = Method::kNone;
   std::string name = {};                   // "fp8", "gptq": for messages
   int64_t block_rows = 0, block_cols = 0;  // of a scale of kScaled, where the checkpoint has them; 0: a row or the whole

@@ -24,8 +24,8 @@ using ::testing::HasSubstr;
 using testing::relative_error;
 using testing::TinySpec;
 
-constexpr const char* kSchemes[] = {"fp8",   "fp8-channel", "fp8-block", "int8",  "w4a16", "w4a16-asym",
-                                    "w8a16", "gptq",        "gptq-asym", "gptq8", "awq",   "gptq-actorder"};
+constexpr const char* kSchemes[] = {"fp8",   "fp8-channel", "fp8-block", "int8",  "w4a16", "w4a16-asym",    "w8a16",
+                                    "gptq",  "gptq-asym",   "gptq8",     "awq",   "gptq-actorder", "mxfp4"};
 
 TinySpec spec_of(const std::string& scheme, bool expand = false) {
   return {.layers = 2,
@@ -36,6 +36,7 @@ TinySpec spec_of(const std::string& scheme, bool expand = false) {
           .ffn = 192,
           .dtype = Dtype::kBf16,
           .expand = expand,
+          .family = scheme == "mxfp4" ? "gpt-oss" : "llama",
           .seed = 61,
           .quant = scheme};
 }
@@ -63,7 +64,7 @@ std::vector<float> values(const WeightFile& file, std::string_view name) {
 
 TEST(QuantisedCheckpoints, HoldTheValuesThatTheirPackersMeant) {
   std::vector<std::pair<std::string, std::string>> cases;
-  for (const char* scheme : kSchemes) cases.emplace_back(scheme, "llama");
+  for (const char* scheme : kSchemes) cases.emplace_back(scheme, spec_of(scheme).family);
   for (const char* scheme : {"fp8", "fp8-channel", "fp8-block", "int8", "w4a16-asym"}) cases.emplace_back(scheme, "phi3");  // cut
   for (const char* scheme : {"fp8-channel", "gptq", "awq"}) cases.emplace_back(scheme, "qwen3moe");
   for (const auto& [scheme, family] : cases) {
@@ -79,11 +80,7 @@ TEST(QuantisedCheckpoints, HoldTheValuesThatTheirPackersMeant) {
       const std::vector<float> want = values(**b, name), got = values(**a, name);
       ASSERT_EQ(got, want) << scheme << " " << name;
       // The packer of the kernels reads them alike.
-      const tensor::Matrix m{.format = static_cast<tensor::Format>(t->dtype),
-                             .rows = t->rows,
-                             .cols = t->cols,
-                             .data = t->bytes.data(),
-                             .scales = t->scales};
+      const tensor::Matrix m = t->matrix();
       std::vector<float> row(static_cast<size_t>(t->cols));
       for (int64_t r = 0; r < t->rows; ++r) {
         tensor::decode_row(m, r, row.data());

@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "base/json.h"
+#include "model/expert_stacks.h"
 #include "model/families/family.h"
 #include "model/limits.h"
 #include "model/quantised.h"
@@ -40,7 +41,8 @@ Result<TensorRef> to_ref(const Safetensor& t, const std::string& neutral) {
   return ref;
 }
 
-Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, QuantisedTensors& quantised, WeightData& data) {
+Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, QuantisedTensors& quantised, ExpertStacks& stacks,
+                    WeightData& data) {
   const Family& family = *find_family(data.config.family);
   const Names names{.top = kTop,
                     .prefix = "model.layers.",
@@ -58,9 +60,11 @@ Result<> take_shard(const HfFiles::Shard& shard, const WeightMap* weight_map, Qu
     }
     if (std::ranges::any_of(family.hf_ignored, [&](std::string_view begin) { return t.name.starts_with(begin); })) continue;
     const auto neutral = [&](std::string_view n) { return neutral_name(text_name(n, family), names); };
+    const std::string name = neutral(t.name);
+    BATON_TRY(const bool stacked, stacks.take(t, name));
+    if (stacked) continue;
     BATON_TRY(const bool taken, quantised.take(t, neutral));
     if (taken) continue;
-    const std::string name = neutral(t.name);
     if (name.empty()) {
       return fail(Code::kUnimplemented, shard.name, ": tensor ", t.name, " is no part of the ", data.config.family,
                   " family as supported here; the result would be wrong without it");
@@ -165,8 +169,10 @@ Result<WeightData> read_hf(HfFiles files) {
     BATON_TRY(weight_map, parse_index(files.index));
   }
   QuantisedTensors quantised(parsed.quantisation);
-  for (const auto& shard : files.shards) BATON_OK(take_shard(shard, weight_map ? &*weight_map : nullptr, quantised, data));
+  ExpertStacks stacks;
+  for (const auto& shard : files.shards) BATON_OK(take_shard(shard, weight_map ? &*weight_map : nullptr, quantised, stacks, data));
   BATON_OK(quantised.finish(data.tensors));
+  BATON_OK(stacks.finish(data.config, data.tensors));
   const bool has_head = data.tensors.contains("lm_head.weight");
   data.config.tied_embeddings = parsed.tied.value_or(!has_head);
   if (data.config.tied_embeddings) data.tensors.erase("lm_head.weight");  // some files store the shared matrix twice

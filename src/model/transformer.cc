@@ -73,7 +73,7 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
     m.attend_scratch.resize(tensor::attend_scratch_bytes());
     m.o.resize(static_cast<size_t>(tensor::kAttendRowsMax * c.head_dim));
     m.row.resize(static_cast<size_t>(std::max(c.hidden, c.heads * c.head_dim)));
-    m.activations.resize(kAloneRows, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+    m.activations.resize(kAloneRows, std::max({c.hidden, c.heads * c.head_dim, c.ffn, c.dense_ffn}));
   }
 }
 
@@ -196,14 +196,14 @@ void Transformer::run_slice() {
   qkv_.resize(static_cast<size_t>(n * (c.heads + 2 * c.kv_heads) * c.head_dim));
   q_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
   attended_.resize(static_cast<size_t>(n * c.heads * c.head_dim));
-  gate_.resize(static_cast<size_t>(n * c.ffn));
-  up_.resize(static_cast<size_t>(n * c.ffn));
+  gate_.resize(static_cast<size_t>(n * std::max(c.ffn, c.dense_ffn)));
+  up_.resize(static_cast<size_t>(n * std::max(c.ffn, c.dense_ffn)));
   const size_t angles = ropes_.size() * static_cast<size_t>(n * c.head_dim / 2);
   cosine_.resize(angles);
   sine_.resize(angles);
   if (c.post_norms || c.o_bias || ranks_) branch_.resize(static_cast<size_t>(n * c.hidden));
   if (c.experts > 0) resize_mixture(n);
-  if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn}));
+  if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn, c.dense_ffn}));
   lora_.begin(slice_.rows.size());
   pool_.run([this](Hand& hand) { forward(hand); });
   lora_.end();
@@ -277,7 +277,7 @@ void Transformer::forward(Hand& hand) {
     });
     add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
              input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
-    if (c.experts > 0) {
+    if (c.sparse(i)) {
       mixture(hand, w);
       continue;
     }
@@ -286,8 +286,9 @@ void Transformer::forward(Hand& hand) {
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
     hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y()); });
     const unsigned down_forms = form_for(w.down.kind) | lora_.forms();
+    const int64_t ffn = c.ffn_of(i);
     add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
-             input(hand, n, c.ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * c.ffn; }));
+             input(hand, n, ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * ffn; }));
   }
   read_out(hand);
 }
@@ -426,7 +427,7 @@ const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int lay
 }
 
 void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, const Activations& x) {
-  const int64_t ffn = part_.ffn;
+  const int64_t ffn = part_.ffn_of(layer);
   const auto n = static_cast<int64_t>(slice_.rows.size());
   ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
   lora_.expand(layer, LoraTarget::kGate, part, gate_.get(), ffn);

@@ -19,8 +19,8 @@ Result<tensor::Matrix> matrix(const WeightFile& file, const std::string& name, i
   if (t->rows != rows || t->cols != cols)
     return fail(Code::kInvalidArgument, "tensor ", name, " is ", t->rows, " x ", t->cols, ", the configuration says ", rows,
                 " x ", cols);
-  const tensor::Matrix m{.format = format_of(t->dtype), .rows = rows, .cols = cols, .data = t->bytes.data(), .scales = t->scales};
-  if (cols % tensor::format_block(m.format) != 0 || t->bytes.size() < static_cast<size_t>(rows) * m.row_bytes())
+  const tensor::Matrix m = t->matrix();
+  if (cols % tensor::format_block(m.format) != 0 || t->bytes.size() < m.file_bytes())
     return fail(Code::kInvalidArgument, "tensor ", name, " of type ", dtype_name(t->dtype), " has ", t->bytes.size(),
                 " bytes, too few for its shape");
   return m;
@@ -100,7 +100,7 @@ class LayerReader {
     BATON_OK(attention(layer));
     BATON_TRY(layer.ffn_norm, norm(file_, at_ + "ffn_norm.weight", c_.hidden));
     BATON_TRY(layer.post_ffn_norm, norm(file_, at_ + "post_ffn_norm.weight", c_.hidden, !c_.post_norms));
-    return c_.experts > 0 ? mixture(layer) : feed_forward("", layer.gate, layer.up, layer.down);
+    return c_.sparse(i) ? mixture(layer) : feed_forward("", c_.ffn_of(i), layer.gate, layer.up, layer.down);
   }
 
  private:
@@ -137,10 +137,10 @@ class LayerReader {
     if (!(scale[0] > 1e-30f && scale[0] < 1e30f)) return fail(Code::kInvalidArgument, "tensor ", at_, name, " is no scale");
     return scale[0];
   }
-  Result<> feed_forward(const std::string& name, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
-    BATON_OK(matrix(at_ + name + "gate_proj.weight", c_.ffn, c_.hidden, ffn_order_, gate));
-    BATON_OK(matrix(at_ + name + "up_proj.weight", c_.ffn, c_.hidden, ffn_order_, up));
-    return matrix(at_ + name + "down_proj.weight", c_.hidden, c_.ffn, {}, down, cut(shard_.ffn_first, shard_.ffn, 1));
+  Result<> feed_forward(const std::string& name, int64_t ffn, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
+    BATON_OK(matrix(at_ + name + "gate_proj.weight", ffn, c_.hidden, ffn_order_, gate));
+    BATON_OK(matrix(at_ + name + "up_proj.weight", ffn, c_.hidden, ffn_order_, up));
+    return matrix(at_ + name + "down_proj.weight", c_.hidden, ffn, {}, down, cut(shard_.ffn_first, shard_.ffn, 1));
   }
   Inputs cut(int64_t first, int64_t n, int64_t unit) const { return shard_.whole() ? Inputs{} : Inputs{first * unit, n * unit}; }
   Result<> mixture(LayerWeights& layer) {
@@ -156,7 +156,7 @@ class LayerReader {
           return fail(Code::kUnimplemented, "tensor ", mine->name, " is ", dtype_name(mine->dtype), " and that of expert 0 ",
                       dtype_name(one->dtype), ": experts of one layer must be of one type");
       }
-      BATON_OK(feed_forward(name, e.gate, e.up, e.down));
+      BATON_OK(feed_forward(name, c_.ffn, e.gate, e.up, e.down));
       BATON_TRY(e.gate_bias, vector(file_, at_ + name + "gate_proj.bias", c_.ffn, !c_.expert_bias));
       BATON_TRY(e.up_bias, vector(file_, at_ + name + "up_proj.bias", c_.ffn, !c_.expert_bias));
       BATON_TRY(e.down_bias, vector(file_, at_ + name + "down_proj.bias", c_.hidden, !c_.expert_bias));
@@ -186,6 +186,8 @@ std::string features_text(const ModelConfig& c, int32_t context) {
                         " ", c.post_norms, " ", c.norm_offset, " ", c.embed_scale, " ", c.attention_scale, " ",
                         c.attention_soft_cap, " ", c.logit_soft_cap, " ", static_cast<int>(c.activation), " ", c.attention_sinks,
                         " ", c.experts, " ", c.experts_used, " ", c.expert_norm, " ", c.expert_bias);
+  if (!c.dense_layers.empty()) out += cat(" dense ", c.dense_ffn, " ");
+  for (const bool dense : c.dense_layers) out += dense ? '1' : '0';
   for (const LayerKind& k : c.layer_kinds) out += cat(" ", k.window, "/", static_cast<int>(k.rope));
   if (c.rope_scaling == RopeScaling::kLongRope)
     for (const float f : make_rope(c, LayerRope::kGlobal, context).frequencies) out += cat(" ", f);

@@ -34,7 +34,7 @@ class Arena {
 
 inline tensor::Format format_of(Dtype d) {
   static_assert(static_cast<int>(Dtype::kQ6_K) == static_cast<int>(tensor::Format::kQ6_K));
-  static_assert(static_cast<int>(Dtype::kAwq4) == static_cast<int>(tensor::Format::kAwq4));
+  static_assert(static_cast<int>(Dtype::kMxfp4Pairs) == static_cast<int>(tensor::Format::kMxfp4Pairs));
   return static_cast<tensor::Format>(d);  // the same list
 }
 

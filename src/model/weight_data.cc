@@ -117,19 +117,20 @@ Result<> need_attention(Expectation& e, const ModelConfig& c, int i) {
 
 // One gated feed-forward network, of the layer or of an expert.
 Result<> need_feed_forward(Expectation& e, const ModelConfig& c, int i, const std::string& at, bool bias) {
-  BATON_OK(e.need(layer_name(i, at + "gate_proj.weight"), c.ffn, c.hidden));
-  BATON_OK(e.need(layer_name(i, at + "up_proj.weight"), c.ffn, c.hidden));
-  BATON_OK(e.need(layer_name(i, at + "down_proj.weight"), c.hidden, c.ffn));
+  const int64_t ffn = c.ffn_of(i);
+  BATON_OK(e.need(layer_name(i, at + "gate_proj.weight"), ffn, c.hidden));
+  BATON_OK(e.need(layer_name(i, at + "up_proj.weight"), ffn, c.hidden));
+  BATON_OK(e.need(layer_name(i, at + "down_proj.weight"), c.hidden, ffn));
   if (!bias) return {};
-  BATON_OK(e.need(layer_name(i, at + "gate_proj.bias"), 1, c.ffn));
-  BATON_OK(e.need(layer_name(i, at + "up_proj.bias"), 1, c.ffn));
+  BATON_OK(e.need(layer_name(i, at + "gate_proj.bias"), 1, ffn));
+  BATON_OK(e.need(layer_name(i, at + "up_proj.bias"), 1, ffn));
   return e.need(layer_name(i, at + "down_proj.bias"), 1, c.hidden);
 }
 
 Result<> need_layer(Expectation& e, const ModelConfig& c, int i) {
   BATON_OK(need_attention(e, c, i));
   BATON_OK(e.need(layer_name(i, "ffn_norm.weight"), 1, c.hidden));
-  if (c.experts == 0) return need_feed_forward(e, c, i, "", false);
+  if (!c.sparse(i)) return need_feed_forward(e, c, i, "", false);
   BATON_OK(e.need(layer_name(i, "router.weight"), c.experts, c.hidden));
   if (c.expert_bias) BATON_OK(e.need(layer_name(i, "router.bias"), 1, c.experts));
   for (int x = 0; x < c.experts; x++) BATON_OK(need_feed_forward(e, c, i, cat("experts.", x, "."), c.expert_bias));
@@ -164,6 +165,10 @@ Result<> check_features(const ModelConfig& c) {
     if (cap != 0) BATON_OK(check_finite("a soft cap", cap, 1e-3, 1e6));
   BATON_OK(check_range("the number of experts", c.experts, 0, kExpertsMax));
   if (c.experts > 0) BATON_OK(check_range("the number of experts used", c.experts_used, 1, std::min(c.experts, kExpertsUsedMax)));
+  if (c.dense_layers.empty()) return {};
+  if (c.dense_layers.size() != static_cast<size_t>(c.layers))
+    return fail(Code::kInvalidArgument, "the configuration describes ", c.dense_layers.size(), " of ", c.layers, " layers");
+  BATON_OK(check_range("the feed-forward size of layers without experts", c.dense_ffn, 1, kFfnMax));
   return {};
 }
 
@@ -303,9 +308,9 @@ Result<> split_fused(WeightData& data) {
     const auto part = [&](std::string_view what, int64_t rows) { return Part{layer_name(i, what), rows}; };
     BATON_OK(split_rows(data, layer_name(i, "qkv_proj.weight"),
                         {part("q_proj.weight", q), part("k_proj.weight", kv), part("v_proj.weight", kv)}));
-    BATON_OK(
-        split_rows(data, layer_name(i, "gate_up_proj.weight"), {part("gate_proj.weight", c.ffn), part("up_proj.weight", c.ffn)}));
-    if (c.experts == 0) continue;
+    const int64_t ffn = c.ffn_of(i);
+    BATON_OK(split_rows(data, layer_name(i, "gate_up_proj.weight"), {part("gate_proj.weight", ffn), part("up_proj.weight", ffn)}));
+    if (!c.sparse(i)) continue;
     BATON_OK(split_experts(data, i, "gate_proj", c.ffn));
     BATON_OK(split_experts(data, i, "up_proj", c.ffn));
     BATON_OK(split_experts(data, i, "down_proj", c.hidden));

@@ -36,7 +36,8 @@ constexpr FormatRow kFormatTable[kFormats] = {
     {32, 32, PanelKind::kU8, 7},        // INT8
     {32, 16, PanelKind::kU4, 3},        // GPTQ4
     {32, 32, PanelKind::kU8, 7},        // GPTQ8
-    {32, 16, PanelKind::kU4, 3}         // AWQ4
+    {32, 16, PanelKind::kU4, 3},        // AWQ4
+    {32, 16, PanelKind::kU8, 4}         // MXFP4 in pairs, likewise in halves
 };
 const FormatRow& row_of_table(Format f) { return kFormatTable[static_cast<int>(f)]; }
 
@@ -106,14 +107,25 @@ void decode_q6_k(const uint8_t* p, int sub, Block& out) {
   }
 }
 
+// E2M1 in halves.
+constexpr int8_t kHalves[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 // The scale, a power of two, halved because the numbers are counted in halves. Below 2^-24 an f16 scale is 0: such weights are
 // too.
 void decode_mxfp4(const uint8_t* p, Block& out) {
-  static constexpr int8_t kHalves[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
   out.d[0] = out.d[1] = std::ldexp(1.f, p[0] - 128);
   out.m = 0;
   nibbles(p + 1, out.q);
   for (uint8_t& q : out.q) q = static_cast<uint8_t>(16 + kHalves[q]);
+}
+
+// 32 numbers of kMxfp4Pairs.
+void half_pairs(const std::byte* p, uint8_t* q) {
+  for (int j = 0; j < 16; ++j) {
+    const auto pair = std::to_integer<uint8_t>(p[j]);
+    q[2 * j] = static_cast<uint8_t>(16 + kHalves[pair & 15]);
+    q[2 * j + 1] = static_cast<uint8_t>(16 + kHalves[pair >> 4]);
+  }
 }
 
 uint32_t load32(const std::byte* p) {
@@ -134,6 +146,10 @@ uint8_t packed_value(const Matrix& m, int64_t r, int64_t c) {
       return word(m.data, c / 4 * m.rows + r) >> (c % 4 * 8) & 255;
     case Format::kAwq4:
       return word(m.data, c * (m.rows / 8) + r / 8) >> (kAwqPlace[r % 8] * 4) & 15;
+    case Format::kMxfp4Pairs: {
+      const auto pair = std::to_integer<uint8_t>(m.data[m.element(r, c) / 2]);
+      return static_cast<uint8_t>(16 + kHalves[c % 2 ? pair >> 4 : pair & 15]);
+    }
     default:
       return std::to_integer<uint8_t>(m.data[r * m.cols + c]);
   }
@@ -158,7 +174,10 @@ void round_block(const Matrix& m, int64_t r, int64_t b, Block& out) {
 // Inputs 32 * b ... of row r of a format with scales apart, but E4M3.
 void decode_apart(const Matrix& m, int64_t r, int64_t b, Block& out) {
   if (m.scales.order) return round_block(m, r, b, out);
-  for (int j = 0; j < 32; ++j) out.q[j] = packed_value(m, r, b * 32 + j);
+  if (m.format == Format::kMxfp4Pairs)
+    half_pairs(m.data + m.element(r, b * 32) / 2, out.q);
+  else
+    for (int j = 0; j < 32; ++j) out.q[j] = packed_value(m, r, b * 32 + j);
   if (m.format == Format::kI8)
     for (uint8_t& q : out.q) q ^= 0x80;
   out.d[0] = out.d[1] = m.scales.scale(r, b * 32);
@@ -213,11 +232,11 @@ void put_block(const Block& b, PanelKind kind, int lane, std::byte* rec) {
 }
 
 // Lane `lane` of one record of a float kind: inputs [32 * b, 32 * b + 32) of the row, zero beyond its end.
-void put_floats(const Matrix& m, const std::byte* row, int64_t b, int lane, std::byte* rec) {
+void put_floats(const Matrix& m, int64_t row, int64_t b, int lane, std::byte* rec) {
   const size_t size = format_block_bytes(m.format);
   const int64_t n = std::min<int64_t>(kRecordInputs, m.cols - b * kRecordInputs);
   for (int64_t i = 0; i < n; ++i) {
-    const std::byte* from = row + static_cast<size_t>(b * kRecordInputs + i) * size;
+    const std::byte* from = m.data + static_cast<size_t>(m.element(row, b * kRecordInputs + i)) * size;
     const int64_t slot = m.format == Format::kBf16 ? (i / 2 * kPanelRows + lane) * 2 + i % 2 : i * kPanelRows + lane;
     std::memcpy(rec + static_cast<size_t>(slot) * size, from, size);
   }
@@ -242,7 +261,7 @@ void put_record(const Matrix& m, int64_t row, int64_t b, PanelKind kind, int lan
     std::memcpy(rec + 512 + lane * 4, &scale, 4);
     return;
   }
-  if (format_block(m.format) == 1) return put_floats(m, m.row(row), b, lane, rec);
+  if (format_block(m.format) == 1) return put_floats(m, row, b, lane, rec);
   Block block;
   if (scales_apart(m.format))
     decode_apart(m, row, b, block);
@@ -269,13 +288,14 @@ float Scales::scale(int64_t r, int64_t c) const {
   const auto* p = reinterpret_cast<const uint8_t*>(data);
   if (format == Format::kF16) return load_half(p + at * 2);
   if (format == Format::kBf16) return bf16_to_f32(load16(p + at * 2));
+  if (format == Format::kMxfp4) return std::ldexp(1.f, p[at] - 128);
   float v;
   std::memcpy(&v, p + at * 4, 4);
   return v;
 }
 
 int Scales::zero(Format values, int64_t r, int64_t c) const {
-  if (!zeros) return format_block_bytes(values) == 16 ? 8 : values == Format::kE4m3 || values == Format::kI8 ? 0 : 128;
+  if (!zeros) return values == Format::kMxfp4Pairs ? 16 : format_block_bytes(values) == 16 ? 8 : values == Format::kE4m3 || values == Format::kI8 ? 0 : 128;
   const int per_word = format_block_bytes(values) == 16 ? 8 : 4, bits = 32 / per_word;
   r += first_row;
   const auto within = static_cast<int>(r % per_word);
@@ -286,6 +306,13 @@ int Scales::zero(Format values, int64_t r, int64_t c) const {
 
 int format_block(Format f) { return row_of_table(f).block; }
 size_t format_block_bytes(Format f) { return row_of_table(f).block_bytes; }
+
+size_t Matrix::file_bytes() const {
+  if (rows == 0 || cols == 0) return 0;
+  if (row_step == 0 && col_step == 0) return static_cast<size_t>(rows) * row_bytes();
+  const auto elements = static_cast<size_t>(element(rows - 1, cols - 1) + 1);
+  return format == Format::kMxfp4Pairs ? elements / 2 : elements * format_block_bytes(format);
+}
 
 Panels panels_for(const Matrix& m) {
   BATON_CHECK(m.cols % format_block(m.format) == 0);
@@ -327,11 +354,10 @@ void decode_row(const Matrix& m, int64_t r, float* out) {
     }
     return;
   }
-  const std::byte* row = m.row(r);
   const size_t size = format_block_bytes(m.format);
   if (format_block(m.format) == 1) {
     for (int64_t i = 0; i < m.cols; ++i) {
-      const auto* p = reinterpret_cast<const uint8_t*>(row) + static_cast<size_t>(i) * size;
+      const auto* p = reinterpret_cast<const uint8_t*>(m.data) + static_cast<size_t>(m.element(r, i)) * size;
       if (m.format == Format::kF32)
         std::memcpy(out + i, p, 4);
       else
@@ -343,7 +369,7 @@ void decode_row(const Matrix& m, int64_t r, float* out) {
   const float bias = bias_log2 == 0 ? 0.f : static_cast<float>(1 << bias_log2);
   for (int64_t b = 0; b < m.cols / 32; ++b) {
     Block block;
-    decode_block(m.format, row, b, block);
+    decode_block(m.format, m.row(r), b, block);
     for (int j = 0; j < 32; ++j) out[b * 32 + j] = block.d[j / 16] * (static_cast<float>(block.q[j]) - bias) + block.m;
   }
 }

@@ -22,12 +22,13 @@
 
 namespace baton::tensor {
 
-// Formats of weights in files; blocks as GGUF defines them. The last seven are those of Hugging Face checkpoints: values and
+// Formats of weights in files; blocks as GGUF defines them. The last eight are those of Hugging Face checkpoints: values and
 // scales (struct Scales) lie in tensors of their own. 32-bit words, lowest bits first, R rows and C inputs:
 //   kE4m3  FP8, byte [R][C]                                      kI8     signed byte [R][C]
 //   kInt4  offset by 8, word [R][C/8], 8 inputs a word            kInt8   offset by 128, byte [R][C] (words [R][C/4])
 //   kGptq4 word [C/8][R], 8 inputs a word                         kGptq8  word [C/4][R], 4 inputs a word
 //   kAwq4  word [C][R/8], 8 rows a word in the order 0 2 4 6 1 3 5 7
+//   kMxfp4Pairs FP4 (E2M1), byte [R][C/2], the lower input in the low half; read as whole halves from -12 to 12, offset by 16
 enum class Format : uint8_t {
   kF32,
   kF16,
@@ -47,20 +48,21 @@ enum class Format : uint8_t {
   kInt8,
   kGptq4,
   kGptq8,
-  kAwq4
+  kAwq4,
+  kMxfp4Pairs
 };
-inline constexpr int kFormats = 19;
+inline constexpr int kFormats = 20;
 int format_block(Format f);           // elements a block: 1, 32 or 256
 size_t format_block_bytes(Format f);  // bytes a block; of formats with scales apart: of 32 values
 inline bool scales_apart(Format f) { return f >= Format::kE4m3; }
 
 // Scales (and zero points) of a matrix whose format keeps them apart: w = scale * (q - zero). The scale of row r and input c is
 // element (r / rows_per) * row_step + (c / cols_per) * col_step of `data`; cols_per is a multiple of 32 or the whole row. Zero
-// points stand in 32-bit words as the values do, one for each scale; without them zero is the middle (8, 128; 0 for E4M3 and I8).
+// points stand in 32-bit words as the values do, one for each scale; without them zero is the middle (8, 16, 128; 0 for E4M3 and I8).
 // GPTQ in activation order gives each input a group of its own, in no order: `order`; group g then has the place of inputs
 // [g * cols_per, ...). Such a matrix is rounded again, to 8 bits in blocks of 32 (kU8): 0.4 % of a block's largest weight.
 struct Scales {
-  Format format = Format::kF32;  // kF32, kF16 or kBf16
+  Format format = Format::kF32;  // kF32, kF16 or kBf16; kMxfp4: its power of two in a byte, halved as kMxfp4Pairs counts halves
   const std::byte* data = nullptr;
   int64_t rows_per = 1, cols_per = 1, row_step = 0, col_step = 0;
   const std::byte* zeros = nullptr;  // word (r / zeros a word) * zero_row_step + (c / cols_per) * zero_col_step
@@ -125,6 +127,11 @@ struct Matrix {
   int64_t rows = 0, cols = 0;
   const std::byte* data = nullptr;
   Scales scales = {};  // of formats that keep them apart
+  // Elements from a row, and from an input, to the next where they do not lie side by side: of F32, F16 and BF16, and rows of
+  // kMxfp4Pairs. 0: side by side.
+  int64_t row_step = 0, col_step = 0;
+  int64_t element(int64_t r, int64_t c) const { return r * (row_step ? row_step : cols) + c * (col_step ? col_step : 1); }
+  size_t file_bytes() const;  // from the first element to the end of the last
   size_t row_bytes() const { return static_cast<size_t>(cols / format_block(format)) * format_block_bytes(format); }
   const std::byte* row(int64_t r) const { return data + static_cast<size_t>(r) * row_bytes(); }
 };

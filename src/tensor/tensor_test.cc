@@ -24,7 +24,8 @@ constexpr Stored kAll[] = {{Format::kF32},   {Format::kF16},         {Format::kB
                            {Format::kQ4_K},  {Format::kQ5_K},        {Format::kQ6_K},        {Format::kMxfp4},
                            {Format::kE4m3},  {Format::kE4m3, true},  {Format::kI8},          {Format::kI8, true},
                            {Format::kInt4},  {Format::kInt4, true},  {Format::kInt8},        {Format::kInt8, true},
-                           {Format::kGptq4}, {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true}};
+                           {Format::kGptq4}, {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true},
+                           {Format::kMxfp4Pairs}};
 int64_t whole_words(int64_t rows, const Stored& s) { return s.grouped ? (rows + 7) / 8 * 8 : rows; }
 
 // A random matrix in a file's bytes: ordinary scales in every f16 field, any bits in the rest.
@@ -165,6 +166,36 @@ TEST(Panels, LinearLayersAgreeWithTheReference) {
           ASSERT_NEAR(out[i] - 1.f, want[i], tolerance + 1e-6)
               << ops->name << " format " << static_cast<int>(format) << " at " << i;
       }
+    }
+  }
+}
+
+// A matrix whose rows and inputs do not lie side by side packs as the same matrix laid out plainly: one of two that alternate by
+// rows, transposed for the float formats.
+TEST(Panels, StepsBetweenElementsAreFollowed) {
+  Prng prng(17);
+  const int64_t rows = 37, cols = 96;
+  for (const Format format : {Format::kF32, Format::kF16, Format::kBf16, Format::kMxfp4Pairs}) {
+    const FileMatrix file({format}, rows, cols, prng);
+    const bool transposed = format != Format::kMxfp4Pairs;
+    const size_t run = transposed ? format_block_bytes(format) : static_cast<size_t>(cols / 2);  // bytes that stay together
+    std::vector<std::byte> both(file.bytes.size() * 2, std::byte{0x7b});
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < (transposed ? cols : 1); ++c)
+        std::memcpy(both.data() + (transposed ? static_cast<size_t>(c * rows * 2 + r * 2 + 1) : static_cast<size_t>(r * 2 + 1)) * run,
+                    file.bytes.data() + static_cast<size_t>(r * (transposed ? cols : 1) + c) * run, run);
+    Matrix m = file.m;
+    m.data = both.data() + run;
+    m.row_step = transposed ? 2 : 2 * cols;
+    m.col_step = transposed ? 2 * rows : 0;
+    EXPECT_EQ(m.file_bytes(), both.size() - run);
+    const Packed plain(file.m), stepped(m);
+    EXPECT_EQ(std::memcmp(plain.bytes.values, stepped.bytes.values, plain.panels.bytes()), 0) << static_cast<int>(format);
+    std::vector<float> a(static_cast<size_t>(cols)), b(a.size());
+    for (int64_t r = 0; r < rows; ++r) {
+      decode_row(file.m, r, a.data());
+      decode_row(m, r, b.data());
+      EXPECT_EQ(a, b) << static_cast<int>(format) << " row " << r;
     }
   }
 }

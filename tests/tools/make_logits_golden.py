@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/logits_smollm2.json, logits_tiny.json, logits_families.json and logits_lora.json: what Hugging Face transformers computes in float32 from our weights.
 
-  python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch transformers gguf safetensors peft
+  python3 -m venv /tmp/golden && /tmp/golden/bin/pip install torch transformers gguf safetensors peft accelerate
   ninja -C build/dev tiny_model
   /tmp/golden/bin/python tests/tools/make_logits_golden.py models/SmolLM2-135M-Instruct.Q4_1.gguf build/dev/bin/tiny_model
 
@@ -10,8 +10,7 @@ With "-" for the demo model, the tiny models alone; with "families", the familie
 Demo model: every GGUF tensor is dequantised by the gguf package (not by our code), Q and K rows are put back into Hugging Face's order
 and the model runs in float32, so the file says what the quantised weights mean, free of any engine's rounding. transformers' own GGUF
 loader must agree. Tiny models: the Hugging Face directories our C++ writer makes, read by transformers alone; besides the float32
-logits, those with the engine's declared roundings, which our plain kernels must match closely. Families: one such model each. gpt-oss
-has no Hugging Face form there; its GGUF form is read by the gguf package and its tensors are given to transformers' model.
+logits, those with the engine's declared roundings, which our plain kernels must match closely. Families: one such model each.
 Needed only to regenerate the files; src/model/golden_test.cc reads them.
 """
 import hashlib
@@ -24,8 +23,7 @@ import tempfile
 import gguf
 import numpy as np
 import torch
-from transformers import (AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer, GptOssConfig,
-                          GptOssForCausalLM, LlamaConfig, LlamaForCausalLM)
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.masking_utils import eager_mask
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
@@ -67,6 +65,9 @@ FAMILIES = [  # one of each: every feature that a family adds is in one of them
     ["seed=48", "family=smollm3", "layers=4", "rope_theta=50000"],
     ["seed=53", "family=qwen3moe", "experts=6", "experts_used=3", "dtype=F16", "ffn=96"],
     ["seed=50", "family=gpt-oss", "experts=5", "window=24", "rope_scaling=yarn", "rope_factor=4", "tied=0", "ffn=96"],
+    ["seed=54", "family=gpt-oss", "dtype=F16", "layers=3", "experts=4", "window=16", "rope_scaling=yarn", "rope_factor=8", "tied=0", "ffn=160", "shards=3"],
+    ["seed=55", "family=gpt-oss", "experts=6", "experts_used=3", "window=24", "tied=0", "ffn=96", "quant=mxfp4"],
+    ["seed=56", "family=qwen3moe", "layers=4", "experts=4", "ffn=96", "sparse_step=2", "dense_layer=3", "dense_ffn=160"],
 ]
 FAMILY_TOKENS = 80
 
@@ -204,44 +205,6 @@ def engine_attention(module, query, key, value, mask, **options):
     return eager(module, query, rounded_to_bf16(key), rounded_to_bf16(value), mask, **options)
 
 
-def load_gpt_oss(path, arguments):
-    """A tiny gpt-oss in GGUF form as transformers' model: experts become one matrix each of alternating gate and up columns."""
-    reader = gguf.GGUFReader(path)
-    field = lambda key: reader.fields["gpt-oss." + key].contents()
-    layers = field("block_count")
-    tensors = {t.name: torch.from_numpy(np.array(gguf.quants.dequantize(t.data, t.tensor_type), dtype=np.float32).reshape(
-        [int(n) for n in reversed(t.shape)])) for t in reader.tensors}
-    names = {"attn_norm.weight": "input_layernorm.weight", "post_attention_norm.weight": "post_attention_layernorm.weight",
-             "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
-             "attn_sinks.weight": "self_attn.sinks", "ffn_gate_inp": "mlp.router"}
-    state = {"model.embed_tokens.weight": tensors["token_embd.weight"], "model.norm.weight": tensors["output_norm.weight"],
-             "lm_head.weight": tensors["output.weight"]}
-    for layer in range(layers):
-        at, to = f"blk.{layer}.", f"model.layers.{layer}."
-        for ours, theirs in names.items():
-            for end in ("",) if ours.endswith(".weight") else (".weight", ".bias"):
-                state[to + theirs + end] = tensors[at + ours + end]
-        gate, up = tensors[at + "ffn_gate_exps.weight"], tensors[at + "ffn_up_exps.weight"]  # [expert][ffn][hidden]
-        state[to + "mlp.experts.gate_up_proj"] = torch.stack([gate, up], 2).flatten(1, 2).transpose(1, 2).contiguous()
-        state[to + "mlp.experts.gate_up_proj_bias"] = torch.stack(
-            [tensors[at + "ffn_gate_exps.bias"], tensors[at + "ffn_up_exps.bias"]], 2).flatten(1, 2)
-        state[to + "mlp.experts.down_proj"] = tensors[at + "ffn_down_exps.weight"].transpose(1, 2).contiguous()
-        state[to + "mlp.experts.down_proj_bias"] = tensors[at + "ffn_down_exps.bias"]
-    config = GptOssConfig(
-        vocab_size=state["lm_head.weight"].shape[0], hidden_size=field("embedding_length"), intermediate_size=field("expert_feed_forward_length"),
-        num_hidden_layers=layers, num_attention_heads=field("attention.head_count"), num_key_value_heads=field("attention.head_count_kv"),
-        head_dim=field("attention.key_length"), num_local_experts=field("expert_count"), num_experts_per_tok=field("expert_used_count"),
-        sliding_window=field("attention.sliding_window"), rms_norm_eps=float(field("attention.layer_norm_rms_epsilon")),
-        max_position_embeddings=field("context_length"), pad_token_id=2,
-        rope_parameters={"rope_type": "yarn", "rope_theta": float(field("rope.freq_base")), "factor": float(field("rope.scaling.factor")),
-                         "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
-                         "original_max_position_embeddings": field("rope.scaling.original_context_length")})
-    model = GptOssForCausalLM(config).float().eval()
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and not missing, (missing, unexpected)
-    return model, len(reader.fields["tokenizer.ggml.tokens"].contents())
-
-
 @torch.no_grad()
 def make_families(tool):
     AttentionInterface.register("engine", engine_attention)
@@ -249,13 +212,9 @@ def make_families(tool):
     cases = []
     for arguments in FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
-            if "family=gpt-oss" in arguments:
-                subprocess.run([tool, "gguf", folder + "/m.gguf", *arguments], check=True)
-                model, tokens = load_gpt_oss(folder + "/m.gguf", arguments)
-            else:
-                subprocess.run([tool, "hf", folder, *arguments], check=True)
-                model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-                tokens = len(AutoTokenizer.from_pretrained(folder))
+            subprocess.run([tool, "hf", folder, *arguments], check=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).float().eval()  # MXFP4: dequantised by transformers
+            tokens = len(AutoTokenizer.from_pretrained(folder))
             model.set_attn_implementation("eager")
             ids = np.random.default_rng(1000 + len(cases)).integers(3, tokens, FAMILY_TOKENS).tolist()
             logits = model(torch.tensor([ids])).logits[0]

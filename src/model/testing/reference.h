@@ -39,7 +39,7 @@ struct Reference {
     const TensorRef* t = file.find(name);
     EXPECT_TRUE(t) << name;
     std::vector<float> w(static_cast<size_t>(t->rows * t->cols));
-    dequantize(t->dtype, t->bytes, w);
+    dequantize(*t, w);
     return {w.begin(), w.end()};
   }
   Doubles linear(const std::string& name, const Doubles& x, int64_t rows, int64_t cols) const {
@@ -105,11 +105,10 @@ struct Reference {
     return out;
   }
   // The network `at` (the layer's own or an expert's) of rows g.
-  Doubles feed_forward(const std::string& at, const Doubles& g) const {
-    return linear(
-        at + "down_proj",
-        ref::gate_mul(c.activation, linear(at + "gate_proj", g, c.ffn, c.hidden), linear(at + "up_proj", g, c.ffn, c.hidden)),
-        c.hidden, c.ffn);
+  Doubles feed_forward(const std::string& at, const Doubles& g, int32_t ffn) const {
+    return linear(at + "down_proj",
+                  ref::gate_mul(c.activation, linear(at + "gate_proj", g, ffn, c.hidden), linear(at + "up_proj", g, ffn, c.hidden)),
+                  c.hidden, ffn);
   }
   Doubles mixture(const std::string& at, const Doubles& g) const {
     const Doubles scores = linear(at + "router", g, c.experts, c.hidden);
@@ -123,7 +122,7 @@ struct Reference {
       for (int k = 0; k < (c.expert_norm ? c.experts_used : c.experts); ++k) total += std::exp(row[order[k]] - row[order[0]]);
       const Doubles mine(g.begin() + r * c.hidden, g.begin() + (r + 1) * c.hidden);
       for (int k = 0; k < c.experts_used; ++k) {
-        const Doubles y = feed_forward(cat(at, "experts.", order[k], "."), mine);
+        const Doubles y = feed_forward(cat(at, "experts.", order[k], "."), mine, c.ffn);
         for (int i = 0; i < c.hidden; ++i) out[r * c.hidden + i] += std::exp(row[order[k]] - row[order[0]]) / total * y[i];
       }
     }
@@ -154,7 +153,7 @@ struct Reference {
       const Doubles a = attention(q, k, linear(at + "v_proj", h, c.kv_heads * c.head_dim, c.hidden), n, i);
       add(x, linear(at + "o_proj", a, c.hidden, c.heads * c.head_dim), at + "post_attn_norm.weight");
       const Doubles g = norm(at + "ffn_norm.weight", x);
-      add(x, c.experts > 0 ? mixture(at, g) : feed_forward(at, g), at + "post_ffn_norm.weight");
+      add(x, c.sparse(i) ? mixture(at, g) : feed_forward(at, g, c.ffn_of(i)), at + "post_ffn_norm.weight");
     }
     return norm("norm.weight", x);
   }

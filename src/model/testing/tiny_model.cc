@@ -13,6 +13,7 @@
 #include "model/testing/gguf_writer.h"
 #include "model/testing/tiny_plan.h"
 #include "model/testing/tiny_quantised.h"
+#include "model/testing/tiny_stacks.h"
 
 namespace baton::model::testing {
 namespace {
@@ -268,6 +269,7 @@ void hf_rope(JsonWriter& w, const TinySpec& s) {
   if (s.rope_scaling == RopeScaling::kLlama3) {
     w.field("low_freq_factor", s.rope_low_freq_factor).field("high_freq_factor", s.rope_high_freq_factor);
   }
+  if (family_of(s).oss) w.field("truncate", false);
   w.end();
 }
 
@@ -279,9 +281,13 @@ void hf_features(JsonWriter& w, const TinySpec& s) {
     w.field("sliding_window_pattern", kPattern);
   }
   if (s.family == "gemma2") w.field("attn_logit_softcapping", s.soft_cap).field("final_logit_softcapping", 2 * s.soft_cap);
-  if (f.experts) {
+  if (f.oss) {
+    w.field("num_local_experts", s.experts).field("num_experts_per_tok", s.experts_used).field("swiglu_limit", 7.0);
+  } else if (f.experts) {
     w.field("num_experts", s.experts).field("num_experts_per_tok", s.experts_used).field("moe_intermediate_size", s.ffn);
-    w.field("norm_topk_prob", true).field("decoder_sparse_step", 1);
+    w.field("norm_topk_prob", true).field("decoder_sparse_step", s.sparse_step).key("mlp_only_layers").array();
+    if (s.dense_layer >= 0) w.value(s.dense_layer);
+    w.end();
   }
 }
 
@@ -290,12 +296,12 @@ std::string hf_config(const TinySpec& s) {
   const TinyFamily& f = family_of(s);
   const bool mistral = s.family == "llama" && s.window > 0;
   w.object().key("architectures").array().value(mistral ? "MistralForCausalLM" : f.hf_class).end();
-  w.field("model_type", mistral ? "mistral" : f.hf_type).field("hidden_size", s.hidden).field("intermediate_size", s.ffn);
+  w.field("model_type", mistral ? "mistral" : f.hf_type).field("hidden_size", s.hidden).field("intermediate_size", s.dense_ffn > 0 ? s.dense_ffn : s.ffn);
   w.field("num_hidden_layers", s.layers).field("num_attention_heads", s.heads).field("num_key_value_heads", s.kv_heads);
   w.field("head_dim", s.head_dim).field("vocab_size", s.vocab + s.padded_rows).field("max_position_embeddings", s.context);
   w.field("rms_norm_eps", 1e-5).field("rope_theta", s.rope_theta).field("tie_word_embeddings", s.tied);
   if (!f.gemma) w.field("hidden_act", "silu");
-  w.field("attention_bias", false).field("mlp_bias", false).field("bos_token_id", 1).field("eos_token_id", 2);
+  w.field("attention_bias", f.oss).field("mlp_bias", false).field("bos_token_id", 1).field("eos_token_id", 2);
   w.field("pad_token_id", 2);
   w.field("torch_dtype", s.dtype == Dtype::kF32 ? "float32" : s.dtype == Dtype::kF16 ? "float16" : "bfloat16");
   hf_features(w, s);
@@ -310,7 +316,7 @@ std::vector<StoredTensor> stored(const TinySpec& spec, const Plan& p) {
   std::string bytes = tensor_bytes(spec, p, spec.dtype, false);
   const std::vector<int64_t> shape = p.vector ? std::vector{p.cols} : std::vector{p.rows, p.cols};
   constexpr std::string_view kSuffix = ".weight";
-  if (spec.quant.empty() || !p.hf.ends_with("_proj.weight"))  // routers stay plain, as packers leave them
+  if (spec.quant.empty() || family_of(spec).oss || !p.hf.ends_with("_proj.weight"))  // routers stay plain, as packers leave them
     return {{p.hf, std::string(dtype_name(spec.dtype)), shape, std::move(bytes)}};
   std::vector<float> values(static_cast<size_t>(p.rows * p.cols));
   dequantize(spec.dtype, std::as_bytes(std::span(bytes)), values);
@@ -326,18 +332,23 @@ std::vector<StoredTensor> stored(const TinySpec& spec, const Plan& p) {
   return {{p.hf, "F32", shape, {reinterpret_cast<const char*>(q.values.data()), q.values.size() * sizeof(float)}}};
 }
 
-std::string safetensors_image(const TinySpec& spec, std::span<const Plan> plans) {
+std::vector<StoredTensor> stored(const TinySpec& spec) {
+  std::vector<StoredTensor> out;
+  for (const Plan& p : plan(spec))
+    for (StoredTensor& t : stored(spec, p)) out.push_back(std::move(t));
+  return family_of(spec).oss ? stack_experts(spec, std::move(out)) : out;
+}
+
+std::string safetensors_image(std::span<const StoredTensor> tensors) {
   JsonWriter header;
   std::string data;
   header.object().key("__metadata__").object().field("format", "pt").end();
-  for (const Plan& p : plans) {
-    for (const StoredTensor& t : stored(spec, p)) {
-      const size_t begin = data.size();
-      data += t.bytes;
-      header.key(t.name).object().field("dtype", t.dtype).key("shape").array();
-      for (const int64_t n : t.shape) header.value(n);
-      header.end().key("data_offsets").array().value(begin).value(data.size()).end().end();
-    }
+  for (const StoredTensor& t : tensors) {
+    const size_t begin = data.size();
+    data += t.bytes;
+    header.key(t.name).object().field("dtype", t.dtype).key("shape").array();
+    for (const int64_t n : t.shape) header.value(n);
+    header.end().key("data_offsets").array().value(begin).value(data.size()).end().end();
   }
   header.end();
   std::string text = header.take();
@@ -348,18 +359,17 @@ std::string safetensors_image(const TinySpec& spec, std::span<const Plan> plans)
 }
 
 Result<> write_safetensors(const std::string& directory, const TinySpec& spec) {
-  const std::vector<Plan> plans = plan(spec);
-  if (spec.shards == 1) return write_file(directory + "/model.safetensors", safetensors_image(spec, plans));
+  const std::vector<StoredTensor> tensors = stored(spec);
+  if (spec.shards == 1) return write_file(directory + "/model.safetensors", safetensors_image(tensors));
   JsonWriter index;
   index.object().key("metadata").object().field("total_size", 0).end().key("weight_map").object();
   const size_t shards = static_cast<size_t>(spec.shards);
   for (size_t i = 0; i < shards; i++) {
-    const auto part =
-        std::span(plans).subspan(plans.size() * i / shards, plans.size() * (i + 1) / shards - plans.size() * i / shards);
+    const size_t begin = tensors.size() * i / shards;
+    const auto part = std::span(tensors).subspan(begin, tensors.size() * (i + 1) / shards - begin);
     const std::string name = cat("model-0000", i + 1, "-of-0000", shards, ".safetensors");
-    for (const Plan& p : part)
-      for (const StoredTensor& t : stored(spec, p)) index.field(t.name, name);
-    BATON_OK(write_file(directory + "/" + name, safetensors_image(spec, part)));
+    for (const StoredTensor& t : part) index.field(t.name, name);
+    BATON_OK(write_file(directory + "/" + name, safetensors_image(part)));
   }
   index.end().end();
   return write_file(directory + "/model.safetensors.index.json", index.text());
@@ -369,6 +379,7 @@ Result<> write_safetensors(const std::string& directory, const TinySpec& spec) {
 
 Result<std::string> tiny_gguf(const TinySpec& s) {
   BATON_OK(check_spec(s));
+  if (s.hf_only()) return fail(Code::kInvalidArgument, "tiny model: GGUF has no such form");
   GgufWriter w;
   const std::string arch = s.family + ".";
   w.string("general.architecture", s.family);
@@ -411,10 +422,8 @@ Result<> write_tiny_gguf(const std::string& path, const TinySpec& spec) {
 
 Result<> write_tiny_hf(const std::string& directory, const TinySpec& spec) {
   BATON_OK(check_spec(spec));
-  if (family_of(spec).hf_type.empty())
-    return fail(Code::kInvalidArgument, "tiny model: ", spec.family, " has no Hugging Face form here");
   if (dtype_block(spec.dtype) != 1) return fail(Code::kInvalidArgument, "tiny model: Hugging Face form is F32, F16 or BF16");
-  if (!spec.quant.empty() && !known_scheme(spec.quant))
+  if (!spec.quant.empty() && (!known_scheme(spec.quant) || (spec.quant == "mxfp4") != family_of(spec).oss))
     return fail(Code::kInvalidArgument, "tiny model: unknown scheme ", spec.quant);
   if (spec.shards < 1 || spec.shards > 9) return fail(Code::kInvalidArgument, "tiny model: 1 to 9 shards");
   std::error_code error;

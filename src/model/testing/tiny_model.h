@@ -5,7 +5,7 @@
 //   BATON_OK(write_tiny_gguf(dir + "/tiny.gguf", spec));   // any Dtype whose block divides hidden, heads * head_dim and ffn
 //   BATON_OK(write_tiny_hf(dir + "/tiny", spec));          // a Hugging Face directory; F32, F16 or BF16
 // Equal specs give equal bytes on every machine; the GGUF and the HF form of a spec are the same model (Q and K rows differ in
-// order only, as GGUF's llama wants, and Gemma's norms by the 1 that GGUF adds; gpt-oss has no Hugging Face form here).
+// order only, as GGUF's llama wants, and Gemma's norms by the 1 that GGUF adds).
 // Tokenizer: ids 0-2 are <|endoftext|> <|im_start|> <|im_end|> (ChatML template; eos = 2), 3-258 the bytes, then merges, then
 // reserved tokens up to vocab; encodes any UTF-8. pre-tokenizer: "qwen2" for the Qwens, "smollm" for all others.
 #include <cstdint>
@@ -37,7 +37,12 @@ struct TinySpec {
   double soft_cap = 0;                    // gemma2: of scores; logits have twice it
   float cache_scale = 0;  // Hugging Face form, quantised: k_scale and v_scale of every layer; 0 = none
   std::string quant =
-      {};  // Hugging Face form: scheme of the layers' matrices (tiny_quantised.h); with expand in F32, dequantised
+      {};  // Hugging Face form: scheme of the layers' matrices (tiny_quantised.h); with expand in F32, dequantised. Of gpt-oss:
+           // mxfp4 (tiny_stacks.h), with expand in `dtype`
+  // qwen3moe, Hugging Face form: every sparse_step-th layer has experts, and layer dense_layer none; those have dense_ffn.
+  int32_t sparse_step = 1, dense_layer = -1, dense_ffn = 0;
+  bool has_experts(int layer) const { return (layer + 1) % sparse_step == 0 && layer != dense_layer; }  // of a family that has them
+  bool hf_only() const { return sparse_step != 1 || dense_layer >= 0 || !quant.empty(); }
 };
 
 // "dtype=Q4_1", "family=qwen2", "rope_scaling=yarn", "layers=3", ...: a TinySpec's fields by name.

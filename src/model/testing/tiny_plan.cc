@@ -15,7 +15,7 @@ constexpr TinyFamily kFamilies[] = {
     {.name = "gemma3", .hf_type = "gemma3_text", .hf_class = "Gemma3ForCausalLM", .qk_norm = true, .gemma = true},
     {.name = "phi3", .hf_type = "phi3", .hf_class = "Phi3ForCausalLM", .fused = true},
     {.name = "smollm3", .hf_type = "smollm3", .hf_class = "SmolLM3ForCausalLM", .interleaved = true},
-    {.name = "gpt-oss", .hf_type = "", .hf_class = "", .qkv_bias = true, .experts = true, .oss = true}};
+    {.name = "gpt-oss", .hf_type = "gpt_oss", .hf_class = "GptOssForCausalLM", .qkv_bias = true, .experts = true, .oss = true}};
 
 class Planner {
  public:
@@ -30,10 +30,10 @@ class Planner {
       h_ = cat("model.layers.", i, ".");
       attention();
       norm("ffn_norm", f_.gemma ? "pre_feedforward_layernorm" : "post_attention_layernorm", s_.hidden);
-      if (f_.experts)
+      if (f_.experts && s_.has_experts(i))
         mixture();
       else
-        feed_forward();
+        feed_forward(f_.experts ? s_.dense_ffn : s_.ffn);
       if (f_.gemma) norm("post_ffw_norm", "post_feedforward_layernorm", s_.hidden);
     }
     g_ = "", h_ = "model.";
@@ -80,14 +80,14 @@ class Planner {
     if (f_.oss) vector("attn_sinks.weight", "self_attn.sinks", s_.heads, 1);
     if (f_.gemma) norm("post_attention_norm", "post_attention_layernorm", s_.hidden);
   }
-  void feed_forward() {
+  void feed_forward(int64_t ffn) {
     if (f_.fused) {
-      matrix("ffn_up", "mlp.gate_up_proj", 2 * s_.ffn, s_.hidden);
+      matrix("ffn_up", "mlp.gate_up_proj", 2 * ffn, s_.hidden);
     } else {
-      matrix("ffn_gate", "mlp.gate_proj", s_.ffn, s_.hidden);
-      matrix("ffn_up", "mlp.up_proj", s_.ffn, s_.hidden);
+      matrix("ffn_gate", "mlp.gate_proj", ffn, s_.hidden);
+      matrix("ffn_up", "mlp.up_proj", ffn, s_.hidden);
     }
-    matrix("ffn_down", "mlp.down_proj", s_.hidden, s_.ffn);
+    matrix("ffn_down", "mlp.down_proj", s_.hidden, ffn);
   }
   void mixture() {
     matrix("ffn_gate_inp", "mlp.gate", s_.experts, s_.hidden);

@@ -10,7 +10,7 @@
 namespace baton::model::testing {
 namespace {
 
-enum class Kind : uint8_t { kFp8, kInt8, kPacked, kGptq, kAwq };
+enum class Kind : uint8_t { kFp8, kInt8, kPacked, kGptq, kAwq, kStacks };
 struct Scheme {
   std::string_view name;
   Kind kind;
@@ -28,6 +28,7 @@ constexpr std::string_view kPack8 =
     R"({"quant_method":"compressed-tensors","format":"pack-quantized","ignore":["lm_head"],"config_groups":{"group_0":{"targets":["Linear"],)"
     R"("weights":{"num_bits":8,"type":"int","strategy":"group","group_size":32}}}})";
 constexpr Scheme kSchemes[] = {
+    {"mxfp4", Kind::kStacks, 4, 1, 32, false, "U8", R"({"quant_method":"mxfp4","modules_to_not_convert":["model.layers.*.self_attn","lm_head"]})"},
     {"fp8", Kind::kFp8, 8, 0, 0, false, "F32",
      R"({"quant_method":"fp8","activation_scheme":"static","ignored_layers":["lm_head"]})"},
     {"fp8-channel", Kind::kFp8, 8, 1, 0, false, "BF16",

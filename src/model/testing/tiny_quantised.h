@@ -22,7 +22,7 @@ struct QuantisedLinear {
   std::vector<float> values;  // what they stand for, row-major
 };
 
-bool known_scheme(const std::string& scheme);
+bool known_scheme(const std::string& scheme);  // mxfp4 too, which is no form of a linear layer: tiny_stacks.h
 // module: "model.layers.0.mlp.up_proj". rows and cols are multiples of 32.
 QuantisedLinear quantise_linear(const std::string& scheme, const std::string& module, int64_t rows, int64_t cols,
                                 std::span<const float> values);

@@ -47,7 +47,9 @@ bool set(TinySpec& spec, const std::string& key, const std::string& value) {
                                       {"vocab", &TinySpec::vocab},       {"padded_rows", &TinySpec::padded_rows},
                                       {"context", &TinySpec::context},   {"shards", &TinySpec::shards},
                                       {"window", &TinySpec::window},     {"rotated", &TinySpec::rotated},
-                                      {"experts", &TinySpec::experts},   {"experts_used", &TinySpec::experts_used}};
+                                      {"experts", &TinySpec::experts},   {"experts_used", &TinySpec::experts_used},
+                                      {"sparse_step", &TinySpec::sparse_step}, {"dense_layer", &TinySpec::dense_layer},
+                                      {"dense_ffn", &TinySpec::dense_ffn}};
   const double number = std::atof(value.c_str());
   for (const auto& f : kFields) {
     if (f.name == key) {
