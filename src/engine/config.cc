@@ -99,8 +99,9 @@ void add_scheduler(Options& o, EngineConfig& c) {
   o.add("max-num-seqs", &c.max_num_seqs, "", "most sequences of one step", 1, 65536);
   o.add("block-size", &c.block_size, "tokens", "tokens of one KV block", 1, 1024);
   o.add("kv-cache-dtype", &c.kv_cache_dtype,
-        "elements of the KV cache: auto is bfloat16; fp8 is fp8_e4m3, half the bytes; per_token_head keeps a scale for each token and "
-        "head (docs/weights.md has the errors). Prefill and decode workers must agree",
+        "elements of the KV cache: auto is fp8 where the checkpoint's quantization_config asks for an FP8 cache, else bfloat16; fp8 is "
+        "fp8_e4m3, half the bytes; per_token_head keeps a scale for each token and head (docs/weights.md has the errors). Prefill and "
+        "decode workers must agree",
         cache_dtype_names());
   o.add("enable-prefix-caching", &c.prefix_caching, "reuse the KV of common prefixes");
   o.add("enable-chunked-prefill", &c.chunked_prefill, "cut long prompts to fit between decode steps");

@@ -75,9 +75,10 @@ model::LoadOptions load_options(const EngineConfig& c) {
       .threads = c.threads,
       .isa = c.isa,
       .block_tokens = c.block_size,
-      .kv_dtype = kv::find_cache_dtype(c.kv_cache_dtype)->dtype,  // one of them: the option's choices
+      .kv_dtype = {},
       .context = c.max_model_len,
       .progress = {}};
+  if (c.kv_cache_dtype != "auto") options.kv_dtype = kv::find_cache_dtype(c.kv_cache_dtype)->dtype;  // one of them: the option's choices
   if (c.threads == 0 && c.tensor_parallel_size > 1) options.threads = std::max(1, tensor::usable_cpu_count() / c.tensor_parallel_size);
   return options;
 }

@@ -127,6 +127,8 @@ TEST(Ranks, ThreadsAreSharedOut) {
 
 TEST(Ranks, AllHaveOneKindOfCache) {
   EngineConfig c;
+  EXPECT_EQ(load_options(c).kv_dtype, std::nullopt) << "the checkpoint's own, which every rank reads alike";
+  c.kv_cache_dtype = "bfloat16";
   EXPECT_EQ(load_options(c).kv_dtype, kv::KvDtype::kBf16);
   c.kv_cache_dtype = "fp8";
   EXPECT_EQ(load_options(c).kv_dtype, kv::KvDtype::kE4m3);

@@ -22,7 +22,7 @@ inline constexpr int kKvDtypes = 7;
 constexpr size_t dtype_bytes(KvDtype d) { return d == KvDtype::kF32 ? 4 : d < KvDtype::kE4m3 ? 2 : 1; }
 constexpr size_t scale_bytes(KvDtype d) { return d < KvDtype::kI8Scaled ? 0 : 4; }  // of a token and head
 
-// The caches that our kernels keep, by the names of vLLM's --kv-cache-dtype.
+// The caches that our kernels keep, by the names of vLLM's --kv-cache-dtype; auto as it is of checkpoints that do not ask for another.
 struct CacheDtype {
   std::string_view name;
   KvDtype dtype;

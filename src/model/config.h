@@ -70,6 +70,7 @@ struct ModelConfig {
   bool expert_norm = true;          // the weights of the experts used are scaled to sum to 1
   bool expert_bias = false;         // router and experts have biases
   bool tied_embeddings = false;
+  bool fp8_cache = false;           // the checkpoint was made for a cache of FP8: what LoadOptions::kv_dtype is if it is not said
   int32_t sliding_window = 0;       // 0 = none
   std::vector<int32_t> eos_ids;     // from config / generation_config / GGUF
   std::optional<double> gen_temperature, gen_top_p, gen_repetition_penalty, gen_min_p;   // generation_config.json

@@ -145,6 +145,7 @@ Result<HfConfig> parse_hf_config(std::string_view config_json, std::string_view 
   HfFields top(*text, "config.json");
   c.family = found.family->name;
   BATON_TRY(out.quantisation, parse_quantisation(json));
+  c.fp8_cache = out.quantisation.fp8_cache;
   read_shape(top, *found.type, c);
   if (c.eos_ids.empty()) c.eos_ids = whole.ids("eos_token_id");
   if (top.find("tie_word_embeddings")) out.tied = top.boolean("tie_word_embeddings", false);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -25,7 +26,8 @@ struct LoadOptions {
   std::string isa = "auto";              // auto, avx512, avx2, plain
   bool pin_threads = false;              // keep worker threads on a CPU each; for a machine that runs nothing else
   int block_tokens = 16;
-  kv::KvDtype kv_dtype = kv::KvDtype::kBf16;  // of the cache: one of kv::cache_dtypes()
+  std::optional<kv::KvDtype> kv_dtype = {};  // of the cache: one of kv::cache_dtypes(); not said: FP8 where the checkpoint was made
+                                             // for that (ModelConfig::fp8_cache), else BF16
   int32_t context = 0;                   // longest sequence to be served; 0 = the model's own. LongRoPE turns differently beyond its
                                          // original context, so workers that exchange KV must agree (the fingerprint tells)
   RankGroup* ranks = nullptr;            // tensor parallel: load and compute this rank's part alone (rank_group.h); outlives the model

@@ -11,7 +11,8 @@ namespace {
 using Method = Quantisation::Method;
 
 constexpr std::string_view kSupported =
-    "supported: fp8, fbgemm_fp8, quark (fp8_e4m3), compressed-tensors (float-, int- and pack-quantized), gptq, awq, mxfp4";
+    "supported: fp8, fbgemm_fp8, quark (fp8_e4m3), compressed-tensors (float-, int- and pack-quantized), modelopt (FP8), gptq, awq, "
+    "mxfp4";
 
 std::string text_of(const Json& object, std::string_view key) {
   const Json* v = object.find(key);
@@ -104,6 +105,30 @@ Result<> read_quark(const Json& json) {
   return {};
 }
 
+// NVIDIA's ModelOpt, its fields flat or in an object of their own.
+Result<> read_modelopt(const Json& json, Quantisation& q) {
+  const Json* inner = json.find("quantization");
+  const Json& fields = inner && inner->is_object() ? *inner : json;
+  if (const std::string algorithm = text_of(fields, "quant_algo"); algorithm != "FP8")
+    return refuse("modelopt's quant_algo \"", algorithm, "\" is not supported; FP8 is");
+  q.fp8_cache = text_of(fields, "kv_cache_quant_algo") == "FP8";
+  return {};
+}
+
+// compressed-tensors' words for the KV cache, ModelOpt's newer ones too. One number a layer is what we keep: of other schemes the
+// cache stays BF16, which rounds less.
+bool asks_for_fp8_cache(const Json& json) {
+  const Json* scheme = json.find("kv_cache_scheme");
+  if (!scheme || !scheme->is_object()) return false;
+  const auto is = [&](std::string_view key, bool absent) {
+    const Json* v = scheme->find(key);
+    return v ? v->as_bool().value_or(absent) : absent;
+  };
+  const std::string strategy = text_of(*scheme, "strategy");
+  return text_of(*scheme, "type") == "float" && int_of(*scheme, "num_bits", 8) == 8 && !is("dynamic", false) &&
+         is("symmetric", true) && (strategy.empty() || strategy == "tensor");
+}
+
 // The last part of a tensor's name, and what comes before its dot.
 std::pair<std::string_view, std::string_view> split_name(std::string_view name) {
   const size_t dot = name.rfind('.');
@@ -115,6 +140,7 @@ bool one_of(std::string_view s, std::initializer_list<std::string_view> list) { 
 // Where a scale of a layer's FP8 KV cache may stand: beside the projections, in the attention's own module, or at a projection,
 // there also as the scale of what it puts out.
 std::string cache_scale_name(std::string_view layer, std::string_view part, const std::function<std::string(std::string_view)>& neutral) {
+  if (part == "output_scale") part = layer.ends_with(".k_proj") ? "k_scale" : layer.ends_with(".v_proj") ? "v_scale" : part;
   if (!one_of(part, {"k_scale", "v_scale"})) return "";
   for (const std::string_view end : {".attn", ".k_proj", ".v_proj"})
     if (layer.ends_with(end)) layer.remove_suffix(end.size());
@@ -231,6 +257,11 @@ Result<Quantisation> parse_quantisation(const Json& config) {
   } else if (q.name == "compressed-tensors") {
     q.method = Method::kScaled;
     BATON_OK(read_compressed(*json, q));
+    q.fp8_cache = asks_for_fp8_cache(*json);
+  } else if (q.name == "modelopt") {
+    q.method = Method::kScaled;
+    BATON_OK(read_modelopt(*json, q));
+    q.fp8_cache = q.fp8_cache || asks_for_fp8_cache(*json);
   } else if (q.name == "mxfp4") {  // the experts alone, whose tensors say so
   } else if (q.name == "quark") {
     q.method = Method::kScaled;

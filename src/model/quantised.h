@@ -28,6 +28,7 @@ struct Quantisation {
   int64_t block_rows = 0, block_cols = 0;  // of a scale of kScaled, where the checkpoint has them; 0: a row or the whole
   int64_t bits = 4, group = 0;             // of GPTQ and AWQ; group 0: the whole row
   bool zero_less_one = true;               // GPTQ's first format
+  bool fp8_cache = false;                  // made for a KV cache of FP8 with a scale a layer: ModelConfig::fp8_cache
 };
 
 // From the whole config.json; kNone if it has no quantization_config.

@@ -92,7 +92,7 @@ TEST(QuantisedCheckpoints, HoldTheValuesThatTheirPackersMeant) {
 
 // A model with its cache.
 struct Engine {
-  Engine(const std::string& path, const std::string& isa, int threads, kv::KvDtype kv_dtype = kv::KvDtype::kBf16) {
+  Engine(const std::string& path, const std::string& isa, int threads, std::optional<kv::KvDtype> kv_dtype = kv::KvDtype::kBf16) {
     auto loaded = Model::load(path, {.threads = threads, .isa = isa, .kv_dtype = kv_dtype, .progress = {}});
     EXPECT_TRUE(loaded) << loaded.error().message;
     if (!loaded) return;
@@ -168,12 +168,58 @@ TEST(QuantisedCheckpoints, ScalesOfTheCacheAreTheCheckpoints) {
   EXPECT_GT(error(0x1p-16f), 0.1) << "far too small: everything saturates";
 }
 
+// A cache whose dtype nobody names is the one that the checkpoint was made for.
+TEST(QuantisedCheckpoints, MayAskForAnFp8Cache) {
+  Prng prng(64);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 60; ++i) tokens.push_back(static_cast<int32_t>(prng.below(384)));
+  TinySpec spec = spec_of("fp8-channel-kv"), silent = spec_of("fp8-channel");
+  spec.cache_scale = silent.cache_scale = 0.013f;
+  const TinyDirectory asks(spec), says_nothing(silent);
+  Engine automatic(asks.path, "auto", 2, std::nullopt), fp8(asks.path, "auto", 2, kv::KvDtype::kE4m3),
+      named(asks.path, "auto", 2, kv::KvDtype::kBf16), plain(says_nothing.path, "auto", 2, std::nullopt);
+  EXPECT_EQ(automatic.model->kv_layout().dtype, kv::KvDtype::kE4m3);
+  EXPECT_EQ(named.model->kv_layout().dtype, kv::KvDtype::kBf16);
+  EXPECT_EQ(plain.model->kv_layout().dtype, kv::KvDtype::kBf16);
+  EXPECT_EQ(automatic.logits(tokens, 60), fp8.logits(tokens, 60));
+  EXPECT_EQ(named.logits(tokens, 60), plain.logits(tokens, 60));
+  EXPECT_NE(automatic.logits(tokens, 60), named.logits(tokens, 60));
+}
+
+TEST(QuantisedCheckpoints, WhichSchemesOfTheCacheAreKept) {
+  const std::pair<std::string_view, bool> cases[] = {
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":null)", false},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"float"})", true},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"float","strategy":"tensor",)"
+       R"("symmetric":true,"dynamic":false,"group_size":null})",
+       true},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"int"})", false},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":4,"type":"float"})", false},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"float","dynamic":true})", false},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"float","symmetric":false})",
+       false},
+      {R"("quant_method":"compressed-tensors","config_groups":{},"kv_cache_scheme":{"num_bits":8,"type":"float","strategy":"attn_head"})",
+       false},
+      {R"("quant_method":"modelopt","quant_algo":"FP8")", false},
+      {R"("quant_method":"modelopt","quant_algo":"FP8","kv_cache_quant_algo":"FP8")", true},
+      {R"("quant_method":"modelopt","quantization":{"quant_algo":"FP8","kv_cache_quant_algo":"FP8"})", true},
+      {R"("quant_method":"modelopt","quant_algo":"FP8","kv_cache_scheme":{"dynamic":false,"num_bits":8,"type":"float"})", true},
+      {R"("quant_method":"fp8")", false},
+      {R"("quant_method":"mxfp4")", false}};
+  for (const auto& [fields, fp8] : cases) {
+    const auto q = parse_quantisation(*parse_json(cat(R"({"quantization_config":{)", fields, "}}")));
+    ASSERT_TRUE(q) << fields << ": " << q.error().message;
+    EXPECT_EQ(q->fp8_cache, fp8) << fields;
+  }
+}
+
 TEST(QuantisedTensors, ScalesOfTheCacheAreFoundWherePackersPutThem) {
   const float half = 0.5f;
   const auto neutral = [](std::string_view name) {
     return name == "m.0.self_attn.k_proj.weight" ? std::string("layers.0.k_proj.weight") : std::string();
   };
-  for (const char* name : {"m.0.self_attn.v_scale", "m.0.self_attn.attn.v_scale", "m.0.self_attn.v_proj.v_scale"}) {
+  for (const char* name : {"m.0.self_attn.v_scale", "m.0.self_attn.attn.v_scale", "m.0.self_attn.v_proj.v_scale",
+                           "m.0.self_attn.v_proj.output_scale"}) {
     QuantisedTensors tensors({.method = Quantisation::Method::kScaled});
     const Safetensor t{.name = name, .dtype_text = "F32", .dtype = Dtype::kF32, .shape = {}, .bytes = std::as_bytes(std::span(&half, 1))};
     EXPECT_TRUE(*tensors.take(t, neutral));
@@ -217,6 +263,7 @@ TEST(QuantisedCheckpoints, WeightsAreResidentOnceAndStaySmall) {
 TEST(QuantisedCheckpoints, UnknownSchemesAreRefusedByName) {
   const std::pair<std::string_view, std::string_view> cases[] = {
       {R"({"quant_method":"bitsandbytes"})", "quant_method \"bitsandbytes\" is not supported; supported: fp8"},
+      {R"({"quant_method":"modelopt","quant_algo":"NVFP4"})", "modelopt's quant_algo \"NVFP4\""},
       {R"({"bits":4})", "quant_method \"\" is not supported"},
       {R"({"quant_method":"fp8","weight_block_size":[128,100]})", "multiple of 32"},
       {R"({"quant_method":"compressed-tensors","format":"nvfp4-pack-quantized","config_groups":{}})", "nvfp4-pack-quantized"},

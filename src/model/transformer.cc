@@ -44,6 +44,10 @@ tensor::KvFormat cache_format(kv::KvDtype dtype) {
   }
 }
 
+kv::KvDtype cache_dtype(const LoadOptions& options, const ModelConfig& c) {
+  return options.kv_dtype.value_or(c.fp8_cache ? kv::KvDtype::kE4m3 : kv::KvDtype::kBf16);
+}
+
 }  // namespace
 
 Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& options, const tensor::Ops& ops,
@@ -53,7 +57,7 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
       shard_(shard),
       part_(part_of(file_->config(), shard)),
       ops_(ops),
-      kv_format_(cache_format(options.kv_dtype)),
+      kv_format_(cache_format(cache_dtype(options, part_))),
       cache_(ops.of(kv_format_)),
       pool_(options.threads, options.pin_threads),
       lora_(ops) {
@@ -62,7 +66,7 @@ Transformer::Transformer(std::unique_ptr<WeightFile> file, const LoadOptions& op
              .kv_heads = c.kv_heads,
              .head_dim = c.head_dim,
              .block_tokens = options.block_tokens,
-             .dtype = options.kv_dtype,
+             .dtype = cache_dtype(options, c),
              .tile_order = ops_.kv_pairs ? kv::TileOrder::kVnni : kv::TileOrder::kTokenMajor};
   tokens_ = static_cast<size_t>(c.vocab);
   if (const WeightFile::Vocab* vocab = file_->gguf_vocab()) tokens_ = std::min(tokens_, vocab->tokens.size());

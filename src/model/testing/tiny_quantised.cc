@@ -29,6 +29,10 @@ constexpr std::string_view kPack8 =
     R"("weights":{"num_bits":8,"type":"int","strategy":"group","group_size":32}}}})";
 constexpr Scheme kSchemes[] = {
     {"mxfp4", Kind::kStacks, 4, 1, 32, false, "U8", R"({"quant_method":"mxfp4","modules_to_not_convert":["model.layers.*.self_attn","lm_head"]})"},
+    {"fp8-channel-kv", Kind::kFp8, 8, 1, 0, false, "BF16",
+     R"({"quant_method":"compressed-tensors","format":"float-quantized","ignore":["lm_head"],"config_groups":{"group_0":{"targets":["Linear"],)"
+     R"("weights":{"num_bits":8,"type":"float","strategy":"channel","symmetric":true,"dynamic":false}}},)"
+     R"("kv_cache_scheme":{"num_bits":8,"type":"float","strategy":"tensor","symmetric":true,"dynamic":false}})"},
     {"fp8", Kind::kFp8, 8, 0, 0, false, "F32",
      R"({"quant_method":"fp8","activation_scheme":"static","ignored_layers":["lm_head"]})"},
     {"fp8-channel", Kind::kFp8, 8, 1, 0, false, "BF16",

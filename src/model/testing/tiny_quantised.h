@@ -1,9 +1,9 @@
 #pragma once
 // One linear layer as the packers of Hugging Face's quantised formats write it, for tiny models: rounded to the nearest value the
 // format has, and packed by the format's own rules, independently of the reader. Schemes (TinySpec::quant):
-//   fp8 (one scale a tensor), fp8-channel (compressed-tensors, BF16 scale a row), fp8-block (blocks of 32 x 32), int8
-//   (compressed-tensors, a row), w4a16, w4a16-asym, w8a16 (pack-quantized, groups of 32), gptq, gptq-asym, gptq8, gptq-actorder,
-//   awq
+//   fp8 (one scale a tensor), fp8-channel (compressed-tensors, BF16 scale a row), fp8-channel-kv (it asks for an FP8 cache),
+//   fp8-block (blocks of 32 x 32), int8 (compressed-tensors, a row), w4a16, w4a16-asym, w8a16 (pack-quantized, groups of 32), gptq,
+//   gptq-asym, gptq8, gptq-actorder, awq
 #include <cstdint>
 #include <span>
 #include <string>
