@@ -1,8 +1,8 @@
 #pragma once
 // Worker: one I/O thread's share of the gateway: answers what the gateway itself knows, forwards the rest. An Exchange is one
 // request. The spine (docs/life_of_a_request.md 1-2): the body goes into a Flight of the pool's picker, which chooses; it is
-// forwarded verbatim with the headers of the Choice (a stream's with return_token_ids, resume.h); the answer streams through. Until the first answer byte a failed worker is
-// replaced by another; after it a stream goes on elsewhere where that is possible (resume.h), else the client gets one clear
+// forwarded verbatim with the headers of the Choice (a stream's with return_token_ids, resume.h); the answer streams through.
+// Until the first answer byte a failed worker is replaced by another; after it a stream goes on elsewhere where that is possible (resume.h), else the client gets one clear
 // error. The client's disconnect cancels the worker's side at once. Shared is owned by the Gateway and outlives all Workers;
 // everything in it may be used from any thread. exchange.cc: dispatch and what the gateway answers; forward.cc: attempts and
 // answers.

@@ -45,7 +45,7 @@ inline __m256i widen(__m256i low, __m256i high) {
 // Outputs [8 * half, 8 * half + 8) of a panel of 8-bit weights for rows [row, row + MT); row is a multiple of 4.
 template <PanelKind kind, int MT>
 inline void byte_half(const std::byte* panel, int half, int64_t records, int bias_log2, const Activations& x, int64_t row,
-                           __m256 (&acc)[MT]) {
+                      __m256 (&acc)[MT]) {
   static_assert(!is_u4(kind) && MT <= kGroupOfRows);
   const __m128i shift = _mm_cvtsi32_si128(bias_log2);
   const Quantised* in = x.group(row);
