@@ -180,11 +180,6 @@ int field(const std::byte* words, int64_t index, int64_t at, int bits) {
   return static_cast<int>(load<uint32_t>(words + index * 4) >> (at * bits) & ((1u << bits) - 1));
 }
 
-// Element (r, c), counted from the first.
-int64_t place(const TensorRef& t, int64_t r, int64_t c) {
-  return r * (t.row_step > 0 ? t.row_step : t.cols) + c * (t.col_step > 0 ? t.col_step : 1);
-}
-
 // q of w = scale * (q - zero) for row r, input c.
 int stored(const TensorRef& t, int64_t r, int64_t c) {
   switch (t.dtype) {
@@ -199,7 +194,7 @@ int stored(const TensorRef& t, int64_t r, int64_t c) {
     case Dtype::kGptq8:
       return field(t.bytes.data(), c / 4 * t.rows + r, c % 4, 8);
     case Dtype::kMxfp4Pairs: {  // sign, two bits of exponent (bias 1), one of fraction; in halves, 0 at 16
-      const int pair = u8(t.bytes.data() + place(t, r, c) / 2), four = c % 2 == 0 ? pair & 15 : pair >> 4;
+      const int pair = u8(t.bytes.data() + t.matrix().element(r, c) / 2), four = c % 2 == 0 ? pair & 15 : pair >> 4;
       const int exponent = four >> 1 & 3, halves = exponent == 0 ? four & 1 : (2 + (four & 1)) << (exponent - 1);
       return four & 8 ? 16 - halves : 16 + halves;
     }
@@ -230,7 +225,7 @@ void dequantize(const TensorRef& t, std::span<float> out) {
     if (t.row_step == 0 && t.col_step == 0) return dequantize(t.dtype, t.bytes, out);
     for (int64_t r = 0; r < t.rows; r++)
       for (int64_t c = 0; c < t.cols; c++)
-        dequantize_block(t.dtype, t.bytes.data() + static_cast<size_t>(place(t, r, c)) * dtype_block_bytes(t.dtype),
+        dequantize_block(t.dtype, t.bytes.data() + static_cast<size_t>(t.matrix().element(r, c)) * dtype_block_bytes(t.dtype),
                          &out[static_cast<size_t>(r * t.cols + c)]);
     return;
   }

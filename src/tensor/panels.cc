@@ -235,10 +235,11 @@ void put_block(const Block& b, PanelKind kind, int lane, std::byte* rec) {
 void put_floats(const Matrix& m, int64_t row, int64_t b, int lane, std::byte* rec) {
   const size_t size = format_block_bytes(m.format);
   const int64_t n = std::min<int64_t>(kRecordInputs, m.cols - b * kRecordInputs);
+  const std::byte* from = m.data + static_cast<size_t>(m.element(row, b * kRecordInputs)) * size;
+  const size_t step = static_cast<size_t>(m.element(0, 1)) * size;
   for (int64_t i = 0; i < n; ++i) {
-    const std::byte* from = m.data + static_cast<size_t>(m.element(row, b * kRecordInputs + i)) * size;
     const int64_t slot = m.format == Format::kBf16 ? (i / 2 * kPanelRows + lane) * 2 + i % 2 : i * kPanelRows + lane;
-    std::memcpy(rec + static_cast<size_t>(slot) * size, from, size);
+    std::memcpy(rec + static_cast<size_t>(slot) * size, from + static_cast<size_t>(i) * step, size);
   }
 }
 
