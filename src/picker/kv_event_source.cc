@@ -282,19 +282,26 @@ struct KvEventSource::Impl {
       ++replay_failures;
       end_replay(*stream);
     }
-    if (shared && (items[1].revents & ZMQ_POLLIN) != 0) drain(nullptr, *shared);
+    if (shared && (items[1].revents & ZMQ_POLLIN) != 0) {
+      adopt_news();  // an endpoint that is told of before it publishes is known when its message is read
+      drain(nullptr, *shared);
+    }
     if ((items[0].revents & ZMQ_POLLIN) != 0) receive(*control_in);
+  }
+
+  void adopt_news() {
+    std::optional<std::vector<KvEndpoint>> wanted;
+    {
+      const std::lock_guard lock(mutex);
+      wanted.swap(next_endpoints);
+    }
+    if (wanted) adopt(std::move(*wanted));
   }
 
   void run() {
     while (!stopping.load()) {
       try {
-        std::optional<std::vector<KvEndpoint>> wanted;
-        {
-          const std::lock_guard lock(mutex);
-          wanted.swap(next_endpoints);
-        }
-        if (wanted) adopt(std::move(*wanted));
+        adopt_news();
         turn();
       } catch (const zmq::error_t& e) {
         ++socket_errors;
