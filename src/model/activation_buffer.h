@@ -35,15 +35,16 @@ inline int64_t padded_cols(int64_t cols) { return (cols + 31) / 32 * 32; }
 struct ActivationBuffer {
   Buffer<tensor::Quantised> q8;
   Buffer<uint16_t> bf16;
-  Buffer<float> f32;
+  Buffer<float> rounded, f32;
   void resize(int64_t rows, int64_t cols) {
     const auto n = static_cast<size_t>(rows * padded_cols(cols));
     q8.resize(static_cast<size_t>((rows + tensor::kGroupOfRows - 1) / tensor::kGroupOfRows * padded_cols(cols) / 32));
     bf16.resize(n);
+    rounded.resize(n);
     f32.resize(n);
   }
   tensor::Activations view(int64_t cols) const {  // rows of `cols` values, at most what resize() was told
-    return {.cols = padded_cols(cols), .q8 = q8.get(), .bf16 = bf16.get(), .f32 = f32.get()};
+    return {.cols = padded_cols(cols), .q8 = q8.get(), .bf16 = bf16.get(), .rounded = rounded.get(), .f32 = f32.get()};
   }
 };
 

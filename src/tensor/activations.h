@@ -3,7 +3,8 @@
 // read by every thread. A row depends on its own values alone, so results cannot depend on the batch.
 //   i8:   for each 32 inputs x = d * q, q = round(x / d), d = max|x| / 127:  q8[row / 4][input / 32].q[row % 4][input % 32]
 //         (four rows lie together, so that a kernel reaches the rows of a tile at constant offsets)
-//   bf16: x rounded to nearest even, [rows][cols]      f32: x, [rows][cols]
+//   bf16: x rounded to nearest even, [rows][cols]; a backend without bf16 products keeps the same values as f32, in `rounded`
+//   f32:  x, [rows][cols]
 // cols is padded to a multiple of 32 with zeros; the last group of four rows may be partly unset. The view owns nothing.
 #include <cstdint>
 
@@ -30,6 +31,7 @@ struct Activations {
   int64_t cols = 0;          // padded
   Quantised* q8 = nullptr;   // [rows / 4][cols / 32]
   uint16_t* bf16 = nullptr;  // [rows][cols]
+  float* rounded = nullptr;  // [rows][cols]
   float* f32 = nullptr;      // [rows][cols]
 
   Quantised* group(int64_t row) const { return q8 + row / kGroupOfRows * (cols / 32); }  // the row's first block

@@ -79,6 +79,9 @@ LORA = [  # a model, and an adapter for it
     (["seed=65", "family=phi3", "tied=0"], ["rank=8", "seed=5"]),
     (["seed=66", "family=gemma3", "layers=3", "window=24"], ["rank=8", "alpha=4", "seed=6"]),
     (["seed=67", "family=qwen3moe", "experts=4", "ffn=96"], ["rank=8", "targets=q_proj+k_proj+v_proj+o_proj", "seed=7"]),
+    (["seed=68", "family=qwen3moe", "experts=4", "ffn=96"], ["rank=4", "targets=q_proj+gate_proj+up_proj+down_proj", "experts=each", "seed=8"]),
+    (["seed=69", "family=qwen3moe", "experts=5", "ffn=96"], ["rank=4", "alpha=3", "targets=v_proj", "experts=stacked", "seed=9"]),
+    (["seed=70", "family=gpt-oss", "experts=3", "experts_used=3", "ffn=96", "window=24", "rope_scaling=yarn", "rope_factor=4"], ["rank=3", "targets=q_proj+o_proj", "experts=stacked", "seed=10"]),
 ]
 
 

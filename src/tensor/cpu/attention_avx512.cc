@@ -9,7 +9,7 @@ namespace {
 constexpr Ops kAvx512 = {.name = "avx512-vnni-bf16",
                          .kv_pairs = true,
                          .gemm = gemm_avx512,
-                         .prepare = prepare,
+                         .prepare = prepare<true>,
                          .rms_norm = rms_norm,
                          .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                          .soft_cap = soft_cap,

@@ -12,7 +12,7 @@ namespace baton::tensor {
 namespace {
 
 inline constexpr int kTileRows = 4;
-inline constexpr int kE4m3Rows = 6;  // E4M3 takes the longest to widen: as many rows as there are registers share it
+inline constexpr int kFloatRows = 6;  // 12 sums, two weights, an input: as many as there are registers
 inline constexpr size_t kPrefetchBytes = 2048;
 
 constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
@@ -44,16 +44,17 @@ inline __m256i widen(__m256i low, __m256i high) {
 
 // Outputs [8 * half, 8 * half + 8) of a panel of 8-bit weights for rows [row, row + MT); row is a multiple of 4.
 template <PanelKind kind, int MT>
-inline void byte_half(const std::byte* panel, int half, int64_t records, int bias_log2, const Activations& x, int64_t row,
-                      __m256 (&acc)[MT]) {
+inline void byte_half(const std::byte* panel, int half, size_t ahead, int64_t records, int bias_log2, const Activations& x,
+                      int64_t row, __m256 (&acc)[MT]) {
   static_assert(!is_u4(kind) && MT <= kGroupOfRows);
   const __m128i shift = _mm_cvtsi32_si128(bias_log2);
   const Quantised* in = x.group(row);
   for (int m = 0; m < MT; ++m) acc[m] = _mm256_setzero_ps();
   const std::byte* rec = panel + half * 32;
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind), ++in) {
-    for (size_t i = 0; i < record_bytes(kind); i += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
+    if (ahead != 0)
+      for (size_t i = 0; i < record_bytes(kind); i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(rec) + ahead + i, _MM_HINT_T0);
     const std::byte* scales = rec - half * 32 + 512 + half * 16;
     [[maybe_unused]] const __m256 d = kind == PanelKind::kU8Row ? _mm256_setzero_ps() : load_scales(scales);
     [[maybe_unused]] const __m256 second = has_minima(kind) || kind == PanelKind::kU8Half ? load_scales(scales + 32) : d;
@@ -88,7 +89,7 @@ inline void byte_half(const std::byte* panel, int half, int64_t records, int bia
 // All 16 outputs of a panel of 4-bit weights for rows [row, row + MT): an input is spread over a register once for both halves.
 // The operations of one output are those of byte_half. 4-bit records keep their second four quads in the high nibbles of the first.
 template <PanelKind kind, int MT>
-inline void nibble_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row,
+inline void nibble_tile(const std::byte* panel, size_t ahead, int64_t records, int bias_log2, const Activations& x, int64_t row,
                         float (*out)[16]) {
   static_assert(is_u4(kind) && MT <= kGroupOfRows);
   const __m128i shift = _mm_cvtsi32_si128(bias_log2);
@@ -98,8 +99,9 @@ inline void nibble_tile(const std::byte* panel, int64_t records, int bias_log2, 
   for (int m = 0; m < MT; ++m) acc[m][0] = acc[m][1] = _mm256_setzero_ps();
   const std::byte* rec = panel;
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind), ++in) {
-    for (size_t i = 0; i < record_bytes(kind); i += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(rec) + kPrefetchBytes + i, _MM_HINT_T0);
+    if (ahead != 0)
+      for (size_t i = 0; i < record_bytes(kind); i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(rec) + ahead + i, _MM_HINT_T0);
     __m256i sum[MT][2];
     for (int m = 0; m < MT; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
 #pragma clang loop unroll(full)
@@ -139,14 +141,15 @@ inline void nibble_tile(const std::byte* panel, int64_t records, int bias_log2, 
 }
 
 template <PanelKind kind, int MT>
-inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
+inline void tile(const Panels& w, int64_t p, size_t ahead, const Activations& x, int64_t row, float* out, int64_t stride,
+                 bool add) {
   float result[MT][16];
   if constexpr (is_u4(kind)) {
-    nibble_tile<kind, MT>(w.panel(p), w.records(), w.bias_log2, x, row, result);
+    nibble_tile<kind, MT>(w.panel(p), ahead, w.records(), w.bias_log2, x, row, result);
   } else {
     for (int half = 0; half < 2; ++half) {
       __m256 acc[MT];
-      byte_half<kind, MT>(w.panel(p), half, w.records(), w.bias_log2, x, row, acc);
+      byte_half<kind, MT>(w.panel(p), half, half == 0 ? ahead : 0, w.records(), w.bias_log2, x, row, acc);
       for (int m = 0; m < MT; ++m) _mm256_storeu_ps(result[m] + half * 8, acc[m]);
     }
   }
@@ -154,19 +157,24 @@ inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, 
 }
 
 template <PanelKind kind>
-[[gnu::noinline]] void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
+[[gnu::noinline]] void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out,
+                              int64_t stride, bool add) {
+  // One tile streams its panel from memory; of several the last brings the next panel near.
+  const auto ahead = [&](int64_t r, int64_t rows) -> size_t {
+    return m <= kTileRows ? kPrefetchBytes : r + rows == m ? w.panel_bytes() : 0;
+  };
   for (int64_t p = begin; p < end; ++p) {
     int64_t r = 0;
-    for (; r + kTileRows <= m; r += kTileRows) tile<kind, kTileRows>(w, p, x, r, out, stride, add);
+    for (; r + kTileRows <= m; r += kTileRows) tile<kind, kTileRows>(w, p, ahead(r, kTileRows), x, r, out, stride, add);
     switch (m - r) {
       case 3:
-        tile<kind, 3>(w, p, x, r, out, stride, add);
+        tile<kind, 3>(w, p, ahead(r, 3), x, r, out, stride, add);
         break;
       case 2:
-        tile<kind, 2>(w, p, x, r, out, stride, add);
+        tile<kind, 2>(w, p, ahead(r, 2), x, r, out, stride, add);
         break;
       case 1:
-        tile<kind, 1>(w, p, x, r, out, stride, add);
+        tile<kind, 1>(w, p, ahead(r, 1), x, r, out, stride, add);
         break;
       default:
         break;
@@ -187,24 +195,24 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
     case PanelKind::kU8Half:
       return panels<PanelKind::kU8Half>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kBf16:
-      return float_gemm<PanelKind::kBf16, kTileRows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kBf16, kFloatRows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kF16:
-      return float_gemm<PanelKind::kF16, kTileRows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kF16, kFloatRows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kF32:
-      return float_gemm<PanelKind::kF32, kTileRows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kF32, kFloatRows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kU8Row:
       return panels<PanelKind::kU8Row>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kE4m3:
-      return float_gemm<PanelKind::kE4m3, kE4m3Rows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kE4m3, kFloatRows>(w, begin, end, x, m, out, stride, add);
     case PanelKind::kE4m3Block:
-      return float_gemm<PanelKind::kE4m3Block, kE4m3Rows>(w, begin, end, x, m, out, stride, add);
+      return float_gemm<PanelKind::kE4m3Block, kFloatRows>(w, begin, end, x, m, out, stride, add);
   }
 }
 
 constexpr Ops kAvx2 = {.name = "avx2",
                        .kv_pairs = true,
                        .gemm = gemm,
-                       .prepare = prepare,
+                       .prepare = prepare<false>,
                        .rms_norm = rms_norm,
                        .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                        .soft_cap = soft_cap,

@@ -239,6 +239,8 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
   block = {.d = d, .ds = d * static_cast<float>(total), .nsum = finite ? -total : 0, .nsum_low = finite ? -first : 0};
 }
 
+// kBf16Products: the backend multiplies bf16 itself; others take the same values as f32, widened once here and not by each panel.
+template <bool kBf16Products>
 inline void prepare(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r) {
   const int64_t row = r * out.cols;
   if (forms & kI8)
@@ -247,7 +249,13 @@ inline void prepare(const float* x, int64_t n, unsigned forms, const Activations
       quantise_block(x + b * 32, n - b * 32, to.q[r % kGroupOfRows], to.block[r % kGroupOfRows]);
     }
   if (forms & kBf16Form)
-    for (int64_t i = 0; i < out.cols; ++i) out.bf16[row + i] = i < n ? to_bf16(x[i]) : 0;
+    for (int64_t i = 0; i < out.cols; ++i) {
+      const uint16_t nearest = i < n ? to_bf16(x[i]) : 0;
+      if constexpr (kBf16Products)
+        out.bf16[row + i] = nearest;
+      else
+        out.rounded[row + i] = bf16_to_f32(nearest);
+    }
   if (forms & kF32Form)
     for (int64_t i = 0; i < out.cols; ++i) out.f32[row + i] = i < n ? x[i] : 0;
 }
@@ -276,24 +284,23 @@ inline void weights16(const std::byte* rec, int k, Vf (&w)[16 / kLanes]) {
 // Rows [row, row + MT) times PT panels, one after another: one accumulator per output, inputs in order; with scales of blocks a
 // sum for each record. out: [panel][row]. PT changes how many independent chains run, never the operations of one.
 template <PanelKind kind, int MT, int PT>
-inline void float_tile(const std::byte* panel, size_t panel_bytes, const Activations& x, int64_t row, float (*out)[16]) {
+inline void float_tile(const std::byte* panel, size_t panel_bytes, size_t ahead, const Activations& x, int64_t row,
+                       float (*out)[16]) {
   constexpr int kParts = 16 / kLanes;
   constexpr bool kFromBf16 = kind == PanelKind::kBf16 || kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block;
   Vf acc[PT][MT][kParts] = {};
   [[maybe_unused]] Vf total[PT][MT][kParts] = {};
   for (int64_t at = 0; at < x.cols; at += 32) {
     const std::byte* rec = panel + static_cast<size_t>(at / 32) * record_bytes(kind);
-    float widened[MT][32];  // a scalar that must be widened first costs more than its multiplications
+    if (ahead != 0)
+      for (size_t i = 0; i < record_bytes(kind); i += 64) __builtin_prefetch(rec + ahead + i, 0, 2);
     const float* in[MT];
-    for (int m = 0; m < MT; ++m) {
-      const int64_t first = (row + m) * x.cols + at;
-      in[m] = kFromBf16 ? widened[m] : x.f32 + first;
-      if constexpr (kFromBf16)
-        for (int i = 0; i < 32; i += kLanes) store(widened[m] + i, from_bf16(x.bf16 + first + i));
-    }
+    for (int m = 0; m < MT; ++m) in[m] = (kFromBf16 ? x.rounded : x.f32) + (row + m) * x.cols + at;
     for (int pair = 0; pair < 32; pair += 2) {
 #pragma clang loop unroll(full)
       for (int k = 0; k < 2; ++k) {
+        // Read again for the odd input: kept from the even one, the words take registers that the sums need.
+        if constexpr (kind == PanelKind::kBf16 && MT > 1) asm volatile("" : "+r"(rec));
 #pragma clang loop unroll(full)
         for (int p = 0; p < PT; ++p) {
           Vf w[kParts];
@@ -347,13 +354,15 @@ inline void put_tile(const float (*tile)[16], int m, int n, float* out, int64_t 
 
 // The last rows, fewer than a tile.
 template <PanelKind kind, int MT>
-inline void float_rest(int64_t rows, const std::byte* panel, const Activations& x, int64_t row, float (*tile)[16]) {
-  if (rows == MT) return float_tile<kind, MT, 1>(panel, 0, x, row, tile);
-  if constexpr (MT > 1) float_rest<kind, MT - 1>(rows, panel, x, row, tile);
+inline void float_rest(int64_t rows, const std::byte* panel, size_t ahead, const Activations& x, int64_t row, float (*tile)[16]) {
+  if (rows == MT) return float_tile<kind, MT, 1>(panel, 0, ahead, x, row, tile);
+  if constexpr (MT > 1) float_rest<kind, MT - 1>(rows, panel, ahead, x, row, tile);
 }
 
 // A row alone has too few chains to hide the latency of fma in one panel: it takes as many at once.
 inline constexpr int kPanelsAlone = 4;
+// Rows go through all panels in lots that stay in a core's own cache: a lot is read again for each panel.
+inline constexpr int64_t kNearBytes = 256 << 10;
 template <PanelKind kind, int MT>
 inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
                        bool add) {
@@ -364,16 +373,21 @@ inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activa
   int64_t p = begin;
   for (; m == 1 && p + kPanelsAlone <= end; p += kPanelsAlone) {
     float tile[kPanelsAlone][16];
-    float_tile<kind, 1, kPanelsAlone>(w.panel(p), w.panel_bytes(), x, 0, tile);
+    float_tile<kind, 1, kPanelsAlone>(w.panel(p), w.panel_bytes(), 0, x, 0, tile);
     for (int i = 0; i < kPanelsAlone; ++i) put(p + i, 0, 1, tile + i);
   }
-  for (; p < end; ++p) {
-    for (int64_t r = 0, rows; r < m; r += rows) {
-      float tile[MT][16];
-      const int64_t tiles = (m - r + MT - 1) / MT;  // of nearly equal size: a small one has too few chains
-      rows = (m - r + tiles - 1) / tiles;
-      float_rest<kind, MT>(rows, w.panel(p), x, r, tile);
-      put(p, r, rows, tile);
+  const int64_t near = max_i(kNearBytes / (x.cols * static_cast<int64_t>(sizeof(float))) / MT * MT, MT);
+  for (int64_t from = 0; from < m; from += near) {
+    const int64_t to = min_i(m, from + near);
+    for (int64_t panel = p; panel < end; ++panel) {
+      for (int64_t r = from, rows; r < to; r += rows) {
+        float tile[MT][16];
+        const int64_t tiles = (to - r + MT - 1) / MT;  // of nearly equal size: a small one has too few chains
+        rows = (to - r + tiles - 1) / tiles;
+        // The last tile of a panel brings the next one near: from memory it comes no faster than one tile is computed.
+        float_rest<kind, MT>(rows, w.panel(panel), r + rows == to ? w.panel_bytes() : 0, x, r, tile);
+        put(panel, r, rows, tile);
+      }
     }
   }
 }

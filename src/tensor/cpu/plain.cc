@@ -92,7 +92,7 @@ void gemm(const Panels& w, int64_t begin, int64_t end, const Activations& x, int
 constexpr Ops kPlain = {.name = "plain",
                         .kv_pairs = false,
                         .gemm = gemm,
-                        .prepare = prepare,
+                        .prepare = prepare<false>,
                         .rms_norm = rms_norm,
                         .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                         .soft_cap = soft_cap,
