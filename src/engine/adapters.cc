@@ -11,8 +11,8 @@ namespace baton::engine {
 
 Error no_such_model(std::string_view name) { return {Code::kNotFound, cat("The model `", name, "` does not exist.")}; }
 
-Adapters::Adapters(const model::Model& model, std::vector<std::string> base_names, int32_t rank_max, int32_t kept_max)
-    : model_(model), base_names_(std::move(base_names)), rank_max_(rank_max), kept_max_(kept_max) {}
+Adapters::Adapters(Load load, std::vector<std::string> base_names, int32_t kept_max)
+    : load_(std::move(load)), base_names_(std::move(base_names)), kept_max_(kept_max) {}
 
 Adapters::~Adapters() {
   {
@@ -64,7 +64,7 @@ Result<> Adapters::load(LoraModule module, bool in_place) {
     if (!entries_.contains(module.name) && entries_.size() >= kAdaptersMax)
       return fail(Code::kResourceExhausted, kAdaptersMax, " LoRA adapters are loaded, which is the most: unload some");
   }
-  auto weights = model_.load_lora(module.path, rank_max_);
+  auto weights = load_(module.path);
   if (!weights && weights.error().code == Code::kNotFound)
     return fail(Code::kNotFound, "Loading lora ", module.name, " failed: No adapter found for ", module.path);
   if (!weights) return std::unexpected(weights.error());
@@ -106,7 +106,7 @@ Result<std::shared_ptr<const Adapter>> Adapters::find(const std::string& name) {
   std::string path;
   found = in_memory(&path);
   if (!found || *found) return found;
-  auto weights = model_.load_lora(path, rank_max_);
+  auto weights = load_(path);
   if (!weights) return fail(Code::kInternal, "Loading lora ", name, " failed: ", weights.error().message);
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_.at(name);  // unload() waits for reading_

@@ -29,7 +29,9 @@ Error no_such_model(std::string_view name);
 
 class Adapters {
  public:
-  Adapters(const model::Model& model, std::vector<std::string> base_names, int32_t rank_max, int32_t kept_max);  // kept_max 0: all
+  // Reads the adapter in a directory, as Model::load_lora does. Any thread, one at a time.
+  using Load = std::function<Result<std::shared_ptr<const model::LoraAdapter>>(const std::string& path)>;
+  Adapters(Load load, std::vector<std::string> base_names, int32_t kept_max);  // kept_max 0: all
   ~Adapters();  // runs what later() took first
 
   // Reads it now. kAlreadyExists unless in_place; kNotFound: no adapter lies there; kFailedPrecondition: the name; others: what is wrong
@@ -57,9 +59,9 @@ class Adapters {
   void keep(Entry& entry, std::shared_ptr<const model::LoraAdapter> weights);
   void run();
 
-  const model::Model& model_;
+  const Load load_;
   const std::vector<std::string> base_names_;
-  const int32_t rank_max_, kept_max_;
+  const int32_t kept_max_;
   std::mutex reading_;  // held while files are read; taken before mutex_
   mutable std::mutex mutex_;
   std::map<std::string, Entry, std::less<>> entries_;

@@ -13,8 +13,6 @@ using net::Response;
 using net::ResponseWriter;
 using net::Task;
 
-Response empty(int status) { return {.status = status, .headers = {}, .body = {}}; }
-
 // Runs on the step thread, between steps.
 template <class Work>
 Task<Result<>> between_steps(const Serving& s, Work work) {
@@ -22,6 +20,11 @@ Task<Result<>> between_steps(const Serving& s, Work work) {
   s.loop->post([answer, work = std::move(work)](Core& core) { answer->push(work(core)); });
   auto done = co_await answer->pop();
   co_return done ? *done : Result<>(fail(Code::kUnavailable, "the engine is shutting down"));
+}
+
+// Step thread, after whatever changed.
+void show_sleep(const Serving& s) {
+  s.metrics->show_sleep(s.asleep.weights ? SleepState::kDiscardAll : s.asleep.kv ? SleepState::kWeightsOffloaded : SleepState::kAwake);
 }
 
 }  // namespace
@@ -33,12 +36,13 @@ Task<> framework_error(ResponseWriter& out, int status) {
 
 Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
-  const auto done = co_await between_steps(s, [](Core& core) -> Result<> {
-    if (core.reset_prefix_cache()) return {};
-    return fail(Code::kUnavailable, "requests still hold KV blocks; the prefix cache was not reset");
+  const auto success = std::make_shared<bool>(false);  // stays so where requests still hold KV blocks
+  const auto done = co_await between_steps(s, [success](Core& core) -> Result<> {
+    *success = core.reset_prefix_cache();
+    return {};
   });
   if (!done) co_return co_await send_error(out, done.error());
-  co_await out.send(empty(200));
+  co_await out.send(Response::json(200, cat("{\"success\":", *success, "}")));
 }
 
 Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
@@ -57,13 +61,15 @@ Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
     if (weights) BATON_OK(s.keep_weights(false));
     core.refuse(Error{Code::kUnavailable, "the engine is sleeping: POST /wake_up first"});
     if (weights) s.asleep.weights = true;
+    show_sleep(s);
     if (kv) BATON_OK(s.keep_kv_memory(false));
     s.asleep.kv = true;
+    show_sleep(s);
     return {};
   });
   if (!done) co_return co_await send_error(out, done.error());
-  co_await out.send(
-      Response::json(200, cat(R"({"kv_cache":"released","weights":")", s.asleep.weights ? "released" : "kept", "\"}")));
+  co_await out.send(Response::json(200, cat(R"({"status":"sleeping","level":)", level == "2" ? 2 : 1, R"(,"kv_cache":"released","weights":")",
+                                            s.asleep.weights ? "released" : "kept", "\"}")));
 }
 
 Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
@@ -79,13 +85,16 @@ Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
     if (!s.asleep.any()) return {};
     if (weights && s.asleep.weights) {
       auto loaded = s.keep_weights(true);
-      s.asleep.lost = !loaded;
-      if (!loaded) return fail(Code::kInternal, "the weights could not be loaded again: ", loaded.error().message);
+      if (!loaded) loaded = fail(Code::kInternal, "the weights could not be loaded again: ", loaded.error().message);
+      s.asleep.set_lost(loaded ? "" : loaded.error().message);
+      if (!loaded) return loaded;
       s.asleep.weights = false;
+      show_sleep(s);
     }
     if (kv && s.asleep.kv) {
       BATON_OK(s.keep_kv_memory(true));
       s.asleep.kv = false;
+      show_sleep(s);
     }
     if (!s.asleep.any()) core.accept();
     return {};
@@ -94,7 +103,10 @@ Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
     log_error("the engine does not wake up", "error=\"{}\"", done.error().message);
     co_return co_await send_error(out, done.error());
   }
-  co_await out.send(empty(200));
+  std::string asked;
+  for (std::string_view tag : tags) asked += cat(asked.empty() ? "" : ",", json_string(tag));
+  co_await out.send(Response::json(200, cat(R"({"status":")", s.asleep.any() ? "sleeping" : "awake", R"(","tags":)",
+                                            asked.empty() ? "null" : cat("[", asked, "]"), "}")));
 }
 
 Task<> is_sleeping(const Serving& s, Request&, ResponseWriter& out) {

@@ -18,17 +18,27 @@ std::string text_of(const Reply& reply) {
   return json.find("choices")->items.at(0).find("text")->text;
 }
 
+// Which of vLLM's states /metrics shows: exactly one.
+std::string sleep_state(TestEngine& e) {
+  std::string out;
+  for (const char* state : {"awake", "weights_offloaded", "discard_all"})
+    if (e.metric("vllm:engine_sleep_state", cat(R"(sleep_state=")", state, "\"")) == 1) out += state;
+  return out;
+}
+
 TEST(Admin, SleepsAndWakes) {
   EngineConfig config;
   config.dev_mode = true;
   TestEngine e(config);
   const std::string want = text_of(e.complete(kGreedy));
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
+  EXPECT_EQ(sleep_state(e), "awake");
   EXPECT_EQ(e.post("/sleep?level=3", "{}").status, 400);
   const Reply slept = e.post("/sleep?level=1", "{}");
   EXPECT_EQ(slept.status, 200);
-  EXPECT_EQ(slept.body, R"({"kv_cache":"released","weights":"kept"})");
+  EXPECT_EQ(slept.body, R"({"status":"sleeping","level":1,"kv_cache":"released","weights":"kept"})");
   EXPECT_TRUE(e.model->weights_kept);
+  EXPECT_EQ(sleep_state(e), "weights_offloaded");
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":true})");
   const Reply refused = e.complete(kGreedy);
   EXPECT_EQ(refused.status, 503);
@@ -38,6 +48,7 @@ TEST(Admin, SleepsAndWakes) {
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":true})");
   EXPECT_EQ(e.post("/wake_up", "{}").status, 200);
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
+  EXPECT_EQ(sleep_state(e), "awake");
   EXPECT_EQ(text_of(e.complete(kGreedy)), want);  // nothing of the old cache is taken for true
   e.expect_idle();
 }
@@ -48,12 +59,14 @@ TEST(Admin, LevelTwoGivesTheWeightsBack) {
   TestEngine e(config);
   const std::string want = text_of(e.complete(kGreedy));
   EXPECT_EQ(e.post("/sleep", "{}").status, 200);
-  EXPECT_EQ(e.post("/sleep?level=2", "{}").body, R"({"kv_cache":"released","weights":"released"})") << "deeper";
+  EXPECT_EQ(e.post("/sleep?level=2", "{}").body, R"({"status":"sleeping","level":2,"kv_cache":"released","weights":"released"})") << "deeper";
   EXPECT_FALSE(e.model->weights_kept);
+  EXPECT_EQ(sleep_state(e), "discard_all");
   EXPECT_EQ(e.post("/wake_up?tags=nonsense", "{}").status, 400);
   EXPECT_EQ(e.post("/wake_up?tags=kv_cache", "{}").status, 200);
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":true})");
   EXPECT_EQ(e.complete(kGreedy).status, 503) << "the weights are missing";
+  EXPECT_EQ(sleep_state(e), "discard_all");
   EXPECT_EQ(e.get("/health").status, 200);
   // Weights that cannot be loaded are told, and can be asked for again.
   e.model->fail_next = true;
@@ -61,8 +74,11 @@ TEST(Admin, LevelTwoGivesTheWeightsBack) {
   EXPECT_EQ(failed.status, 500);
   EXPECT_THAT(failed.error(), HasSubstr("weights could not be loaded again"));
   EXPECT_EQ(e.get("/health").status, 503);
+  EXPECT_THAT(e.get("/health").error(), HasSubstr("the weights could not be loaded again: told to fail"));
   EXPECT_EQ(e.complete(kGreedy).status, 503);
   EXPECT_EQ(e.post("/wake_up?tags=weights&tags=kv_cache", "{}").status, 200);
+  EXPECT_EQ(e.get("/health").body, "");
+  EXPECT_EQ(sleep_state(e), "awake");
   EXPECT_EQ(e.get("/health").status, 200);
   EXPECT_EQ(e.get("/is_sleeping").body, R"({"is_sleeping":false})");
   EXPECT_EQ(text_of(e.complete(kGreedy)), want);

@@ -51,9 +51,10 @@ TEST(Responses, AnswersLikeTheChatItIs) {
   const Json& item = json.find("output")->items.at(0);
   EXPECT_EQ(item.find("content")->items.at(0).find("text")->text,
             chat.json().find("choices")->items.at(0).find_path({"message", "content"})->text);
-  // More output than there is room for is no error here, unlike in a chat.
-  const Reply long_one = e.post("/v1/responses", R"({"input":"Hi","temperature":0,"max_output_tokens":1000000,"stop":["e"]})");
+  // More output than there is room for is no error, more than the context is.
+  const Reply long_one = e.post("/v1/responses", R"({"input":"Hi","temperature":0,"max_output_tokens":4096,"stop":["e"]})");
   EXPECT_EQ(long_one.status, 200) << long_one.body;
+  EXPECT_THAT(e.post("/v1/responses", R"({"input":"Hi","max_output_tokens":1000000})").error(), HasSubstr("max_output_tokens=1000000 cannot"));
   e.expect_idle();
 }
 
@@ -203,7 +204,7 @@ TEST(Messages, WholeAndStreamed) {
   EXPECT_EQ(types_of(stream.body),
             "message_start content_block_start content_block_delta content_block_stop content_block_start content_block_delta "
             "content_block_stop message_delta message_stop ");
-  EXPECT_TRUE(stream.body.ends_with("data: [DONE]\n\n"));  // as vLLM; it has no name
+  EXPECT_TRUE(stream.body.ends_with("data: {\"type\":\"message_stop\"}\n\n"));
   EXPECT_EQ(at_event(stream.body, "message_delta").find_path({"delta", "stop_reason"})->text, "tool_use");
   EXPECT_EQ(at_event(stream.body, "message_delta").find_path({"usage", "output_tokens"})->as_int(),
             json.find_path({"usage", "output_tokens"})->as_int());
@@ -220,7 +221,7 @@ TEST(Messages, WholeAndStreamed) {
 TEST(Messages, ErrorsHaveAnthropicsShape) {
   TestEngine e;
   const std::pair<const char*, const char*> cases[] = {
-      {"{", R"("type":"BadRequestError","message":"JSON decode error)"},
+      {"{", R"("type":"Bad Request","message":"JSON decode error)"},
       {R"({"messages":[]})", R"("message":"model: Field required")"},
       {R"({"model":"nope","max_tokens":4,"messages":[{"role":"user","content":"x"}]})", R"("type":"NotFoundError")"},
   };
@@ -260,8 +261,60 @@ TEST(Generate, TokensInTokensOut) {
     for (const int64_t id : ids(parse_json(event).value())) streamed.push_back(id);
   }
   EXPECT_EQ(streamed, ids(plain));
+  const Json text = e.post("/inference/v1/generate",
+                           R"({"token_ids":[20,21,22,23],"sampling_params":{"max_tokens":6,"temperature":0},"output_mode":"text","return_token_ids":true})")
+                        .json();
+  EXPECT_EQ(text.find("choices")->items[0].find("text")->text, plain.find("choices")->items[0].find("text")->text);
+  EXPECT_EQ(text.find("prompt_token_ids")->items.size(), 4u);
+  EXPECT_EQ(text.find_path({"usage", "completion_tokens"})->as_int(), 6);
+  EXPECT_EQ(json.find("choices")->items[0].find_path({"logprobs", "content"})->items[0].find("token_id")->as_int(), ids(json)[0]);
+  EXPECT_THAT(e.post("/inference/v1/generate", R"({"token_ids":[20],"sampling_params":{},"output_mode":"x"})").error(), HasSubstr("output_mode"));
   EXPECT_THAT(e.post("/inference/v1/generate", R"({"token_ids":[20]})").error(), HasSubstr("sampling_params: Field required"));
   EXPECT_EQ(e.post("/inference/v1/generate", R"({"token_ids":[20],"sampling_params":{"temperature":-1}})").status, 400);
+}
+
+// A prompt made into tokens by one, computed by another, made into words by a third: what one alone answers.
+TEST(Generate, RenderedGeneratedAndDerenderedIsTheSameAnswer) {
+  TestEngine e;
+  const std::string chat = R"({"messages":[{"role":"user","content":"Hi"}],"temperature":0,"max_tokens":9,"stop":["%%"]})";
+  const Reply whole = e.post("/v1/chat/completions", chat);
+  const Reply rendered = e.post("/v1/chat/completions/render", chat);
+  EXPECT_EQ(rendered.json().find_path({"sampling_params", "max_tokens"})->as_int(), 9);
+  const Reply generated = e.post("/inference/v1/generate", rendered.body);
+  ASSERT_EQ(generated.status, 200) << generated.body;
+  const Reply back = e.post("/v1/chat/completions/derender", cat(R"({"prompt_tokens":3,"chat_request":)", chat, R"(,"generate_response":)", generated.body, "}"));
+  ASSERT_EQ(back.status, 200) << back.body;
+  const Json a = whole.json(), b = back.json();
+  EXPECT_EQ(b.find("choices")->items[0].find_path({"message", "content"})->text, a.find("choices")->items[0].find_path({"message", "content"})->text);
+  EXPECT_EQ(b.find("choices")->items[0].find("finish_reason")->text, "length");
+  EXPECT_EQ(b.find_path({"usage", "prompt_tokens"})->as_int(), 3);
+  EXPECT_EQ(b.find_path({"usage", "completion_tokens"})->as_int(), 9);
+  EXPECT_EQ(b.find("id")->text, generated.json().find("request_id")->text);
+
+  const std::string text = R"({"prompt":["one","two"],"temperature":0,"max_tokens":5,"logprobs":1})";
+  const Json plain = e.post("/v1/completions", text).json();
+  std::string responses;
+  const std::string source = e.post("/v1/completions/render", text).body;
+  const Json listed = parse_json(source).value();
+  for (const Json& one : listed.items)
+    responses += cat(responses.empty() ? "" : ",", e.post("/inference/v1/generate", one.raw(source)).body);
+  const Json words = e.post("/v1/completions/derender", cat(R"({"generate_responses":[)", responses, "]}")).json();
+  for (size_t i = 0; i < 2; ++i) {
+    const Json &have = words.find("choices")->items.at(i), &want = plain.find("choices")->items.at(i);
+    EXPECT_EQ(have.find("text")->text, want.find("text")->text) << i;
+    EXPECT_EQ(have.find("index")->as_int(), static_cast<int64_t>(i));
+    EXPECT_EQ(have.find_path({"logprobs", "tokens"})->items.size(), 5u);
+    EXPECT_EQ(have.find_path({"logprobs", "tokens"})->items[2].text, want.find_path({"logprobs", "tokens"})->items[2].text);
+  }
+  const auto refused = [&](const char* response) {
+    return e.post("/v1/chat/completions/derender", cat(R"({"generate_response":)", response, "}")).status;
+  };
+  for (const char* bad : {"7", "{}", R"({"choices":7})", R"({"choices":[7]})", R"({"choices":[{"index":0,"token_ids":["a"]}]})", R"({"choices":[{"index":0,"token_ids":[-1]}]})",
+                          R"({"choices":[{"index":0,"token_ids":[300]}]})", R"({"choices":[{"index":0,"token_ids":[1],"logprobs":{"content":[{"token_id":9999}]}}]})"})
+    EXPECT_EQ(refused(bad), 400) << bad;
+  EXPECT_EQ(e.post("/v1/completions/derender", R"({"generate_responses":[]})").status, 400);
+  EXPECT_EQ(e.post("/v1/completions/derender", R"({"generate_responses":[],"stream":true})").status, 501);
+  e.expect_idle();
 }
 
 // ---- embeddings

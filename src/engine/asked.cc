@@ -9,6 +9,22 @@
 namespace baton::engine {
 namespace {
 
+// vLLM's words: its library for this format knows three.
+Result<> check_effort(const wire::ChatRequest& r) {
+  const Json* effort = r.template_kwargs.find("reasoning_effort");
+  if (effort == nullptr || !effort->is_string()) return {};
+  if (effort->text == "none") return fail(Code::kInvalidArgument, "Harmony does not support reasoning_effort='none'");
+  if (effort->text == "low" || effort->text == "medium" || effort->text == "high") return {};
+  return fail(Code::kInvalidArgument, "reasoning_effort='", effort->text,
+              "' is not supported by Harmony. Supported values are: high, medium, low.");
+}
+
+// What flags say of every request.
+void server_defaults(const Serving& s, wire::GenerateFields& f) {
+  if (s.config->force_include_usage && f.stream) f.include_usage = f.continuous_usage = true;
+  f.return_tokens_as_token_ids |= s.config->return_tokens_as_token_ids;
+}
+
 Result<Constraint> compiled(const Serving& s, const std::optional<grammar::Constraint>& wanted) {
   return wanted ? s.constraints->get(*wanted) : Constraint();
 }
@@ -35,6 +51,7 @@ Result<Asked> ask_completion(const Serving& s, const Json& body) {
   }
   BATON_TRY(asked.constraint, compiled(s, constraint_of(static_cast<const wire::GenerateFields&>(r))));
   asked.fields = std::move(static_cast<wire::GenerateFields&>(r));
+  server_defaults(s, asked.fields);
   return asked;
 }
 
@@ -59,8 +76,9 @@ Result<Asked> read_generate(const Serving& s, const Json& body, std::string_view
   BATON_TRY(const std::string completion, wire::completion_body_of_generate(body, text));
   BATON_TRY(const Json parsed, parse_json(completion, wire::kRequestJson));
   BATON_TRY(Asked asked, ask_completion(s, parsed));
+  if (!parsed.find("max_tokens")) asked.fields.max_tokens.reset();  // as much as there is room for, not a completion's 16
   asked.id_prefix = "generate-tokens-";
-  asked.shape = wire::generate_shape(asked.fields);
+  asked.shape = wire::generate_shape(asked.fields, body);
   return asked;
 }
 
@@ -80,14 +98,18 @@ Result<Asked> ask_chat(const Serving& s, wire::ChatRequest r) {
   AskedPrompt& prompt = asked.prompts.emplace_back();
   BATON_TRY(prompt.ids, s.tokenizer->encode(text, r.add_special_tokens));
   BATON_TRY(asked.format, message_format(s, r, text));
-  BATON_TRY(asked.constraint, compiled(s, constraint_of(r)));
-  asked.constraint_begin = begin_of(asked.format.reasoning);
-  if (asked.format.tool_parser && asked.format.tool_parser->special_tokens) r.skip_special_tokens = false;
+  if (asked.format.harmony) BATON_OK(check_effort(r));
+  auto wanted = constraint_of(r);
+  if (wanted) wanted->harmony = asked.format.harmony == parse::kHarmonyHeader && s.constraints->harmony();
+  BATON_TRY(asked.constraint, compiled(s, wanted));
+  asked.constraint_begin = begin_of(asked.format);
+  if (keeps_special_tokens(s, asked.format)) r.skip_special_tokens = false;
   const Json* role = r.messages.back().find("role");
   const Json* content = r.messages.back().find("content");
   asked.echo = r.echo && role->text == "assistant" && content && content->is_string();
   if (asked.echo) prompt.echo_text = content->text;
   asked.fields = std::move(static_cast<wire::GenerateFields&>(r));
+  server_defaults(s, asked.fields);
   return asked;
 }
 

@@ -22,33 +22,48 @@ void move_to_end(std::vector<T>& to, std::vector<T>& from) {
 
 Result<parse::MessageFormat> message_format(const Serving& s, const wire::ChatRequest& r, std::string_view prompt) {
   parse::MessageFormat format{.include_reasoning = r.include_reasoning, .parallel_calls = r.parallel_tool_calls};
+  const auto* thoughts = parse::find_reasoning_parser(s.config->reasoning_parser);
+  const auto* models = parse::find_tool_parser(s.config->tool_call_parser);
+  // A forced call comes in the model's own format where a constraint can hold it to that.
+  const bool forced = r.tool_choice == wire::ToolChoice::kRequired || r.tool_choice == wire::ToolChoice::kNamed;
+  if ((thoughts && thoughts->harmony) || (models && models->harmony)) {
+    std::string begun = parse::harmony_begun(prompt);
+    if (!forced || (begun == parse::kHarmonyHeader && s.constraints->harmony())) format.harmony = std::move(begun);
+  }
   if (r.tool_choice == wire::ToolChoice::kAuto) {
     if (!s.config->auto_tool_choice) {
       return fail(Code::kInvalidArgument,
                   "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set");
     }
-    format.tool_parser = parse::find_tool_parser(s.config->tool_call_parser);
+    format.tool_parser = models;
     format.tools = std::make_shared<const Json>(r.tools);
-  } else if (r.tool_choice != wire::ToolChoice::kNone) {
-    const auto* models = parse::find_tool_parser(s.config->tool_call_parser);
+  } else if (forced) {
     format.short_ids = models != nullptr && models->short_ids;  // the template will insist on them
     Json tools = r.tools;
     if (r.tool_choice == wire::ToolChoice::kNamed)
       std::erase_if(tools.items, [&](const Json& t) { return t.find_path({"function", "name"})->text != r.named_tool; });
-    format.tool_parser = r.tool_choice == wire::ToolChoice::kNamed ? &parse::kNamedCall : &parse::kRequiredCalls;
+    const bool named = r.tool_choice == wire::ToolChoice::kNamed;
+    format.tool_parser = format.harmony ? (named ? &parse::kNamedHarmony : &parse::kRequiredHarmony)
+                                        : (named ? &parse::kNamedCall : &parse::kRequiredCalls);
     format.tools = std::make_shared<const Json>(std::move(tools));
   }
-  if (const auto* row = parse::find_reasoning_parser(s.config->reasoning_parser)) {
+  if (thoughts && !thoughts->harmony && !format.harmony) {
     const Json* last = r.continue_final_message ? r.messages.back().find("content") : nullptr;
-    format.reasoning = parse::Reasoning::start_of(*row, prompt, last ? last->as_string().value_or("") : "");
+    format.reasoning = parse::Reasoning::start_of(*thoughts, prompt, last ? last->as_string().value_or("") : "");
+    format.tags = thoughts->tags;
   }
   return format;
+}
+
+bool keeps_special_tokens(const Serving& s, const parse::MessageFormat& format) {
+  const auto* thoughts = parse::find_reasoning_parser(s.config->reasoning_parser);
+  return format.harmony || (format.tool_parser && format.tool_parser->special_tokens) || (thoughts && thoughts->special_tokens);
 }
 
 void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
   parse::Message message = parse::parse_message(format, choice.text);
   const bool forced = format.tool_parser && format.tool_parser->forced && !message.calls.empty();
-  choice.no_content = !forced && !message.content && (message.reasoning || !message.calls.empty() || format.reasoning);
+  choice.no_content = !forced && !message.content && (message.reasoning || !message.calls.empty() || format.thinks());
   choice.text = std::move(message.content).value_or("");
   choice.reasoning = std::move(message.reasoning);
   for (parse::ToolCall& call : message.calls) {
@@ -59,7 +74,7 @@ void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
   }
   const bool ended = choice.stop.finish_reason == "stop" || choice.stop.finish_reason == "length";
   const bool as_text = format.tool_parser && format.tool_parser->ends_as_text;
-  if (ended && !choice.tool_calls.empty() && !as_text) choice.stop.finish_reason = "tool_calls";
+  if (ended && !choice.tool_calls.empty() && !as_text && !message.cut_off) choice.stop.finish_reason = "tool_calls";
 }
 
 wire::Choice ChatMessage::chunk(int32_t index, const parse::Event& event) {

@@ -17,6 +17,9 @@ namespace baton::engine {
 // not configured.
 Result<parse::MessageFormat> message_format(const Serving& serving, const wire::ChatRequest& request, std::string_view prompt);
 
+// The tags that the answer is taken apart by are special tokens: its text must keep them, whatever skip_special_tokens says.
+bool keeps_special_tokens(const Serving& serving, const parse::MessageFormat& format);
+
 // The answer is complete: its text becomes parts.
 void split_whole(const parse::MessageFormat& format, wire::Choice& choice);
 

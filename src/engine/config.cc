@@ -4,6 +4,7 @@
 #include "engine/limits.h"
 #include "engine/lora_flags.h"
 #include "engine/transfer_config.h"
+#include "engine/vllm_flags.h"
 #include "kv/layout.h"
 #include "model/limits.h"
 #include "parse/message.h"
@@ -44,6 +45,15 @@ void add_server(Options& o, EngineConfig& c) {
   o.add("port", &c.port, "port", "port to listen on; 0 takes a free one", 0, 65535);
   o.add("api-key", &c.api_keys, "requests under /v1 must carry one of these as a bearer token").env("VLLM_API_KEY");
   o.add("enable-request-id-headers", &c.request_id_headers, "answer with the request's X-Request-Id");
+  o.add("allowed-origins", &c.allowed_origins, "web origins whose pages may call this server, or '*' for all; also as one JSON list");
+  o.add("allowed-methods", &c.allowed_methods, "methods that those pages may use");
+  o.add("allowed-headers", &c.allowed_headers, "headers that those pages may send");
+  o.add("allow-credentials", &c.allow_credentials, "those pages may send cookies and credentials");
+  o.add("enable-force-include-usage", &c.force_include_usage, "usage in every stream, at its end and in each chunk");
+  o.add("return-tokens-as-token-ids", &c.return_tokens_as_token_ids, "tokens of logprobs as token_id:N in every answer");
+  o.add("fingerprint-mode", &c.fingerprint_mode, "system_fingerprint of answers: version, ranks and model; without the ranks; --fingerprint-value; null",
+        {"full", "hash", "custom", "none"});
+  o.add("fingerprint-value", &c.fingerprint_value, "system_fingerprint with --fingerprint-mode custom");
   o.add("enable-prompt-tokens-details", &c.prompt_tokens_details, "report cached prompt tokens in usage");
   o.add("enable-log-requests", &c.log_requests, "log every request").alias("log-requests");
   o.add(opposite("disable-log-requests", &c.log_requests, "the opposite of --enable-log-requests, and the default"));
@@ -66,7 +76,7 @@ void add_server(Options& o, EngineConfig& c) {
   o.add("enable-tokenizer-info-endpoint", &c.tokenizer_info, "serve /tokenizer_info: the tokenizer's configuration, chat template included");
   o.add(opposite("disable-fastapi-docs", &c.docs, "no /docs and /openapi.json"));
   o.add("dev-mode", &c.dev_mode, "serve /reset_prefix_cache, /sleep, /wake_up and /is_sleeping").env("VLLM_SERVER_DEV_MODE");
-  o.add("drain-timeout", &c.drain_s, "s", "after SIGTERM, how long requests and hand-overs in flight may take", 0, 86400);
+  o.add("drain-timeout", &c.drain_s, "s", "after SIGTERM, how long requests and hand-overs in flight may take", 0, 86400).alias("shutdown-timeout");
 }
 
 void add_model(Options& o, EngineConfig& c) {
@@ -77,6 +87,9 @@ void add_model(Options& o, EngineConfig& c) {
   o.add("served-model-name", &c.served_model_names, "names to answer to; the first appears in answers and metrics");
   o.add("max-model-len", &c.max_model_len, "tokens", "prompt and output together; 0 = the model's context", 0, 10'000'000);
   o.add("generation-config", &c.generation_config, "auto: the model's own sampling defaults; vllm: none");
+  o.add("override-generation-config", &c.override_generation,
+        "JSON as vLLM takes it: sampling defaults instead of the model's own, and max_new_tokens, the most an answer may have");
+  o.add("tokenizer", &c.tokenizer, "the model's own: another is refused");
   o.add("runner", &c.runner, "generate, or pooling: the model's hidden states as embeddings; auto: pooling for a sentence-transformers directory",
         {"auto", "generate", "pooling", "draft"});
   o.add("convert", &c.convert, "what a generative model becomes with --runner pooling", {"auto", "none", "embed", "classify", "reward"});
@@ -86,6 +99,8 @@ void add_model(Options& o, EngineConfig& c) {
   o.add("hf-overrides", &c.hf_overrides, "JSON as vLLM takes it: is_matryoshka and matryoshka_dimensions; other keys are ignored");
   o.add("seed", &c.seed, "", "seed for requests without one; -1 = random", -1, INT64_MAX);
   o.add("chat-template", &c.chat_template, "a file with a chat template, or the template itself");
+  o.add("default-chat-template-kwargs", &c.default_template_kwargs, "JSON: chat_template_kwargs of every request, unless it has its own");
+  o.add("exclude-tools-when-tool-choice-none", &c.exclude_tools_when_none, "a request with tool_choice none does not show its tools to the model");
   o.add("enable-auto-tool-choice", &c.auto_tool_choice, "let the model call the tools of a request; wants --tool-call-parser");
   o.add("tool-call-parser", &c.tool_call_parser, cat("how the model writes calls: ", names_of(parse::tool_parsers())));
   o.add("reasoning-parser", &c.reasoning_parser,
@@ -202,9 +217,7 @@ Options engine_options(EngineConfig& c) {
   add_scheduler(o, c);
   add_lora(o, c);
   add_baton(o, c);
-  // They ask for what we always do, or say how another implementation should do it.
-  o.ignore({"trust-remote-code", "enforce-eager", "gpu-memory-utilization", "disable-uvicorn-access-log",
-            "disable-frontend-multiprocessing", "enable-sleep-mode", "fully-sharded-loras"});
+  add_vllm_flags(o, c);
   o.unknown_is_warning("vLLM");
   return o;
 }
@@ -248,6 +261,7 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
     if (read) c.speculation = *read;
   }
   if (auto read = read_lora_flags(c); !read) require(false, read.error().message);
+  if (auto read = read_vllm_flags(c); !read) require(false, read.error().message);
   if (!errors.empty()) return fail(Code::kInvalidArgument, errors);
   while (c.root_path.ends_with('/')) c.root_path.pop_back();
   if (!c.kv_peers.empty() || c.kv_port >= 0) c.kv_transfer = true;

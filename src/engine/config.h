@@ -3,10 +3,12 @@
 // engine_options() is the one table behind flags, environment, --help and docs/config.md; finish_config() adds the positional
 // model, checks all values together and fills what follows from others. Plain values, read-only after start.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/config.h"
+#include "base/json.h"
 #include "base/result.h"
 #include "engine/speculative_config.h"
 
@@ -18,6 +20,12 @@ struct KvEventsConfig {
   std::string endpoint = "tcp://*:5557";  // bound where it has a '*', "::" or is ipc or inproc; else connected, as vLLM does
   std::string replay_endpoint, topic;     // "" = no replay; topic as llm-d wants it: kv@<pod>@<model>
   int buffer_steps = 10'000, hwm = 100'000, queue_max = 100'000;  // batches: kept for replay, in ZeroMQ, waiting to be sent
+};
+
+// --override-generation-config: what the model's own generation_config.json would say.
+struct GenerationOverride {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int32_t> top_k, max_new_tokens;
 };
 
 // A LoRA adapter: what --lora-modules and /v1/load_lora_adapter name.
@@ -47,6 +55,13 @@ struct EngineConfig {
   int num_blocks = 0;  // 0: from bytes
   int max_logprobs = 20;
   bool request_id_headers = false;
+  std::vector<std::string> allowed_origins, allowed_methods = {"*"}, allowed_headers = {"*"};  // CORS: no origin, none of it
+  bool allow_credentials = false;
+  bool force_include_usage = false, return_tokens_as_token_ids = false;  // for every request
+  bool exclude_tools_when_none = false;
+  std::string fingerprint_mode = "full", fingerprint_value;
+  std::string default_template_kwargs, override_generation;  // JSON
+  std::string tokenizer;  // "", or the model
   bool prompt_tokens_details = false;
   std::string generation_config = "auto";
   std::string runner = "auto", convert = "auto", task = "auto";  // what the model is for: --runner pooling serves embeddings
@@ -95,6 +110,9 @@ struct EngineConfig {
   int drain_s = 30;
 
   // Filled by finish_config().
+  Json template_kwargs;             // from default_template_kwargs; null if none
+  GenerationOverride generation;    // from override_generation
+  std::vector<std::string> flag_notes;  // flags of vLLM that change nothing here, and why
   std::vector<LoraModule> loras;  // from lora_modules
   bool kv_transfer = false;           // P/D is on
   std::string kv_engine_id;           // "": random

@@ -66,11 +66,56 @@ TEST(EngineConfig, Defaults) {
 }
 
 TEST(EngineConfig, UnknownVllmFlagsWarnByName) {
-  const Parsed p = parse({"serve", "m", "--pipeline-parallel-size", "2", "--lora-dtype", "auto"});
+  const Parsed p = parse({"serve", "m", "--frobnication-size", "2", "--enable-frobnication"});
   EXPECT_EQ(p.error, "");
   ASSERT_EQ(p.warnings.size(), 2u);
-  EXPECT_NE(p.warnings[0].find("--pipeline-parallel-size"), std::string::npos);
-  EXPECT_NE(p.warnings[1].find("--lora-dtype"), std::string::npos);
+  EXPECT_NE(p.warnings[0].find("--frobnication-size"), std::string::npos);
+  EXPECT_NE(p.warnings[1].find("--enable-frobnication"), std::string::npos);
+}
+
+// Every flag that vLLM has means something here, is noted as changing nothing, or is refused with the reason.
+TEST(EngineConfig, VllmFlagsThatChangeNothingSaySo) {
+  const Parsed p = parse({"serve", "m", "-pp", "2", "--gpu_memory_utilization=0.9", "--cudagraph-capture-sizes", "1", "2", "4", "--enforce-eager", "--logprobs-mode", "raw_logprobs",
+                          "--no-enable-log-deltas", "--shutdown-timeout", "7", "--limit-mm-per-prompt", R"({"image":0})", "--tokenizer", "m"});
+  EXPECT_EQ(p.error, "");
+  EXPECT_TRUE(p.warnings.empty());
+  EXPECT_EQ(p.config.drain_s, 7);
+  std::string notes;
+  for (const std::string& note : p.config.flag_notes) notes += note + "\n";
+  for (const char* flag : {"--pipeline-parallel-size", "--gpu-memory-utilization", "--cudagraph-capture-sizes", "--enforce-eager", "--limit-mm-per-prompt"})
+    EXPECT_NE(notes.find(cat(flag, " changes nothing here: ")), std::string::npos) << flag;
+  EXPECT_EQ(p.config.flag_notes.size(), 5u) << notes;
+}
+
+TEST(EngineConfig, VllmFlagsThatWouldChangeAnswersAreRefused) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"--logprobs-mode", "processed_logits"}, "--logprobs-mode is not supported: "},
+      {{"--middleware", "my.Auth"}, "--middleware is not supported: it names Python code"},
+      {{"--rope-scaling", "{}"}, "--rope-scaling is not supported"},
+      {{"--nnodes", "2"}, "one machine"},
+      {{"--uds", "/s"}, "--uds is not supported"},
+      {{"--tokenizer", "other"}, "--tokenizer: the model's own"},
+      {{"--default-chat-template-kwargs", "[]"}, "--default-chat-template-kwargs wants a JSON object"},
+      {{"--override-generation-config", R"({"temperature":9})"}, "temperature must be in [0, 2]"},
+      {{"--allowed-origins", "[1]"}, "--allowed-origins wants a JSON list of texts"},
+  };
+  for (const auto& [more, message] : cases) {
+    std::vector<std::string> args = {"serve", "m"};
+    args.insert(args.end(), more.begin(), more.end());
+    EXPECT_NE(parse(args).error.find(message), std::string::npos) << message << ": " << parse(args).error;
+  }
+}
+
+TEST(EngineConfig, DefaultsOfEveryRequest) {
+  const Parsed p = parse({"serve", "m", "--default-chat-template-kwargs", R"({"enable_thinking":false})", "--override-generation-config",
+                          R"({"temperature":0.5,"max_new_tokens":64,"do_sample":true})", "--allowed-origins", R"(["http://a","http://b"])", "--allowed-methods", "GET"});
+  ASSERT_EQ(p.error, "");
+  EXPECT_EQ(p.config.template_kwargs.find("enable_thinking")->as_bool(), false);
+  EXPECT_EQ(p.config.generation.temperature, 0.5);
+  EXPECT_EQ(p.config.generation.max_new_tokens, 64);
+  EXPECT_EQ(p.config.flag_notes.size(), 1u) << "do_sample";
+  EXPECT_EQ(p.config.allowed_origins, (std::vector<std::string>{"http://a", "http://b"}));
+  EXPECT_EQ(p.config.allowed_methods, std::vector<std::string>{"GET"});
 }
 
 TEST(EngineConfig, LoraModulesInBothSpellings) {
@@ -114,7 +159,6 @@ TEST(EngineConfig, WrongValuesAreErrors) {
       {{"serve", "m", "--enable-lora", "--lora-modules", "just-a-path"}, "neither name=path nor"},
       {{"serve", "m", "--enable-lora", "--lora-modules", R"({"name":"a","path":"/x","rank":8})"}, "rank is not known"},
       {{"serve", "m", "--enable-lora", "--lora-modules", "=/x"}, "lacks a name"},
-      {{"serve", "m", "--enable-lora", "-tp", "2"}, "do not go together"},
       {{"serve", "m", "--enable-lora", "--max-lora-rank", "24"}, "--max-lora-rank wants"},
       {{"serve", "m", "--enable-lora", "--max-loras", "0"}, "--max-loras"},
       {{"serve", "m", "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "2"}, "max_cpu_loras (2) must be >= max_loras (4)"},
@@ -185,8 +229,8 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_EQ(p.config.tool_call_parser, "hermes");
   EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
   EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
-            "invalid tool call parser: x (chose from { hermes, llama3_json, llama4_json, mistral, pythonic, qwen3_coder })");
-  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, qwen3 })");
+            "invalid tool call parser: x (chose from { functiongemma, hermes, llama3_json, llama4_json, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
+  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, mistral, openai_gptoss, qwen3 })");
 }
 
 TEST(EngineConfig, SpeculativeConfigIsVllms) {

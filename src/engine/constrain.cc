@@ -1,18 +1,34 @@
 #include "engine/constrain.h"
 
+#include <algorithm>
+
 #include "engine/limits.h"
+#include "grammar/harmony.h"
 
 namespace baton::engine {
 
-std::shared_ptr<const grammar::Vocabulary> Constraints::vocabulary() {
-  std::call_once(once_, [&] {
+bool Constraints::harmony() const {
+  return std::ranges::all_of(grammar::kHarmonyTokens, [&](std::string_view token) {
+    const int32_t id = tokenizer_.id_of(token);
+    return id >= 0 && id < vocab_ && tokenizer_.is_special(id);
+  });
+}
+
+std::shared_ptr<const grammar::Vocabulary> Constraints::vocabulary(bool harmony) {
+  std::call_once(once_[harmony], [&] {
     const int32_t known = tokenizer_.vocab_size();
+    std::unordered_map<int32_t, std::string> special;
+    for (size_t i = 0; harmony && i < std::size(grammar::kHarmonyTokens); ++i) {
+      const std::string_view token = grammar::kHarmonyTokens[i];
+      special.emplace(tokenizer_.id_of(token), grammar::special_bytes(token));
+    }
     const auto bytes_of = [&](int32_t id) {
+      if (const auto it = special.find(id); it != special.end()) return std::string_view(it->second);
       return id >= known || tokenizer_.is_special(id) ? std::string_view() : tokenizer_.token_bytes(id);
     };
-    vocabulary_ = std::make_shared<const grammar::Vocabulary>(vocab_, bytes_of, tokenizer_.strips_first_space());
+    vocabulary_[harmony] = std::make_shared<const grammar::Vocabulary>(vocab_, bytes_of, tokenizer_.strips_first_space());
   });
-  return vocabulary_;
+  return vocabulary_[harmony];
 }
 
 Result<Constraint> Constraints::get(const grammar::Constraint& wanted) {
@@ -25,7 +41,7 @@ Result<Constraint> Constraints::get(const grammar::Constraint& wanted) {
     }
   }
   // Two that ask for the same at once both do the work; nobody waits for another's.
-  BATON_TRY(Constraint compiled, grammar::compile(wanted, vocabulary()));
+  BATON_TRY(Constraint compiled, grammar::compile(wanted, vocabulary(wanted.harmony)));
   const size_t bytes = key.size() + compiled->bytes_used();
   const std::lock_guard lock(mutex_);
   if (bytes > kConstraintsBytesMax || by_key_.contains(key)) return compiled;
@@ -84,13 +100,13 @@ std::optional<grammar::Constraint> constraint_of(const wire::ChatRequest& r) {
   return out;
 }
 
-grammar::Begin begin_of(const std::optional<parse::Reasoning::Start>& reasoning) {
+grammar::Begin begin_of(const parse::MessageFormat& format) {
   using When = grammar::Begin::When;
   using Start = parse::Reasoning::Start;
-  if (!reasoning || *reasoning == Start::kContent) return {};
-  return {.when = *reasoning == Start::kThinking ? When::kAfterTag : When::kAfterTagIfOpened,
-          .open = std::string(parse::kThinkOpen),
-          .close = std::string(parse::kThinkClose)};
+  if (!format.reasoning || *format.reasoning == Start::kContent) return {};
+  return {.when = *format.reasoning == Start::kThinking ? When::kAfterTag : When::kAfterTagIfOpened,
+          .open = std::string(format.tags.open),
+          .close = std::string(format.tags.close)};
 }
 
 }  // namespace baton::engine

@@ -9,7 +9,7 @@
 
 #include "grammar/constraint.h"
 #include "grammar/walker.h"
-#include "parse/reasoning.h"
+#include "parse/message.h"
 #include "text/tokenizer.h"
 #include "wire/openai.h"
 
@@ -23,6 +23,7 @@ class Constraints {
   Constraints(const text::Tokenizer& tokenizer, int32_t vocab) : tokenizer_(tokenizer), vocab_(vocab) {}
 
   Result<Constraint> get(const grammar::Constraint& wanted);
+  bool harmony() const;  // the vocabulary has the special tokens that constraints in gpt-oss's format are written with
 
  private:
   struct Kept {
@@ -30,12 +31,13 @@ class Constraints {
     Constraint compiled;
     size_t bytes = 0;
   };
-  std::shared_ptr<const grammar::Vocabulary> vocabulary();  // made at the first use: a start has other things to do
+  // Made at the first use: a start has other things to do. harmony: with that format's special tokens.
+  std::shared_ptr<const grammar::Vocabulary> vocabulary(bool harmony);
 
   const text::Tokenizer& tokenizer_;
   const int32_t vocab_;
-  std::once_flag once_;
-  std::shared_ptr<const grammar::Vocabulary> vocabulary_;
+  std::once_flag once_[2];  // without and with harmony
+  std::shared_ptr<const grammar::Vocabulary> vocabulary_[2];
   std::mutex mutex_;        // for what is below
   std::list<Kept> recent_;  // the last used one first
   std::unordered_map<std::string_view, std::list<Kept>::iterator> by_key_;
@@ -46,7 +48,7 @@ class Constraints {
 std::optional<grammar::Constraint> constraint_of(const wire::GenerateFields& fields);
 // The same of a chat, where tool_choice may ask for calls.
 std::optional<grammar::Constraint> constraint_of(const wire::ChatRequest& request);
-// A constraint begins behind the thoughts.
-grammar::Begin begin_of(const std::optional<parse::Reasoning::Start>& reasoning);
+// A constraint begins behind the thoughts; in harmony they are a part of it.
+grammar::Begin begin_of(const parse::MessageFormat& format);
 
 }  // namespace baton::engine

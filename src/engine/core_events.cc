@@ -114,6 +114,8 @@ void Core::note_first_token(Sequence& seq, TokenEvent& event, int64_t now) {
   metrics_.prompt_cached.inc(cached);
   metrics_.source_cache.inc(std::min(local, cached));
   metrics_.source_external.inc(seq.external_tokens);
+  metrics_.cached_device.inc(std::min(local, cached));
+  metrics_.cached_peer.inc(seq.external_tokens);
   metrics_.source_compute.inc(prompt - cached);
   if (s.remote && seq.index == 0 && !seq.remote_used) metrics_.prompt_recomputed.inc(prompt - cached);
   metrics_.prefill_computed.observe(prompt - cached);
@@ -174,6 +176,7 @@ void Core::end(Sequence& seq, Finish finish, TokenEvent event) {
   // A promise whose reader left is not offered to anybody else.
   const Submission& s = seq.group->submission;
   if (s.prefill_leg && node_ && seq.promised == s.promised.has_value()) offer(seq, event);
+  if (const auto view = scheduler_.view(id); view && finish != Finish::kAbort) metrics_.preemptions_of_request.observe(view->num_preemptions);
   scheduler_.finish(id);
   observe_end(seq, finish);
   update_gauges();  // who has the answer and then scrapes must find its blocks gone

@@ -43,7 +43,6 @@ Result<Batch> prepare(const Serving& s, const Json& body) {
   BATON_OK(check_model_name(s, r.model));
   BATON_OK(check_dimensions(s, r.dimensions));
   r.fields.model = r.model;
-  r.fields.limit_max_tokens = true;
   r.fields.max_tokens = 1;
   const size_t n = r.chat ? 1 : r.inputs.size();
   for (size_t i = 0; i < n; ++i) {

@@ -123,7 +123,7 @@ struct Engine::Impl {
   std::unique_ptr<KvEventPublisher> events;  // outlives the loop
   std::unique_ptr<StepLoop> loop;
   std::optional<Constraints> constraints;
-  std::optional<Adapters> adapters;  // after parts.model, which reads them
+  std::optional<Adapters> adapters;  // after parts, which read them
   std::unique_ptr<ResponseStore> responses;
   Serving serving;
   std::unique_ptr<net::Server> server;
@@ -134,6 +134,7 @@ struct Engine::Impl {
 
   Result<> start();
   Result<> make_pool();
+  void choose_parsers();
   Result<> start_pool();
   Result<> start_transfer();
   Result<> start_tracing();
@@ -219,7 +220,10 @@ Result<> Engine::Impl::start_server() {
 Result<> Engine::Impl::start_adapters() {
   if (config.lora_updating) log_warn("LoRA adapters can be loaded and unloaded over HTTP: whoever reaches this port names directories", "port={}", config.port);
   if (!config.enable_lora) return {};
-  serving.adapters = &adapters.emplace(*parts.model, config.served_model_names, config.max_lora_rank, config.max_cpu_loras);
+  auto load_adapter = [this](const std::string& path) {
+    return parts.ranks ? parts.ranks->load_lora(*parts.model, path, config.max_lora_rank) : parts.model->load_lora(path, config.max_lora_rank);
+  };
+  serving.adapters = &adapters.emplace(std::move(load_adapter), config.served_model_names, config.max_cpu_loras);
   for (const LoraModule& module : config.loras)
     if (auto loaded = adapters->load(module, false); !loaded) return within(cat("--lora-modules ", module.name), std::move(loaded).error());
   return {};
@@ -238,7 +242,16 @@ Result<> Engine::Impl::start_tracing() {
   return {};
 }
 
+// As vLLM, which reads gpt-oss's format whatever was asked, and lets it call tools.
+void Engine::Impl::choose_parsers() {
+  if (parts.model->config().family != "gpt-oss") return;
+  if (config.reasoning_parser.empty()) config.reasoning_parser = "openai_gptoss";
+  if (config.tool_call_parser.empty()) config.tool_call_parser = "openai";
+  config.auto_tool_choice = true;
+}
+
 Result<> Engine::Impl::start() {
+  choose_parsers();
   BATON_TRY(serving.pooling, pooling_config(config));
   BATON_OK(start_tracing());
   BATON_OK(start_adapters());
@@ -301,7 +314,9 @@ Result<> Engine::Impl::start() {
   loop->start();
   watch_ranks();
   serving.keep_kv_memory = [this](bool keep) { return keep_kv_memory(keep); };
-  serving.keep_weights = [this](bool keep) { return parts.model->keep_weights(keep); };
+  serving.keep_weights = [this](bool keep) { return parts.ranks ? parts.ranks->keep_weights(*parts.model, keep) : parts.model->keep_weights(keep); };
+  serving.fingerprint = system_fingerprint(config, parts.model->fingerprint());
+  for (const std::string& note : config.flag_notes) log_info("flag", "note=\"{}\"", note);
   serving.tokenizer_config_json = parts.tokenizer_config_json.empty() ? "{}" : parts.tokenizer_config_json;
   return start_server();
 }

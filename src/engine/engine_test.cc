@@ -114,13 +114,15 @@ TEST(Engine, RefusesWithVllmsStatusAndWords) {
       {"/v1/completions", R"({"prompt":""})", 400, "The decoder prompt cannot be empty"},
       {"/v1/completions", R"({"prompt":[300]})", 400, "Token id 300 is out of vocabulary"},
       {"/v1/completions", R"({"prompt":"a","max_tokens":99999})", 400,
-       "'max_tokens' or 'max_completion_tokens' is too large: 99999. This model's maximum context length is"},
+       "max_tokens=99999 cannot be greater than max_model_len=4096. Please request fewer output tokens."},
+      {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"a"}],"max_completion_tokens":4097})", 400, "max_completion_tokens=4097 cannot"},
+      {"/v1/completions", R"({"prompt":"a","truncate_prompt_tokens":4097})", 400, "truncate_prompt_tokens=4097 cannot be greater than max_model_len = 4096."},
       {"/v1/completions", long_prompt.c_str(), 400,
-       "This model's maximum context length is 4096 tokens. However, your request has"},
+       "This model's maximum context length is 4096 tokens. However, your prompt contains"},
       {"/v1/completions", R"({"prompt":"a","logprobs":21})", 400,
        "Requested sample logprobs of 21, which is greater than max allowed: 20"},
       {"/v1/completions", R"({"prompt":"a","logit_bias":{"300":1}})", 400, "out-of-vocab token ids. Vocabulary size: 300"},
-      {"/v1/completions", R"({"prompt":"a","priority":1})", 400, "Priority scheduling is not enabled"},
+      {"/v1/completions", R"({"prompt":"a","stop_token_ids":[300]})", 400, "token_id(s) in stop_token_ids [300] are out of vocabulary. Vocabulary size: 300"},
       {"/v1/completions", R"({"prompt":"a","guided_json":7})", 400, "valid dictionary"},
       {"/v1/chat/completions", R"({"messages":[]})", 400, "at least 1 item"},
       {"/tokenize", "{}", 400, "messages: Field required"},
@@ -133,11 +135,86 @@ TEST(Engine, RefusesWithVllmsStatusAndWords) {
     EXPECT_EQ(reply.json().find_path({"error", "code"})->as_int(), c.status);
   }
   EXPECT_EQ(e.post("/v1/completions", "{}", {{"Content-Type", "text/plain"}}).status, 400);
+  EXPECT_EQ(e.post("/v1/completions", "{}", {{"Content-Type", "application/json-patch+json"}}).status, 400);
+  EXPECT_EQ(e.post("/tokenize", R"({"prompt":"a"})", {{"Content-Type", "Application/JSON; charset=utf-8"}}).status, 200);
   EXPECT_EQ(e.get("/v1/nothing").status, 404);
   EXPECT_EQ(e.get("/v1/completions").status, 405);
   EXPECT_EQ(e.get("/v1/completions").json().find_path({"error", "type"})->text, "Method Not Allowed");
   EXPECT_EQ(e.model->tokens, 0);
   EXPECT_EQ(e.complete(kGreedy).status, 200);
+}
+
+// A refusal names its field and its kind as vLLM's does: by the body's schema, or by the engine behind it.
+TEST(Engine, RefusalsNameTheirFieldAndKind) {
+  TestEngine e;
+  const std::tuple<const char*, const char*, const char*, const char*> cases[] = {
+      {"/v1/completions", R"({"prompt":"a","n":"two"})", "Bad Request", "body.n"},
+      {"/v1/completions", R"({"prompt":"a","stream_options":{"include_usage":true}})", "BadRequestError", "stream_options"},
+      {"/v1/completions", R"({"prompt":"a","temperature":-1})", "BadRequestError", "temperature"},
+      {"/v1/completions", R"({"prompt":"a","max_tokens":99999})", "BadRequestError", "max_tokens"},
+      {"/v1/completions", R"({"prompt":"a","model":"x"})", "NotFoundError", "model"},
+      {"/v1/completions", "{}", "BadRequestError", "prompt"},
+      {"/v1/chat/completions", "{}", "Bad Request", "body.messages"},
+      {"/v1/chat/completions", R"({"messages":[{"content":"x"}]})", "Bad Request", "body.messages.0.role"},
+  };
+  for (const auto& [path, body, type, param] : cases) {
+    const Json json = e.post(path, body).json();
+    EXPECT_EQ(json.find_path({"error", "type"})->text, type) << body;
+    EXPECT_EQ(json.find_path({"error", "param"})->text, param) << body;
+  }
+  EXPECT_THAT(e.complete(R"("prompt":"a","model":"x")").error(), HasSubstr("The model `x` does not exist. Valid aliases: tiny."));
+}
+
+// As vLLM has it: an answer ends where the context does, and only what no prompt makes possible is refused.
+TEST(Engine, MoreTokensThanThereIsRoomForIsNoError) {
+  TestEngine e;
+  const std::string prompt(4000, 'x');
+  const Json json = e.complete(cat(R"("prompt":")", prompt, R"(","max_tokens":4096,"temperature":0,"ignore_eos":true)")).json();
+  const int64_t read = *json.find_path({"usage", "prompt_tokens"})->as_int();
+  EXPECT_EQ(json.find_path({"usage", "total_tokens"})->as_int(), 4096) << read;
+  EXPECT_EQ(choice(json).find("finish_reason")->text, "length");
+  e.expect_idle();
+}
+
+TEST(Engine, PagesOfOtherOriginsCallOnlyWhereTheyMay) {
+  TestEngine closed;
+  const net::Headers asks{{"Origin", "http://a"}, {"Access-Control-Request-Method", "POST"}, {"Access-Control-Request-Headers", "x-b"}};
+  EXPECT_EQ(call(closed.port(), "OPTIONS", "/v1/completions", {}, asks)->status, 400);
+  EXPECT_FALSE(call(closed.port(), "GET", "/v1/models", {}, asks)->headers.get("access-control-allow-origin"));
+  EngineConfig config;
+  config.allowed_origins = {"http://a"};
+  config.api_keys = {"k"};  // a browser asks first without one
+  TestEngine e(config);
+  const Reply may = *call(e.port(), "OPTIONS", "/v1/completions", {}, asks);
+  EXPECT_EQ(may.status, 200);
+  EXPECT_EQ(may.headers.get("access-control-allow-origin"), "http://a");
+  EXPECT_EQ(may.headers.get("access-control-allow-headers"), "x-b");
+  EXPECT_EQ(call(e.port(), "GET", "/health", {}, asks)->headers.get("access-control-allow-origin"), "http://a");
+  const net::Headers other{{"Origin", "http://b"}, {"Access-Control-Request-Method", "POST"}};
+  EXPECT_EQ(call(e.port(), "OPTIONS", "/v1/completions", {}, other)->body, "Disallowed CORS origin");
+  EXPECT_FALSE(call(e.port(), "GET", "/health", {}, other)->headers.get("access-control-allow-origin"));
+}
+
+TEST(Engine, ServerDefaultsOfFlags) {
+  EngineConfig config;
+  config.force_include_usage = config.return_tokens_as_token_ids = config.request_id_headers = true;
+  config.generation.max_new_tokens = 4;
+  config.generation.temperature = 0;
+  config.template_kwargs = parse_json(R"({"k":"z"})").value();
+  config.fingerprint_mode = "custom";
+  config.fingerprint_value = "who";
+  TestEngine e(config);
+  const Reply stream = e.complete(R"("prompt":"abc","max_tokens":9,"logprobs":0,"stream":true,"ignore_eos":true)");
+  EXPECT_EQ(sse(stream.body).size(), 4u + 2);
+  EXPECT_THAT(stream.body, HasSubstr("\"tokens\":[\"token_id:"));
+  EXPECT_THAT(stream.body, HasSubstr(R"("completion_tokens":4},"system_fingerprint":"who"})"));
+  const auto chat = [&](const char* more) {
+    return text_of(e.post("/v1/chat/completions", cat(R"({"messages":[{"role":"user","content":"a"}],"chat_template":"{{ k }}x")", more, "}")));
+  };
+  EXPECT_EQ(chat(""), chat(R"(,"chat_template_kwargs":{"k":"z"})"));
+  EXPECT_NE(chat(""), chat(R"(,"chat_template_kwargs":{"k":"y"})"));
+  EXPECT_TRUE(e.get("/v1/models").headers.get("x-request-id"));
+  EXPECT_EQ(e.metric("http_requests_total", "/v1/chat/completions"), 4);
 }
 
 TEST(Engine, SmallEndpoints) {
@@ -166,7 +243,7 @@ TEST(Engine, SmallEndpoints) {
   for (const Json& id : tokens.find("tokens")->items) ids += (ids.empty() ? "" : ",") + id.text;
   EXPECT_EQ(e.post("/detokenize", cat("{\"tokens\":[", ids, "]}")).json().find("prompt")->text, "hello world");
   EXPECT_EQ(e.post("/tokenize", R"({"messages":[{"role":"user","content":"x"}]})").status, 200);
-  EXPECT_EQ(e.post("/reset_prefix_cache", "").status, 200);
+  EXPECT_EQ(e.post("/reset_prefix_cache", "").body, R"({"success":true})");
 }
 
 TEST(Engine, ApiKeyGuardsV1Only) {
@@ -180,6 +257,7 @@ TEST(Engine, ApiKeyGuardsV1Only) {
     EXPECT_EQ(call(e.port(), "GET", "/v1/models", {}, {{"Authorization", bad}})->status, 401) << bad;
   }
   EXPECT_EQ(call(e.port(), "GET", "/v1/models", {}, {{"Authorization", "Bearer secret"}})->status, 200);
+  EXPECT_EQ(call(e.port(), "GET", "/v1/models", {}, {{"Authorization", "bearer secret"}})->status, 200);
   EXPECT_EQ(e.get("/health").status, 200);
   EXPECT_EQ(e.get("/metrics").status, 200);
 }

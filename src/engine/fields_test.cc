@@ -73,8 +73,7 @@ constexpr Row kCommon[] = {
     {R"("min_p":1)", Does::kChanges, kHot},
     {R"("seed":2)", Does::kChanges, kHot},
     {R"("n":2)", Does::kChanges, kHot},
-    {R"("best_of":2)", Does::kRefused, kHot},
-    {R"("best_of":1)", Does::kSameHere},  // n is 1 too
+    {R"("best_of":2)", Does::kSameHere, kHot},  // gone from vLLM, which passes over it
     {R"("stop":["%"])", Does::kChanges, R"("logit_bias":{"40":100})"},
     {R"("include_stop_str_in_output":true)", Does::kChanges, R"("stop":["%"],"logit_bias":{"40":100})"},
     {R"("stop_token_ids":[40])", Does::kChanges, kSays40},
@@ -91,8 +90,9 @@ constexpr Row kCommon[] = {
     {R"("prompt_logprobs":1)"},
     {R"("stream":true)"},
     {R"("stream_options":{"include_usage":true})", Does::kChanges, R"("stream":true)"},
-    {R"("stream_options":{"continuous_usage_stats":true})", Does::kChanges, R"("stream":true)"},
-    {R"("priority":1)", Does::kRefused},
+    {R"("stream_options":{"include_usage":true,"continuous_usage_stats":true})", Does::kChanges, R"("stream":true)"},
+    {R"("stream_options":{"continuous_usage_stats":true})", Does::kSameHere, R"("stream":true)"},  // needs the other
+    {R"("priority":1)", Does::kSameHere},  // who goes first, with --scheduling-policy priority
     {R"("cache_salt":"x")", Does::kSameHere},  // which blocks are reused, not what they hold
     {R"("cache_hit_threshold":1)"},
     {R"("return_token_ids":true)"},

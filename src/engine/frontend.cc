@@ -4,13 +4,17 @@
 #include <charconv>
 
 #include "base/prng.h"
+#include "base/sha256.h"
 #include "engine/admin.h"
 #include "engine/api_docs.h"
+#include "engine/derender.h"
+#include "engine/edge.h"
 #include "engine/embeddings.h"
 #include "engine/generate.h"
 #include "engine/limits.h"
 #include "engine/lora_api.h"
 #include "engine/prepare.h"
+#include "engine/render.h"
 #include "engine/responses.h"
 #include "wire/errors.h"
 #include "wire/headers.h"
@@ -93,7 +97,9 @@ bool peers_settled(const Serving& s) {
 }
 
 Task<> health(const Serving& s, Request&, ResponseWriter& out) {
-  Response response{.status = s.loop->alive() && peers_settled(s) && !s.asleep.lost ? 200 : 503, .headers = {}, .body = {}};
+  const std::string lost = s.asleep.lost();
+  Response response{.status = s.loop->alive() && peers_settled(s) && lost.empty() ? 200 : 503, .headers = {}, .body = {}};
+  if (!lost.empty()) response = Response::json(503, wire::error_json({.status = 503, .message = lost, .type = {}, .param = {}}));
   if (s.kv_transfer) response.headers.set(wire::kCapabilities, wire::kCapabilityPush);
   co_await out.send(std::move(response));
 }
@@ -126,43 +132,6 @@ Task<> tokenize(const Serving& s, Request& request, ResponseWriter& out) {
       for (int32_t id : *tokens) strings.push_back(s.tokenizer->token_text(id));
     }
     return wire::tokenize_response(*tokens, s.max_model_len, r.return_token_strs ? &strings : nullptr);
-  }();
-  if (!reply) co_return co_await send_error(out, reply.error());
-  co_await out.send(Response::json(200, *reply));
-}
-
-// What this prompt is in tokens, for who routes by them: vLLM's answer, as far as pickers read it.
-std::string rendered(const std::vector<int32_t>& tokens, std::string_view model) {
-  JsonWriter w;
-  w.object().field("request_id", cat("render-", random_hex(32))).field("model", std::string(model)).key("token_ids").array();
-  for (const int32_t id : tokens) w.value(id);
-  w.end().field_null("features").end();
-  return w.take();
-}
-
-Task<> render_completion(const Serving& s, Request& request, ResponseWriter& out) {
-  const auto reply = [&]() -> Result<std::string> {
-    BATON_TRY(const Json body, parse_body(request));
-    BATON_TRY(const wire::CompletionRequest r, wire::parse_completion_request(body));
-    BATON_OK(check_model_name(s, r.model));
-    std::string list = "[";
-    for (const wire::Prompt& prompt : r.prompts) {
-      BATON_TRY(const auto tokens, prompt_tokens(s, prompt, r.add_special_tokens));
-      list += cat(list.size() > 1 ? "," : "", rendered(tokens, answered_name(s, r.model)));
-    }
-    return list + "]";
-  }();
-  if (!reply) co_return co_await send_error(out, reply.error());
-  co_await out.send(Response::json(200, *reply));
-}
-
-Task<> render_chat_route(const Serving& s, Request& request, ResponseWriter& out) {
-  const auto reply = [&]() -> Result<std::string> {
-    BATON_TRY(const Json body, parse_body(request));
-    BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(body));
-    BATON_OK(check_model_name(s, r.model));
-    BATON_TRY(const auto tokens, chat_tokens(s, r));
-    return rendered(tokens, answered_name(s, r.model));
   }();
   if (!reply) co_return co_await send_error(out, reply.error());
   co_await out.send(Response::json(200, *reply));
@@ -214,8 +183,10 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/messages/count_tokens", "Tokens of a Messages request", count_tokens},
     {"POST", "/v1/embeddings", "Embeddings of texts or tokens", embeddings},
     {"POST", "/inference/v1/generate", "Tokens in, tokens out", generate<kGenerateApi>},
-    {"POST", "/v1/chat/completions/render", "Tokens of a conversation", render_chat_route},
+    {"POST", "/v1/chat/completions/render", "Tokens of a conversation", render_chat_completion},
     {"POST", "/v1/completions/render", "Tokens of a completion's prompts", render_completion},
+    {"POST", "/v1/chat/completions/derender", "A chat's answer of tokens", derender_chat_completion},
+    {"POST", "/v1/completions/derender", "A completion's answer of tokens", derender_completion},
     {"GET", "/v1/models", "Models served", models},
     {"POST", "/v1/load_lora_adapter", "Load a LoRA adapter (--allow-runtime-lora-updating)", load_lora_adapter},
     {"POST", "/v1/unload_lora_adapter", "The opposite", unload_lora_adapter},
@@ -268,6 +239,12 @@ Task<> docs(const Serving& s, Request&, ResponseWriter& out) {
   co_await out.send(std::move(response));
 }
 
+bool is_route_but_for_a_slash(std::string_view path) {
+  if (path.size() < 2 || !path.ends_with('/')) return false;
+  path.remove_suffix(1);
+  return std::any_of(std::begin(kRoutes), std::end(kRoutes), [&](const Route& r) { return r.path == path; });
+}
+
 // Constant time in the key's content, so that a key cannot be guessed byte by byte.
 bool equal_secret(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
@@ -278,18 +255,22 @@ bool equal_secret(std::string_view a, std::string_view b) {
 
 bool authorised(const Serving& s, const Request& request) {
   const auto& keys = s.config->api_keys;
-  if (keys.empty() || !(request.path.starts_with("/v1") || request.path.starts_with("/inference")) || request.method == "OPTIONS")
+  if (keys.empty() || !(request.path.starts_with("/v1") || request.path.starts_with("/v2") || request.path.starts_with("/inference")) || request.method == "OPTIONS")
     return true;
   std::string_view given = request.headers.get("authorization").value_or("");
-  constexpr std::string_view kBearer = "Bearer ";
-  if (!given.starts_with(kBearer)) return false;
-  given.remove_prefix(kBearer.size());
+  const size_t space = given.find(' ');
+  if (space == std::string_view::npos || !net::same_header_name(given.substr(0, space), "bearer")) return false;
+  given.remove_prefix(space + 1);
   bool ok = false;
   for (const std::string& key : keys) ok |= equal_secret(key, given);
   return ok;
 }
 
-Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
+Task<> serve(const Serving& s, Request& request, EdgeWriter& out) {
+  if (auto answer = preflight(*s.config, request)) {
+    co_await out.send(std::move(*answer));
+    co_return;
+  }
   if (const std::string& root = s.config->root_path; !root.empty() && request.path.starts_with(root + "/")) {
     request.path.erase(0, root.size());
   }
@@ -301,6 +282,7 @@ Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
   for (const Route& route : kRoutes) {
     if (route.path != request.path) continue;
     path_known = true;
+    out.handled_by(route.path);
     if (route.method == request.method || (route.method == "GET" && request.method == "HEAD")) {
       co_return co_await route.serve(s, request, out);
     }
@@ -312,12 +294,30 @@ Task<> serve(const Serving& s, Request& request, ResponseWriter& out) {
     name.remove_prefix(route.before().size());
     name.remove_suffix(route.after().size());
     path_known = true;
+    out.handled_by(route.path);
     if (route.method == request.method) co_return co_await route.serve(s, request, percent_decoded(name), out);
+  }
+  if (!path_known && is_route_but_for_a_slash(request.path)) {
+    Response moved{.status = 307, .headers = {}, .body = {}};
+    const std::string_view host = request.headers.get("host").value_or("");
+    const std::string scheme = s.config->ssl_certfile.empty() ? "http" : "https";
+    std::string path = s.config->root_path + request.path.substr(0, request.path.size() - 1);
+    moved.headers.set("Location", cat(host.empty() ? "" : cat(scheme, "://", host), path, request.query.empty() ? "" : "?", request.query));
+    co_await out.send(std::move(moved));
+    co_return;
   }
   co_await framework_error(out, path_known ? 405 : 404);
 }
 
 }  // namespace
+
+std::string system_fingerprint(const EngineConfig& c, std::string_view model_fingerprint) {
+  if (c.fingerprint_mode == "none") return "";
+  if (c.fingerprint_mode == "custom") return c.fingerprint_value;
+  const std::string ranks = c.fingerprint_mode == "full" && c.tensor_parallel_size > 1 ? cat("-tp", c.tensor_parallel_size) : "";
+  const std::string model = hex(Sha256().update(model_fingerprint).finish());
+  return cat("baton-", BATON_VERSION, ranks, "-", model.substr(0, 8));
+}
 
 net::HandlerFactory make_frontend(const Serving& serving) {
   return [&serving]() -> net::Handler {
@@ -327,7 +327,8 @@ net::HandlerFactory make_frontend(const Serving& serving) {
         explicit InFlight(std::atomic<int>& c) : count(c) { ++count; }
         ~InFlight() { --count; }
       } in_flight(serving.in_flight);
-      co_await serve(serving, request, out);
+      EdgeWriter edge(serving, request, out);
+      co_await serve(serving, request, edge);
     };
   };
 }

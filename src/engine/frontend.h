@@ -7,6 +7,9 @@
 
 namespace baton::engine {
 
+// What answers call system_fingerprint: equal where version, ranks and model are. "" = null, as --fingerprint-mode none wants.
+std::string system_fingerprint(const EngineConfig& config, std::string_view model_fingerprint);
+
 net::HandlerFactory make_frontend(const Serving& serving);
 
 }  // namespace baton::engine

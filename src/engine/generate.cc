@@ -83,7 +83,7 @@ class Run final : public Generation {
   std::vector<PromptState> prompts_;
   std::vector<Answer> answers_;
   std::vector<ChatMessage> messages_;        // streaming, where asked_.format says so: one a choice
-  std::vector<parse::Reasoning> reasoning_;  // the same, to count its tokens
+  std::vector<parse::MessageParser> reasoning_;  // the same, to count its tokens
   int64_t reasoning_tokens_ = 0, beam_tokens_ = 0;
   std::optional<BeamSearch> beams_;  // the one that runs
   std::vector<uint8_t> started_;     // streaming: the choice's first chunk went out
@@ -101,10 +101,11 @@ Result<> Run::prepare(const Json& body, std::string_view text, const ReadAsked& 
   const bool only_prompt = asked_.prompts.size() == 1;
   for (AskedPrompt& p : asked_.prompts) BATON_OK(add(std::move(p.ids), std::move(p.echo_text), hand_over, only_prompt));
   if (request_id_.empty()) request_id_ = fields_.request_id.empty() ? uuid4() : fields_.request_id;
-  head_ = {.id = asked_.id_prefix + request_id_, .model = submissions_.front().adapter ? submissions_.front().adapter->key.name : s_.name(), .created = unix_seconds()};
+  head_ = {.id = asked_.id_prefix + request_id_, .model = submissions_.front().adapter ? submissions_.front().adapter->key.name : s_.name(), .created = unix_seconds(), .system_fingerprint = s_.fingerprint};
   const Submission& first = submissions_.front();
   asked_.shape->resolved(
-      {.temperature = first.sampling.temperature, .top_p = first.sampling.top_p, .max_tokens = first.max_tokens});
+      {.temperature = first.sampling.temperature, .top_p = first.sampling.top_p, .presence_penalty = first.sampling.presence_penalty,
+       .frequency_penalty = first.sampling.frequency_penalty, .max_tokens = first.max_tokens});
   if (!fields_.unknown.empty())
     log_debug("request fields ignored", "request={} first={} count={}", head_.id, fields_.unknown[0], fields_.unknown.size());
   return {};
@@ -154,8 +155,10 @@ void Run::submit() {
   if (asked_.format.active() && fields_.stream) {
     for (size_t i = 0; i < answers_.size(); ++i) messages_.emplace_back(asked_.format);
   }
-  if (asked_.format.reasoning) {
-    for (size_t i = 0; i < answers_.size(); ++i) reasoning_.emplace_back(*asked_.format.reasoning);
+  if (asked_.format.thinks()) {
+    parse::MessageFormat thoughts = asked_.format;
+    thoughts.tool_parser = nullptr;
+    for (size_t i = 0; i < answers_.size(); ++i) reasoning_.emplace_back(thoughts);
   }
   if (searches_beams()) return;
   for (Submission& submission : submissions_) {
@@ -228,8 +231,7 @@ void Run::add_echo(wire::Choice& choice) {
 // The tokens of what the model thought, its closing tag not among them.
 void Run::count_reasoning(size_t answer, const Answer::Piece& piece) {
   if (reasoning_.empty()) return;
-  parse::Events events;
-  reasoning_[answer].add(piece.text, events);
+  (void)reasoning_[answer].add(piece.text);
   if (reasoning_[answer].thinking()) reasoning_tokens_ += static_cast<int64_t>(piece.ids.size());
 }
 
@@ -240,7 +242,7 @@ wire::Usage Run::usage() const {
     usage.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
     cached += prompt.cached;
   }
-  for (const Answer& answer : answers_) usage.completion_tokens += asked_.echo_only ? 0 : answer.tokens();
+  for (const Answer& answer : answers_) usage.completion_tokens += answer.tokens();
   if (s_.config->prompt_tokens_details || asked_.cached_details) usage.cached_tokens = cached;
   usage.completion_tokens += beam_tokens_;
   usage.reasoning_tokens = reasoning_tokens_;

@@ -15,6 +15,8 @@ constexpr size_t kConstraintsMax = 128;
 constexpr size_t kConstraintsBytesMax = 64u << 20;
 constexpr int kPeersWaitMs = 5000;       // /health waits this long at most for the first contact with the --kv-peers
 constexpr int64_t kRankLoadMs = 3'600'000;  // a rank that has not loaded its part by then: the start fails
+constexpr int64_t kRankAdapterMs = 600'000;  // one that has not read its part of a LoRA adapter by then: the load fails
+constexpr size_t kRankMessageBytesMax = 8192;  // about an adapter: a path of 4096 at most, or a text, which is cut
 constexpr int kRankWatchMs = 1000;       // a failed group of ranks is noticed by then; a rank that ends at once
 constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at start beyond it
 

@@ -36,8 +36,7 @@ Result<LoadRequest> read_load(const net::Request& request) {
   BATON_TRY(asked.module.name, text_of(body, "lora_name"));
   BATON_TRY(asked.module.path, text_of(body, "lora_path"));
   BATON_TRY(asked.in_place, flag_of(body, "load_inplace"));
-  BATON_TRY(const bool stacked, flag_of(body, "is_3d_lora_weight"));
-  if (stacked) return fail(Code::kInvalidArgument, "is_3d_lora_weight is not supported: adapters of experts are not");
+  BATON_OK(flag_of(body, "is_3d_lora_weight"));  // the files say it themselves
   return asked;
 }
 

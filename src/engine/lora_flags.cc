@@ -44,7 +44,6 @@ Result<> read_lora_flags(EngineConfig& c) {
   require(std::ranges::find(kRanks, c.max_lora_rank) != std::end(kRanks), "--max-lora-rank wants 1, 8, 16, 32, 64, 128, 256, 320 or 512");
   require(c.max_cpu_loras == 0 || c.max_cpu_loras >= c.max_loras,
           cat("max_cpu_loras (", c.max_cpu_loras, ") must be >= max_loras (", c.max_loras, ")"));
-  require(!c.enable_lora || c.tensor_parallel_size == 1, "--enable-lora and --tensor-parallel-size above 1 do not go together yet");
   c.loras.clear();
   for (const std::string& text : c.lora_modules) {
     if (text.empty()) continue;

@@ -48,12 +48,28 @@ struct Maker {
   Gauge& waiting(std::string_view why) {
     return m.gauge("vllm:num_requests_waiting_by_reason", "Requests waiting, by reason.", with(labels, "reason", why));
   }
+  Counter& cached(std::string_view from) {
+    return m.counter("vllm:prompt_tokens_cached_by_source", "Prompt tokens not computed here, by who had their KV.", with(labels, "source", from));
+  }
   Counter& source(std::string_view from) {
     return m.counter("vllm:prompt_tokens_by_source", "Prompt tokens, by where their KV came from.", with(labels, "source", from));
   }
 };
 
 Maker maker(Metrics& m, const MetricsConfig& c) { return {m, {{"model_name", c.model_name}, {"engine", "0"}}}; }
+
+// Series that vLLM has and dashboards draw, of what never happens here: they stay 0.
+void add_constant(Metrics& m, const Labels& labels, const std::string& model_name) {
+  m.counter("vllm:mm_cache_queries", "Items looked up in the multi-modal cache: none, prompts are text.", labels);
+  m.counter("vllm:mm_cache_hits", "Items found in the multi-modal cache.", labels);
+  for (std::string_view source : {"host", "disk", "external_unspecified"}) {
+    m.counter("vllm:prompt_tokens_cached_by_source", "Prompt tokens not computed here, by who had their KV.", with(labels, "source", source));
+  }
+  for (std::string_view reason : {"max_num_queued_reqs", "max_num_queued_tokens"}) {
+    m.counter("vllm:admission_rejections", "Requests refused by a limit of the queue.", {{"model_name", model_name}, {"reason", std::string(reason)}});
+  }
+  m.counter("vllm:request_success", "Requests finished.", with(labels, "finished_reason", "repetition"));
+}
 
 }  // namespace
 
@@ -77,6 +93,8 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
       prompt_cached(maker(m, c).counter("prompt_tokens_cached", "Prompt tokens not computed here.")),
       prompt_recomputed(maker(m, c).counter("prompt_tokens_recomputed", "Prompt tokens computed although a peer offered them.")),
       corrupted(maker(m, c).counter("corrupted_requests", "Requests with logits that are not numbers.")),
+      cached_device(maker(m, c).cached("device")),
+      cached_peer(maker(m, c).cached("p2p")),
       ttft(maker(m, c).histogram("time_to_first_token_seconds", "Time to first token.", ttft_bounds())),
       itl(maker(m, c).histogram("inter_token_latency_seconds", "Time between two tokens.", token_bounds())),
       tpot_token(maker(m, c).histogram("time_per_output_token_seconds", "Time between two tokens (old name).", token_bounds())),
@@ -100,11 +118,13 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
                                              one_two_five(c.max_model_len))),
       iteration_tokens(maker(m, c).histogram("iteration_tokens_total", "Tokens of one engine step.",
                                              {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384})),
+      preemptions_of_request(maker(m, c).histogram("request_num_preemptions", "How often a request was preempted.", {1, 2, 3, 4, 5, 10, 20})),
       metrics_(m),
       labels_(maker(m, c).labels) {
   for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
     finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", finish_name(f)));
   }
+  add_constant(m, labels_, c.model_name);
   if (c.speculative_tokens > 0) {
     const Maker make = maker(m, c);
     spec_decode_.drafts = &make.counter("spec_decode_num_drafts", "Drafts of speculative decoding.");
@@ -124,9 +144,14 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
   cache["num_gpu_blocks"] = std::to_string(c.blocks);
   cache["enable_prefix_caching"] = c.prefix_caching ? "True" : "False";
   m.gauge("vllm:cache_config_info", "Configuration of the KV cache.", cache).set(1);
-  for (std::string_view state : {"awake", "weights_offloaded", "discard_all"}) {
-    m.gauge("vllm:engine_sleep_state", "Engine sleep state.", with(labels_, "sleep_state", state)).set(state == "awake" ? 1 : 0);
-  }
+  constexpr std::string_view kStates[] = {"awake", "weights_offloaded", "discard_all"};
+  for (size_t i = 0; i < sleep_.size(); ++i)
+    sleep_[i] = &m.gauge("vllm:engine_sleep_state", "Engine sleep state.", with(labels_, "sleep_state", kStates[i]));
+  show_sleep(SleepState::kAwake);
+}
+
+void EngineMetrics::show_sleep(SleepState state) {
+  for (size_t i = 0; i < sleep_.size(); ++i) sleep_[i]->set(i == static_cast<size_t>(state) ? 1 : 0);
 }
 
 // Labels are what changes here, and the value is the time: who reads it takes the newest series. The old one goes, so that the
@@ -155,6 +180,20 @@ void EngineMetrics::count_draft(int32_t drafted, int32_t accepted) {
 }
 
 Counter& EngineMetrics::finished(Finish finish) { return *finished_.at(finish); }
+
+void EngineMetrics::count_http(std::string_view method, std::string_view route, int status, double seconds) {
+  const std::string handler(route), verb(method);
+  metrics_
+      .counter("http_requests", "Requests by method, class of status and route.",
+               {{"method", verb}, {"status", cat(status / 100, "xx")}, {"handler", handler}})
+      .inc();
+  metrics_.histogram("http_request_duration_seconds", "Time until a request was answered, by route.", {.1, .5, 1}, {{"method", verb}, {"handler", handler}})
+      .observe(seconds);
+  metrics_
+      .histogram("http_request_duration_highr_seconds", "Time until a request was answered, in fine steps.",
+                 {.01, .025, .05, .075, .1, .25, .5, .75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10, 30, 60})
+      .observe(seconds);
+}
 
 void EngineMetrics::count_hand_over(std::string_view mode) {
   metrics_

@@ -33,24 +33,25 @@ Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
     return fail(Code::kInvalidArgument, "token_id(s) [", bad,
                 "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
   }
+  for (int32_t id : f.stop_token_ids) {
+    if (id < 0 || id >= vocab)
+      return fail(Code::kInvalidArgument, "token_id(s) in stop_token_ids [", id, "] are out of vocabulary. Vocabulary size: ", vocab);
+  }
   for (int32_t id : f.allowed_token_ids.value_or(std::vector<int32_t>{})) {
     if (id < 0 || id >= vocab) return fail(Code::kInvalidArgument, "allowed_token_ids contains out-of-vocab token id!");
   }
   const int max = s.config->max_logprobs;
-  const auto over = [&](const std::optional<int32_t>& n) { return n && max >= 0 && (*n > max || *n < 0); };
-  if (over(f.logprobs)) {
-    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", *f.logprobs,
+  const auto asked = [&](const std::optional<int32_t>& n) { return n.value_or(0) < 0 ? vocab : n.value_or(0); };
+  if (max >= 0 && asked(f.logprobs) > max) {
+    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", asked(f.logprobs),
                 ", which is greater than max allowed: ", max);
   }
-  if (over(f.prompt_logprobs)) {
-    return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", *f.prompt_logprobs,
+  if (max >= 0 && asked(f.prompt_logprobs) > max) {
+    return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", asked(f.prompt_logprobs),
                 ", which is greater than max allowed: ", max);
   }
   if (f.beam_search && max >= 0 && 2 * f.n > max) {  // each step asks for twice its width
     return fail(Code::kInvalidArgument, "Requested sample logprobs of ", 2 * f.n, ", which is greater than max allowed: ", max);
-  }
-  if (f.priority != 0 && s.config->scheduling_policy != "priority") {
-    return fail(Code::kInvalidArgument, "Got priority ", f.priority, " but Priority scheduling is not enabled.");
   }
   return {};
 }
@@ -61,15 +62,18 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   const auto pick = [&](const std::optional<double>& asked, const std::optional<double>& models, double otherwise) {
     return asked ? *asked : defaults && models ? *models : otherwise;
   };
+  const GenerationOverride& o = s.config->generation;
+  const auto first = [](const auto& a, const auto& b) { return a ? a : b; };
   SamplingParams p;
-  p.temperature = pick(f.temperature, m.gen_temperature, 1.0);
-  p.top_p = pick(f.top_p, m.gen_top_p, 1.0);
-  p.min_p = pick(f.min_p, m.gen_min_p, 0.0);
-  p.top_k = f.top_k ? *f.top_k : defaults ? m.gen_top_k.value_or(0) : 0;
+  p.temperature = pick(first(f.temperature, o.temperature), m.gen_temperature, 1.0);
+  p.top_p = pick(first(f.top_p, o.top_p), m.gen_top_p, 1.0);
+  p.min_p = pick(first(f.min_p, o.min_p), m.gen_min_p, 0.0);
+  const auto top_k = first(f.top_k, o.top_k);
+  p.top_k = top_k ? *top_k : defaults ? m.gen_top_k.value_or(0) : 0;
   if (p.top_k < 0) p.top_k = 0;
-  p.repetition_penalty = pick(f.repetition_penalty, m.gen_repetition_penalty, 1.0);
-  p.frequency_penalty = f.frequency_penalty.value_or(0);
-  p.presence_penalty = f.presence_penalty.value_or(0);
+  p.repetition_penalty = pick(first(f.repetition_penalty, o.repetition_penalty), m.gen_repetition_penalty, 1.0);
+  p.frequency_penalty = first(f.frequency_penalty, o.frequency_penalty).value_or(0);
+  p.presence_penalty = first(f.presence_penalty, o.presence_penalty).value_or(0);
   if (p.temperature >= kGreedyBelow && p.temperature < 0.01)
     p.temperature = 0.01;  // below it float32 softmax overflows to one-hot noise
   if (p.greedy() && f.n > 1 && !f.beam_search) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
@@ -87,12 +91,23 @@ bool names_base(const Serving& s, std::string_view name) {
   return name.empty() || std::find(names.begin(), names.end(), name) != names.end();
 }
 
+// Lengths that no prompt makes possible. Less room than asked for is no error: the answer ends where the context does.
+Result<> check_lengths(const wire::GenerateFields& f, int32_t max_model_len) {
+  if (f.max_tokens.value_or(0) > max_model_len) {
+    return fail(Code::kInvalidArgument, f.max_tokens_name, "=", *f.max_tokens, " cannot be greater than max_model_len=", max_model_len,
+                ". Please request fewer output tokens.");
+  }
+  if (f.truncate_prompt_tokens.value_or(0) > max_model_len) {
+    return fail(Code::kInvalidArgument, "truncate_prompt_tokens=", *f.truncate_prompt_tokens, " cannot be greater than max_model_len = ",
+                max_model_len, ". Please request a smaller truncation size.");
+  }
+  return {};
+}
+
 void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<int32_t>& prompt) {
   if (!f.truncate_prompt_tokens) return;
-  // "As many as fit", and where the answer may be cut to fit too, one token of it must.
-  const int32_t most =
-      f.limit_max_tokens ? max_model_len - std::clamp(f.max_tokens.value_or(1), 1, max_model_len - 1) : max_model_len;
-  const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? most : *f.truncate_prompt_tokens);
+  // -1: as many as fit beside one token of the answer.
+  const auto keep = static_cast<size_t>(*f.truncate_prompt_tokens == -1 ? max_model_len - 1 : *f.truncate_prompt_tokens);
   if (prompt.size() <= keep) return;
   if (f.truncate_left)
     prompt.erase(prompt.begin(), prompt.end() - static_cast<std::ptrdiff_t>(keep));
@@ -103,11 +118,21 @@ void truncate(const wire::GenerateFields& f, int32_t max_model_len, std::vector<
 }  // namespace
 
 Result<std::string> render_chat(const Serving& s, const wire::ChatRequest& r) {
+  Json kwargs = r.template_kwargs;
+  const Json& defaults = s.config->template_kwargs;
+  for (size_t i = 0; i < defaults.keys.size(); ++i) {
+    if (kwargs.find(defaults.keys[i])) continue;
+    kwargs.kind = Json::Kind::kObject;
+    kwargs.keys.push_back(defaults.keys[i]);
+    kwargs.items.push_back(defaults.items[i]);
+  }
+  static const Json kNone;
+  const bool hide_tools = s.config->exclude_tools_when_none && r.tool_choice == wire::ToolChoice::kNone;
   return text::render_chat(s.chat_template, *s.tokenizer,
                            {.messages = r.messages,
-                            .tools = r.tools,
+                            .tools = hide_tools ? kNone : r.tools,
                             .documents = r.documents,
-                            .template_kwargs = r.template_kwargs,
+                            .template_kwargs = kwargs,
                             .chat_template = r.chat_template,
                             .add_generation_prompt = r.add_generation_prompt,
                             .continue_final_message = r.continue_final_message});
@@ -130,24 +155,22 @@ Result<std::vector<int32_t>> prompt_tokens(const Serving& s, const wire::Prompt&
 Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFields& f, std::vector<int32_t> prompt,
                                       bool prefill_leg) {
   BATON_OK(check_ids(s, f));
+  BATON_OK(check_lengths(f, s.max_model_len));
   truncate(f, s.max_model_len, prompt);
   const auto tokens = static_cast<int32_t>(prompt.size());
   const int32_t length = s.max_model_len;
   if (prompt.empty()) return fail(Code::kInvalidArgument, "The decoder prompt cannot be empty");
-  if (tokens >= length) {
-    return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your request has ",
-                tokens, " input tokens. Please reduce the length of the input messages.");
+  if (tokens > length) {
+    return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your prompt contains ",
+                tokens, " input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.");
   }
-  if (f.max_tokens && *f.max_tokens > length - tokens && !f.limit_max_tokens) {
-    return fail(Code::kInvalidArgument, "'max_tokens' or 'max_completion_tokens' is too large: ", *f.max_tokens,
-                ". This model's maximum context length is ", length, " tokens and your request has ", tokens, " input tokens (",
-                *f.max_tokens, " > ", length, " - ", tokens, ").");
-  }
+  if (tokens == length) return fail(Code::kInvalidArgument, "max_tokens must be at least 1, got 0: the prompt fills the context.");
   Submission out;
   BATON_TRY(out.sampling, resolve_sampling(s, f));
   out.n = prefill_leg ? 1 : f.n;  // one sequence fills the cache; the decode leg makes the n answers
   out.prompt = std::move(prompt);
-  out.max_tokens = std::clamp(f.max_tokens.value_or(length - tokens), 1, length - tokens);
+  const int32_t most = std::min(length - tokens, s.config->generation.max_new_tokens.value_or(length));
+  out.max_tokens = std::clamp(f.max_tokens.value_or(most), 1, most);
   out.stop_ids = f.stop_token_ids;
   const int32_t eos = s.tokenizer->eos();
   if (eos >= 0) out.end_ids.push_back(eos);
@@ -158,7 +181,12 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   }
   out.ignore_eos = f.ignore_eos;
   if (!f.ignore_eos) {
-    for (int32_t id : out.end_ids) (id == eos ? out.eos_ids : out.stop_ids).push_back(id);
+    // Of generation_config.json they are stop tokens, with their id as the reason; of the tokenizer alone they end as EOS does.
+    const auto& listed = s.model->eos_ids;
+    for (int32_t id : out.end_ids) {
+      const bool reason = id != eos && std::find(listed.begin(), listed.end(), id) != listed.end();
+      (reason ? out.stop_ids : out.eos_ids).push_back(id);
+    }
   }
   if (prefill_leg) out.sampling.min_tokens = 0;
   out.sampling.masked_until_min = out.stop_ids;
@@ -183,7 +211,11 @@ Result<> check_generates(const Serving& s, std::string_view api) {
 
 Result<> check_model_name(const Serving& s, std::string_view name) {
   if (names_base(s, name) || (s.adapters && s.adapters->has(name))) return {};
-  return std::unexpected(no_such_model(name));
+  Error error = no_such_model(name);
+  std::string served;
+  for (const std::string& alias : s.config->served_model_names) served += cat(served.empty() ? "" : ", ", alias);
+  error.message += cat(" Valid aliases: ", served, ".");
+  return std::unexpected(std::move(error));
 }
 
 std::string answered_name(const Serving& s, std::string_view asked) {

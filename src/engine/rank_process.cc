@@ -48,8 +48,10 @@ void answer(const transfer::Fd& control, const Result<>& done) {
   (void)!::send(control.get(), text.data(), std::min<size_t>(text.size(), 4096), MSG_NOSIGNAL);
 }
 
-Result<> take_step(model::Model& model, const model::RankGroup& group) {
-  BATON_TRY(const std::vector<model::SeqInput> seqs, group.step());
+Result<> take_step(model::Model& model, const model::RankGroup& group, const RankAdapterReader& adapters) {
+  std::vector<std::shared_ptr<const model::LoraAdapter>> held;
+  const auto find = [&](int32_t number) { return held.emplace_back(adapters.find(number)).get(); };
+  BATON_TRY(const std::vector<model::SeqInput> seqs, group.step(find));
   BATON_OK(model.step(seqs));
   return {};
 }
@@ -62,18 +64,20 @@ int number(const std::vector<std::string>& args, size_t i) {
 
 }  // namespace
 
-Result<> run_rank(const EngineConfig& config, int rank, transfer::Fd control, int group_fd) {
-  BATON_TRY(auto group, model::RankGroup::attach(group_fd, rank));
+Result<> run_rank(const EngineConfig& config, int rank, RankLinks links) {
+  const transfer::Fd& control = links.control;
+  BATON_TRY(auto group, model::RankGroup::attach(links.group_fd, rank));
   model::LoadOptions options = load_options(config);
   options.ranks = group.get();
   auto model = model::Model::load(config.model, options);
   answer(control, model ? Result<>() : std::unexpected(model.error()));
   if (!model) return std::unexpected(model.error());
   SharedPool pool;
+  RankAdapterReader adapters(**model, std::move(links.adapters));
   using Order = model::RankGroup::Order;
   while (const auto order = group->await_order()) {
     if (*order == Order::kStep) {
-      if (auto done = take_step(**model, *group); !done) {
+      if (auto done = take_step(**model, *group, adapters); !done) {
         group->fail();
         return done;
       }
@@ -83,8 +87,10 @@ Result<> run_rank(const EngineConfig& config, int rank, transfer::Fd control, in
     if (*order == Order::kTakePool) {
       const auto bytes = pool.take(control);
       done = bytes ? (*model)->bind_kv(*bytes) : std::unexpected(bytes.error());
-    } else {
+    } else if (*order == Order::kLeavePool) {
       pool.leave();
+    } else {
+      done = (*model)->keep_weights(*order == Order::kLoadWeights);
     }
     answer(control, done);
   }
@@ -92,19 +98,19 @@ Result<> run_rank(const EngineConfig& config, int rank, transfer::Fd control, in
 }
 
 int rank_main(const std::vector<std::string>& args) {
-  const int rank = number(args, 0), control = number(args, 1), group_fd = number(args, 2), parent = number(args, 3);
-  if (rank < 1 || control < 0 || group_fd < 0 || parent < 1) return 2;  // not what Ranks starts
+  const int rank = number(args, 0), control = number(args, 1), adapters = number(args, 2), group_fd = number(args, 3), parent = number(args, 4);
+  if (rank < 1 || control < 0 || adapters < 0 || group_fd < 0 || parent < 1) return 2;  // not what Ranks starts
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) return 1;  // it ended before that
   for (const int asks : {SIGINT, SIGTERM}) ::signal(asks, SIG_IGN);
   EngineConfig config;
   Options options = engine_options(config);
-  const auto parsed = options.parse({args.begin() + 4, args.end()});
+  const auto parsed = options.parse({args.begin() + 5, args.end()});
   if (!parsed) return 2;
   LogLevel level = LogLevel::kInfo;
   log_level_from(config.log_level, level);
   log_setup(cat("baton-engine rank ", rank), level);
-  const auto done = run_rank(config, rank, transfer::Fd(control), group_fd);
+  const auto done = run_rank(config, rank, {transfer::Fd(control), transfer::Fd(adapters), group_fd});
   log_error("rank ends", "error=\"{}\"", done ? "" : done.error().message);
   return 1;
 }

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -43,22 +44,31 @@ std::vector<std::string> flags_of(const EngineConfig& c) {
           std::to_string(c.tensor_parallel_size)};
 }
 
-Result<pid_t> start_process(const EngineConfig& config, int rank, const transfer::Fd& control, int group_fd) {
-  std::vector<std::string> words = {"baton-engine",           std::string(kRankCommand),
-                                    std::to_string(rank),     std::to_string(control.get()),
-                                    std::to_string(group_fd), std::to_string(::getpid())};
+Result<pid_t> start_process(const EngineConfig& config, int rank, const RankLinks& links) {
+  const int given[] = {links.control.get(), links.adapters.get(), links.group_fd};
+  std::vector<std::string> words = {"baton-engine", std::string(kRankCommand), std::to_string(rank)};
+  for (const int fd : given) words.push_back(std::to_string(fd));
+  words.push_back(std::to_string(::getpid()));
   for (std::string& flag : flags_of(config)) words.push_back(std::move(flag));
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  for (const int fd : {control.get(), group_fd}) posix_spawn_file_actions_adddup2(&actions, fd, fd);  // not closed on exec
+  for (const int fd : given) posix_spawn_file_actions_adddup2(&actions, fd, fd);  // not closed on exec
   pid_t pid = 0;
   const int error = ::posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return fail(Code::kUnavailable, "start rank ", rank, ": ", std::strerror(error));
   return pid;
+}
+
+// Both ends of a socket for messages to rank `rank`.
+Result<std::array<transfer::Fd, 2>> socket_pair(int rank) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return fail(Code::kResourceExhausted, "a socket for rank ", rank, ": ", std::strerror(errno));
+  return std::array{transfer::Fd(ends[0]), transfer::Fd(ends[1])};
 }
 
 // Room for the largest step that the scheduler may plan: a sequence's drafts and its last, half-filled block come on top.
@@ -84,8 +94,7 @@ model::LoadOptions load_options(const EngineConfig& c) {
 }
 
 Result<std::unique_ptr<Ranks>> Ranks::start(const EngineConfig& config, const model::ModelConfig& model) {
-  return start(config, model,
-               [&](int rank, transfer::Fd control, int group_fd) { return start_process(config, rank, control, group_fd); });
+  return start(config, model, [&](int rank, const RankLinks& links) { return start_process(config, rank, links); });
 }
 
 Result<std::unique_ptr<Ranks>> Ranks::start(const EngineConfig& config, const model::ModelConfig& model, const Start& start) {
@@ -96,14 +105,16 @@ Result<std::unique_ptr<Ranks>> Ranks::start(const EngineConfig& config, const mo
             model::RankGroup::create(
                 {.ranks = n, .hidden = model.hidden, .vocab = model.vocab, .order_words = order_words(config, model)}));
   ranks->ending_ = transfer::Fd(::eventfd(0, EFD_CLOEXEC));
+  std::vector<transfer::Fd> adapters;
   for (int rank = 1; rank < n; ++rank) {
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-      return fail(Code::kResourceExhausted, "a socket for rank ", rank, ": ", std::strerror(errno));
+    BATON_TRY(auto control, socket_pair(rank));
+    BATON_TRY(auto adapter, socket_pair(rank));
     Rank& other = ranks->others_.emplace_back();
-    other.control = transfer::Fd(ends[0]);
-    BATON_TRY(other.pid, start(rank, transfer::Fd(ends[1]), ranks->group_->fd()));
+    other.control = std::move(control[0]);
+    adapters.push_back(std::move(adapter[0]));
+    BATON_TRY(other.pid, start(rank, {std::move(control[1]), std::move(adapter[1]), ranks->group_->fd()}));
   }
+  ranks->adapters_ = std::make_shared<RankAdapters>(std::move(adapters));
   return ranks;
 }
 
@@ -124,8 +135,10 @@ Ranks::~Ranks() {
 Result<> Ranks::reply_of(size_t i, int64_t patience_ms) {
   pollfd waiting{.fd = others_[i].control.get(), .events = POLLIN, .revents = 0};
   char text[4096];
-  if (::poll(&waiting, 1, static_cast<int>(patience_ms)) <= 0)
+  if (::poll(&waiting, 1, static_cast<int>(patience_ms)) <= 0) {
+    group_->fail();  // what it says later would be taken for another answer
     return fail(Code::kDeadlineExceeded, "rank ", i + 1, " does not answer");
+  }
   const ssize_t n = ::recv(others_[i].control.get(), text, sizeof text, 0);
   if (n <= 0) return fail(Code::kUnavailable, "rank ", i + 1, " ended");
   const std::string_view said(text, static_cast<size_t>(n));
@@ -133,8 +146,16 @@ Result<> Ranks::reply_of(size_t i, int64_t patience_ms) {
   return {};
 }
 
+// Of all, whatever the first of them says: each answer is to one order. The first that is an error.
+Result<> Ranks::replies(int64_t patience_ms) {
+  Result<> all;
+  for (size_t i = 0; i < others_.size(); ++i)
+    if (auto one = reply_of(i, patience_ms); !one && all) all = std::move(one);
+  return all;
+}
+
 Result<> Ranks::await_loaded() {
-  for (size_t i = 0; i < others_.size(); ++i) BATON_OK(reply_of(i, kRankLoadMs));
+  BATON_OK(replies(kRankLoadMs));
   watcher_ = std::thread([this] { watch(); });
   return {};
 }
@@ -144,8 +165,16 @@ Result<> Ranks::share_pool(const transfer::PoolMemory* pool) {
   BATON_OK(group_->give(pool ? model::RankGroup::Order::kTakePool : model::RankGroup::Order::kLeavePool));
   for (const Rank& other : others_)
     if (pool) BATON_OK(transfer::send_descriptor(other.control, pool->fd()));
-  for (size_t i = 0; i < others_.size(); ++i) BATON_OK(reply_of(i, model::kRankPatienceMs));
-  return {};
+  return replies(model::kRankPatienceMs);
+}
+
+Result<> Ranks::keep_weights(model::Model& first, bool keep) {
+  if (group_->failed()) return fail(Code::kUnavailable, "a rank of the model was lost");
+  using Order = model::RankGroup::Order;
+  BATON_OK(group_->give(keep ? Order::kLoadWeights : Order::kDropWeights));
+  const Result<> mine = first.keep_weights(keep);  // while the others do the same
+  const Result<> theirs = replies(kRankLoadMs);
+  return mine ? theirs : mine;
 }
 
 void Ranks::on_lost(std::function<void()> lost) {

@@ -24,7 +24,7 @@ std::string_view query_parameter(std::string_view query, std::string_view name) 
 Result<Json> parse_body(const net::Request& request) {
   const std::string_view type = request.headers.get("content-type").value_or("");
   const std::string_view media = type.substr(0, type.find(';'));
-  if (!media.starts_with("application/json")) {
+  if (!net::same_header_name(media, "application/json")) {  // as names, media types compare without case
     return fail(Code::kInvalidArgument, "Unsupported Media Type: Only 'application/json' is allowed");
   }
   auto body = parse_json(request.body, wire::kRequestJson);

@@ -22,7 +22,11 @@ wire::ApiError invalid(int status, std::string message) {
 Task<> refuse(net::ResponseWriter& out, wire::ApiError error) {
   co_await out.send(net::Response::json(error.status, wire::error_json(error)));
 }
-wire::ApiError not_found(std::string_view id) { return invalid(404, cat("Response with id '", id, "' not found.")); }
+wire::ApiError not_found(std::string_view id) {
+  wire::ApiError error = invalid(404, cat("Response with id '", id, "' not found."));
+  error.param = "response_id";
+  return error;
+}
 
 std::string joined(std::string_view a, std::string_view b) { return cat(a, a.empty() || b.empty() ? "" : ",", b); }
 
@@ -49,7 +53,7 @@ struct Create {
   Result<Asked> ask(std::shared_ptr<const std::string> id) {
     BATON_TRY(const Json parsed, parse_json(wire::chat_body(request, before), wire::kRequestJson));
     BATON_TRY(wire::ChatRequest chat, wire::parse_chat_request(parsed));
-    chat.limit_max_tokens = true;
+    chat.max_tokens_name = "max_output_tokens";
     BATON_TRY(Asked asked, ask_chat(s, std::move(chat)));
     asked.id_prefix = request.request_id.starts_with("resp_") ? "" : "resp_";
     asked.cached_details = true;

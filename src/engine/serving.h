@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -41,15 +42,29 @@ struct Serving {
   int64_t started_ms = 0;
   mutable std::atomic<bool> peers_settled{false};
   mutable std::atomic<int> in_flight{0};
-  // /sleep has given back: written on the step thread. lost: the weights could not be loaded again.
+  // What /sleep has given back: written on the step thread.
   struct Asleep {
-    std::atomic<bool> kv{false}, weights{false}, lost{false};
+    std::atomic<bool> kv{false}, weights{false};
     bool any() const { return kv || weights; }
+    // Why the weights could not be loaded again; empty: nothing of that kind. Any thread.
+    std::string lost() const {
+      const std::lock_guard lock(mutex_);
+      return lost_;
+    }
+    void set_lost(std::string why) {
+      const std::lock_guard lock(mutex_);
+      lost_ = std::move(why);
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::string lost_;
   };
   mutable Asleep asleep;
   // Step thread, no request running: gives the memory of the pool, of the weights, back, or takes it again.
   std::function<Result<>(bool keep)> keep_kv_memory, keep_weights;
   std::string tokenizer_config_json;
+  std::string fingerprint;  // system_fingerprint of every answer; "" = null
 
   const std::string& name() const { return config->served_model_names.front(); }
 };

@@ -203,6 +203,90 @@ TEST(Tools, ReasoningIsApart) {
   EXPECT_TRUE(only.null_content);
 }
 
+constexpr const char* kHarmony =
+    "<|channel|>analysis<|message|>I need f.<|end|><|start|>assistant<|channel|>commentary<|message|>Well.<|end|><|start|>assistant"
+    "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"a\": 12345}<|call|>";
+
+TEST(Tools, GptOssWritesMessages) {
+  Speaker e("openai", "openai_gptoss");
+  for (const Got& got : {e.whole(kHarmony, kTools), e.stream(kHarmony, kTools)}) {
+    EXPECT_EQ(got.reasoning, "I need f.");
+    EXPECT_EQ(got.content, "Well.");
+    EXPECT_EQ(call_text(got), "f{\"a\": 12345};");
+    EXPECT_EQ(got.finish, "tool_calls");
+  }
+  const std::string final = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi";
+  for (const Got& got : {e.whole(final, R"(,"reasoning_effort":"high")"), e.stream(final, "")}) {
+    EXPECT_EQ(got.reasoning, "hm");
+    EXPECT_EQ(got.content, "Hi");
+    EXPECT_EQ(got.finish, "stop");
+  }
+  for (const Got& got : {e.whole(final, R"(,"include_reasoning":false)"), e.stream(final, R"(,"include_reasoning":false)")}) {
+    EXPECT_EQ(got.reasoning, "");
+    EXPECT_EQ(got.content, "Hi");
+  }
+  // Without tools, or with tool_choice none, what it sends to a function is content.
+  for (const std::string& fields : {std::string(), cat(kTools, R"(,"tool_choice":"none")")}) {
+    const Got got = e.whole(kHarmony, fields);
+    EXPECT_EQ(got.content, "Well.\n{\"a\": 12345}");
+    EXPECT_TRUE(got.calls.empty());
+    EXPECT_EQ(got.finish, "stop");
+  }
+  // A call that is cut off is told from a whole one by how the answer ended.
+  const std::string_view cut = std::string_view(kHarmony).substr(0, std::string_view(kHarmony).find("}<|call|>"));
+  const std::string fields = cat(kTools, ",\"max_tokens\":", (e.say(cut, false), e.said));
+  for (const Got& got : {e.whole(cut, fields), e.stream(cut, fields, false)}) {
+    EXPECT_EQ(call_text(got), "f{\"a\": 12345;");
+    EXPECT_EQ(got.finish, "length");
+  }
+  e.expect_idle();
+}
+
+TEST(Tools, GptOssInTheOtherApis) {
+  Speaker e("openai", "openai_gptoss");
+  e.say(kHarmony);
+  const Json response = e.post("/v1/responses", R"({"input":"hi","temperature":0,"tools":[{"type":"function","name":"f"}]})").json();
+  std::string items;
+  for (const Json& item : response.find("output")->items) items += item.find("type")->text + ";";
+  EXPECT_EQ(items, "reasoning;message;function_call;");
+  EXPECT_EQ(response.find("output")->items[2].find("arguments")->text, "{\"a\": 12345}");
+  // As many as the analysis has; its end, which is one token of the real model, is seven here, the last of which is none of it.
+  e.say("I need f.", false);
+  const auto thought = response.find_path({"usage", "output_tokens_details", "reasoning_tokens"})->as_int().value_or(0);
+  EXPECT_GE(thought, static_cast<int64_t>(e.said));
+  EXPECT_LE(thought, static_cast<int64_t>(e.said) + 6);
+  e.say(kHarmony);
+  const Reply messages =
+      e.post("/v1/messages", R"({"model":"tiny","max_tokens":400,"messages":[{"role":"user","content":"hi"}],"temperature":0,)"
+                             R"("tools":[{"name":"f","input_schema":{"type":"object"}}]})");
+  ASSERT_EQ(messages.status, 200) << messages.body;
+  const Json message = messages.json();
+  std::string blocks;
+  for (const Json& block : message.find("content")->items) blocks += block.find("type")->text + ";";
+  EXPECT_EQ(blocks, "thinking;text;tool_use;");
+  EXPECT_EQ(message.find("stop_reason")->text, "tool_use");
+}
+
+TEST(Tools, GptOssThinksHardByThreeNames) {
+  Speaker e("openai", "openai_gptoss");
+  const auto error = [&](std::string_view effort) {
+    const Reply reply = e.chat(cat(R"(,"max_tokens":1,"reasoning_effort":")", effort, "\""));
+    return reply.status == 200 ? "" : reply.error();
+  };
+  for (const char* effort : {"low", "medium", "high"}) EXPECT_EQ(error(effort), "");
+  EXPECT_EQ(error("none"), "Harmony does not support reasoning_effort='none'");
+  EXPECT_EQ(error("minimal"), "reasoning_effort='minimal' is not supported by Harmony. Supported values are: high, medium, low.");
+}
+
+// Its parsers are those of its format unless others are asked for, and it may call tools.
+TEST(Tools, GptOssNeedsNoFlags) {
+  TestEngine plain({}, 300, "gpt-oss");
+  const std::string ask = cat(R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2)", kTools, "}");
+  EXPECT_EQ(plain.post("/v1/chat/completions", ask).status, 200);
+  const std::string none = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"reasoning_effort":"none"})";
+  EXPECT_THAT(plain.post("/v1/chat/completions", none).error(), HasSubstr("Harmony"));
+}
+
 TEST(Tools, WhatTheTemplateOpensOrCloses) {
   Speaker e("", "qwen3");
   const std::string_view think =

@@ -1,6 +1,7 @@
 #include "grammar/constraint.h"
 
 #include "grammar/grammar_text.h"
+#include "grammar/harmony.h"
 #include "grammar/limits.h"
 #include "grammar/schema.h"
 #include "grammar/structural_tag.h"
@@ -19,6 +20,15 @@ Result<ExprId> arguments_of(JsonRules& json, const Tool& tool) {
   auto written = schema(json, tool.parameters);
   if (!written) return std::unexpected(within(cat("tool \"", tool.name, "\""), std::move(written).error()));
   return written;
+}
+
+Result<ExprId> own_call(JsonRules& json, const Constraint& c) {
+  std::vector<HarmonyCall> ways;
+  for (const Tool& tool : c.tools) {
+    BATON_TRY(const ExprId arguments, arguments_of(json, tool));
+    ways.push_back({tool.name, arguments});
+  }
+  return harmony_call(json.rules(), ways);
 }
 
 Result<ExprId> calls(JsonRules& json, const Constraint& c) {
@@ -44,9 +54,9 @@ Result<ExprId> json_start(JsonRules& json, const Constraint& c) {
       BATON_OK(bounded(c.schema));
       return structural_tag(json, c.schema);
     case Constraint::Kind::kCalls:
-      return calls(json, c);
+      return c.harmony ? own_call(json, c) : calls(json, c);
     case Constraint::Kind::kArguments:
-      return arguments_of(json, c.tools.at(0));
+      return c.harmony ? own_call(json, c) : arguments_of(json, c.tools.at(0));
     default:
       return json.object();
   }
@@ -56,7 +66,7 @@ Result<ExprId> json_start(JsonRules& json, const Constraint& c) {
 
 std::string cache_key(const Constraint& c) {
   JsonWriter w;
-  w.array().value(static_cast<int>(c.kind)).value(c.style.any_whitespace).value(c.one_call);
+  w.array().value(static_cast<int>(c.kind)).value(c.style.any_whitespace).value(c.one_call).value(c.harmony);
   if (c.style.whitespace_pattern) w.value(*c.style.whitespace_pattern);
   w.raw(json_text(c.schema)).value(c.text).array();
   for (const std::string& choice : c.choices) w.value(choice);
@@ -66,8 +76,13 @@ std::string cache_key(const Constraint& c) {
 }
 
 Result<Rules> rules_of(const Constraint& c) {
+  using Kind = Constraint::Kind;
   Rules rules;
-  const auto begin_with = [&](ExprId expr) { rules.define(rules.start = rules.add("start"), expr); };
+  const auto begin_with = [&](ExprId expr) {
+    const bool json = c.kind == Kind::kSchema || c.kind == Kind::kJsonObject;
+    if (c.harmony && c.kind != Kind::kCalls && c.kind != Kind::kArguments) expr = harmony_final(rules, expr, json);
+    rules.define(rules.start = rules.add("start"), expr);
+  };
   switch (c.kind) {
     case Constraint::Kind::kRegex: {
       BATON_TRY(const ExprId expr, regex(rules, c.text));
@@ -89,6 +104,7 @@ Result<Rules> rules_of(const Constraint& c) {
     }
     case Constraint::Kind::kGrammar:
       BATON_OK(grammar_text(rules, c.text));
+      if (c.harmony) begin_with(rules.call(rules.start));
       return rules;
     default: {
       BATON_TRY(JsonRules json, JsonRules::make(rules, c.style));

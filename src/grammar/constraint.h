@@ -24,6 +24,7 @@ struct Constraint {
   std::vector<std::string> choices{};  // kChoice
   std::vector<Tool> tools{};           // kCalls: a list of {"name", "parameters"} of these; kArguments: the arguments of the one
   bool one_call = false;               // kCalls: a list of one
+  bool harmony = false;                // in that format (harmony.h): a vocabulary with its special tokens; calls are one call
   JsonStyle style{};                   // of the JSON kinds
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "grammar/constraint.h"
+#include "grammar/harmony.h"
 #include "grammar/limits.h"
 #include "grammar/number_range.h"
 #include "grammar/testing/vocabulary.h"
@@ -208,6 +209,53 @@ TEST(Limits, AmbiguityIsBounded) {
   const World w;
   Matcher m(w.walker({.kind = Kind::kGrammar, .text = "root ::= s\ns ::= \"a\" s s s | \"a\""}));
   for (int i = 0; i < 60 && m.accept(w.id("a")); ++i) (void)m.mask();
+}
+
+// gpt-oss's format: special tokens where its tags stand, and nowhere else.
+TEST(Harmony, HoldsTheAnswerToItsChannel) {
+  World w;
+  for (const std::string_view token : kHarmonyTokens) w.tokens.push_back(special_bytes(token));
+  for (const char* text : {"analysis", "commentary", "final", "assistant", " json", "json", " to=functions.f", "<|end|>"})
+    w.tokens.emplace_back(text);
+  w.vocabulary = testing::vocabulary_of(w.tokens);
+  // Words in | are special tokens. "": the whole may end; else the words from which on it may not be so.
+  const auto walk = [&](const Constraint& constraint, const std::vector<std::string>& words) -> std::string {
+    Matcher m(w.walker(constraint));
+    for (const std::string& word : words) {
+      const bool special = word.size() > 1 && word.starts_with('|') && word.ends_with('|');
+      const int32_t id = w.id(special ? special_bytes(cat("<", word, ">")) : word);
+      EXPECT_EQ(bit(m.mask(), id), m.accepts(id)) << word;
+      if (!m.accept(id)) return word;
+    }
+    return m.may_end() ? "" : "not whole";
+  };
+  Constraint choice{.kind = Kind::kChoice, .choices = {"a", "true"}, .harmony = true};
+  EXPECT_EQ(walk(choice, {"|channel|", "final", "|message|", "true"}), "");
+  EXPECT_EQ(walk(choice, {"|channel|", "analysis", "|message|", "hello", "<|end|>", "|end|", "|start|", "assistant", "|channel|", "final",
+                          "|message|", "a"}),
+            "");
+  EXPECT_EQ(walk(choice, {"|channel|", "analysis", "|message|", "hello", "|channel|"}), "|channel|");
+  EXPECT_EQ(walk(choice, {"|channel|", "analysis", "|message|", "hello"}), "not whole");
+  EXPECT_EQ(walk(choice, {"|channel|", "commentary"}), "commentary");
+  EXPECT_EQ(walk(choice, {"|channel|", "final", " json"}), " json");
+  EXPECT_EQ(walk(choice, {"a"}), "a");
+  Constraint object = schema_of(R"({"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false})");
+  object.harmony = true;
+  for (const std::vector<std::string>& form : {std::vector<std::string>{}, {" json"}, {" ", "|constrain|", "json"}}) {
+    std::vector<std::string> words{"|channel|", "final"};
+    words.insert(words.end(), form.begin(), form.end());
+    for (const char* word : {"|message|", "{\"", "a", "\":", "\"", "<|end|>", "\"}"}) words.emplace_back(word);
+    EXPECT_EQ(walk(object, words), "");
+    words.back() = "|end|";  // no special token within a string
+    EXPECT_EQ(walk(object, words), "|end|");
+  }
+  Constraint calls{.kind = Kind::kCalls, .tools = {{.name = "f", .parameters = {}}}, .harmony = true};
+  EXPECT_EQ(walk(calls, {"|channel|", "commentary", "|message|", "hello", "|end|", "|start|", "assistant", "|channel|", "commentary",
+                         " to=functions.f", " ", "|constrain|", "json", "|message|", "{", "}"}),
+            "");
+  EXPECT_EQ(walk(calls, {" to=functions.f", "|channel|", "commentary", " json", "|message|", "{", "}"}), "");
+  EXPECT_EQ(walk(calls, {"|channel|", "final"}), "final");
+  EXPECT_EQ(walk(calls, {" to=functions.f", "|channel|", "commentary", " json", "|message|", "["}), "[");
 }
 
 TEST(Kinds, CountedRepetitionsShareTheirMasks) {

@@ -14,7 +14,8 @@ constexpr std::string_view kHarmless[] = {"task_type",        "base_model_name_o
                                           "eva_config",        "corda_config",           "qalora_group_size"};
 // What says which layers have tensors: the tensors themselves tell that too.
 constexpr std::string_view kLayers[] = {"layers_to_transform", "layers_pattern", "exclude_modules"};
-constexpr std::string_view kRead[] = {"peft_type", "r", "lora_alpha", "use_rslora", "target_modules", "bias", "rank_pattern", "alpha_pattern"};
+constexpr std::string_view kRead[] = {"peft_type",      "r",    "lora_alpha",   "use_rslora",   "target_modules",
+                                      "target_parameters", "bias", "rank_pattern", "alpha_pattern"};
 
 bool any_of(std::span<const std::string_view> names, std::string_view key) { return std::ranges::find(names, key) != names.end(); }
 
@@ -45,16 +46,23 @@ void read_pattern(HfFields& fields, std::string_view key, std::vector<std::pair<
   }
 }
 
-void read_targets(HfFields& fields, PeftConfig& out) {
-  const Json* v = fields.find("target_modules");
-  if (!v) return fields.complain("target_modules", "is missing");
-  if (v->is_string()) return;  // a regular expression, or all-linear: the tensors tell which
-  if (!v->is_array() || v->items.empty() || v->items.size() > kLoraPatternsMax)
-    return fields.complain("target_modules", cat("must be a string, or a list of 1 to ", kLoraPatternsMax, " names"));
+void read_names(HfFields& fields, std::string_view key, std::vector<std::string>& out) {
+  const Json* v = fields.find(key);
+  if (!v || v->is_null() || v->is_string()) return;  // a regular expression, or all-linear: the tensors tell which
+  if (!v->is_array() || v->items.size() > kLoraPatternsMax)
+    return fields.complain(key, cat("must be a string, or a list of at most ", kLoraPatternsMax, " names"));
   for (const Json& item : v->items) {
-    if (!item.is_string() || !plain(item.text)) return fields.complain("target_modules", "must hold names of modules");
-    out.targets.push_back(item.text);
+    if (!item.is_string() || !plain(item.text)) return fields.complain(key, "must hold names");
+    out.push_back(item.text);
   }
+}
+
+void read_targets(HfFields& fields, PeftConfig& out) {
+  read_names(fields, "target_modules", out.targets);
+  read_names(fields, "target_parameters", out.parameters);
+  const Json* modules = fields.find("target_modules");
+  if (out.targets.empty() && out.parameters.empty() && !(modules && modules->is_string()))
+    fields.complain("target_modules", "is missing, or names nothing");
 }
 
 std::optional<int32_t> rank_value(const Json& v) {

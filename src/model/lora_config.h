@@ -17,6 +17,7 @@ struct PeftConfig {
   double alpha = 0;
   bool rslora = false;               // scale = alpha / sqrt(rank) instead of alpha / rank
   std::vector<std::string> targets;  // target_modules that are names, or ends of names; empty: a pattern decides
+  std::vector<std::string> parameters;  // target_parameters, likewise: stacks of experts' matrices
   bool every_layer = true;           // each target is corrected in every layer
   std::vector<std::pair<std::string, int32_t>> rank_pattern;  // by name or end of a name, the first that fits
   std::vector<std::pair<std::string, double>> alpha_pattern;

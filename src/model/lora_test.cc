@@ -84,9 +84,11 @@ void adapt_by_definition(testing::Reference& reference, const TinyLora& lora, co
   reference.adapt = [file, tensors, config](const std::string& name, const Doubles& x, Doubles& out) {
     ASSERT_FALSE(file->empty());  // the tensors lie in it
     const std::string ours = name.substr(name.rfind('.') + 1);
+    std::string layer = name.substr(0, name.rfind('.') + 1);  // "layers.0." or "layers.0.experts.3."
+    if (const size_t experts = layer.find("experts."); experts != std::string::npos) layer.insert(experts, "mlp.");
     for (const Safetensor& a : *tensors) {
       const size_t at = a.name.find(cat(".", ours, ".lora_A"));
-      if (at == std::string::npos || !a.name.starts_with(cat("base_model.model.model.", name.substr(0, name.rfind('.') + 1)))) continue;
+      if (at == std::string::npos || !a.name.starts_with(cat("base_model.model.model.", layer))) continue;
       const Safetensor& b = *std::ranges::find(*tensors, a.name.substr(0, a.name.size() - 8) + "B.weight", &Safetensor::name);
       const auto values = [](const Safetensor& t) {
         std::vector<float> f(static_cast<size_t>(t.shape[0] * t.shape[1]));
@@ -111,7 +113,11 @@ TEST(Lora, IsWhatPeftDefines) {
       {{.dtype = Dtype::kF16, .family = "qwen2", .seed = 74}, {.rank = 5, .dtype = Dtype::kF16, .targets = {"o_proj", "gate_proj"}}},
       {{.head_dim = 32, .family = "qwen3", .seed = 75}, {.rank = 6}},
       {{.family = "gemma2", .seed = 76, .window = 24, .soft_cap = 2}, {.rank = 6}},
-      {{.family = "qwen3moe", .seed = 77}, {.rank = 6, .targets = {"q_proj", "k_proj", "v_proj", "o_proj"}}}};
+      {{.family = "qwen3moe", .seed = 77}, {.rank = 6, .targets = {"q_proj", "k_proj", "v_proj", "o_proj"}}},
+      {{.family = "qwen3moe", .seed = 78, .experts = 6}, {.rank = 6, .experts = "each"}},
+      // All experts take part: which are the best is not for roundings to decide.
+      {{.family = "gpt-oss", .seed = 79, .experts = 3, .experts_used = 3},
+       {.rank = 3, .dtype = Dtype::kBf16, .targets = {"gate_proj", "down_proj"}, .experts = "each"}}};
   Prng prng(5);
   for (const auto& [spec, lora] : cases) {
     for (const std::string isa : {"plain", "avx2", "avx512"}) {
@@ -206,6 +212,35 @@ TEST(Lora, CompanyChangesNothing) {
   }
 }
 
+// Of mixtures: adapters of all experts, stacked and one by one, of attention alone, and none, whose tokens meet in the same experts.
+TEST(Lora, CompanyChangesNothingInMixtures) {
+  for (const std::string family : {"qwen3moe", "gpt-oss"}) {
+    const TinySpec spec{.layers = 2, .family = family, .seed = 92, .experts = 4};
+    Base base(spec, false, "auto", 3);
+    const std::shared_ptr<const LoraAdapter> adapters[] = {nullptr, base.adapter({.rank = 4, .experts = "stacked", .seed = 1}, spec),
+                                                           base.adapter({.rank = 20, .dtype = Dtype::kBf16, .experts = "each", .seed = 2}, spec),
+                                                           base.adapter({.rank = 4, .targets = {"q_proj"}, .seed = 3}, spec)};
+    Prng prng(18);
+    std::vector<std::vector<int32_t>> tokens, blocks;
+    std::vector<std::vector<float>> alone;
+    std::vector<SeqInput> together;
+    for (size_t i = 0; i < 8; ++i) {
+      tokens.push_back(random_tokens(prng, static_cast<int>(prng.between(1, 60))));
+      blocks.push_back({});
+      for (int32_t b = 0; b < 4; ++b) blocks.back().push_back(static_cast<int32_t>(4 * i) + b);
+    }
+    for (size_t i = 0; i < 8; ++i) {
+      together.push_back({.tokens = tokens[i], .blocks = blocks[i], .last_logits = true, .lora = adapters[i % 4].get()});
+      alone.push_back(base.step({together.back()}));
+    }
+    const auto bare = base.step({{.tokens = tokens[1], .blocks = blocks[1], .last_logits = true}});
+    EXPECT_NE(bare, alone[1]) << "the adapter does nothing";
+    const std::vector<float> got = base.step(together);
+    for (size_t i = 0; i < 8; ++i)
+      EXPECT_EQ(std::memcmp(got.data() + i * bare.size(), alone[i].data(), bare.size() * sizeof(float)), 0) << family << " sequence " << i;
+  }
+}
+
 std::string refusal(const std::string& config, const std::string& tensors, const TinySpec& spec, int32_t rank_max = 16) {
   ModelConfig c;
   c.family = spec.family;
@@ -256,6 +291,20 @@ TEST(Lora, RefusesByNameWhatItDoesNotApply) {
   EXPECT_EQ(refusal(with(R"(,"layers_to_transform":[0])"), good, {.layers = 2}), "");
   EXPECT_THAT(refusal(config, good, {.layers = 1, .hidden = 96}), HasSubstr("x 96"));
   EXPECT_THAT(refusal(config, good, {.layers = 1, .family = "qwen3moe"}), HasSubstr("mixture"));
+  const TinySpec moe{.layers = 1, .family = "qwen3moe"};
+  const std::string each = testing::tiny_lora_config({.experts = "each"}, moe), experts = testing::tiny_lora_tensors({.experts = "each"}, moe);
+  EXPECT_EQ(refusal(each, experts, moe), "");
+  EXPECT_THAT(refusal(each, replaced(experts, "experts.1.up_proj.lora_A", "experts.9.up_proj.lora_A"), moe), HasSubstr("has 4 experts"));
+  EXPECT_THAT(refusal(each, replaced(experts, "experts.1.up_proj.lora_A", "experts.1.zz_proj.lora_A"), moe), HasSubstr("unsupported LoRA weight"));
+  TinySpec fewer = moe;
+  fewer.experts = 3;
+  EXPECT_THAT(refusal(each, testing::tiny_lora_tensors({.experts = "each"}, fewer), moe), HasSubstr("3 of 4 experts"));
+  EXPECT_THAT(refusal(each, experts, {.layers = 1}), HasSubstr("unsupported LoRA weight")) << "a base without experts";
+  const std::string stacks = testing::tiny_lora_config({.experts = "stacked"}, moe), stacked = testing::tiny_lora_tensors({.experts = "stacked"}, moe);
+  EXPECT_EQ(refusal(stacks, stacked, moe), "");
+  EXPECT_THAT(refusal(each, stacked, moe), HasSubstr("mlp.experts.base_layer.lora_A.weight")) << "which parameter it is of is not said";
+  EXPECT_THAT(refusal(stacks, stacked, fewer), HasSubstr("16 x 64; the base model and the adapter's configuration say 12 x 64"));
+  EXPECT_THAT(refusal(stacks, testing::tiny_lora_tensors({.targets = {"q_proj", "k_proj", "v_proj", "o_proj"}}, moe), moe), HasSubstr("target_parameters"));
   const TinySpec phi{.layers = 1, .family = "phi3"};
   EXPECT_THAT(refusal(testing::tiny_lora_config({}, phi), testing::tiny_lora_tensors({}, phi), spec), HasSubstr("qkv_proj")) << "Llama has no such module";
 }

@@ -11,7 +11,7 @@ Result<std::unique_ptr<Model>> Model::load(const std::string& path, const LoadOp
 
 Result<> Model::keep_weights(bool) { return fail(Code::kUnimplemented, backend(), ": this model keeps its weights"); }
 
-Result<std::shared_ptr<const LoraAdapter>> Model::load_lora(const std::string&, int32_t) const {
+Result<std::shared_ptr<const LoraAdapter>> Model::load_lora(const std::string&, int32_t, int32_t) const {
   return fail(Code::kUnimplemented, backend(), ": this model takes no LoRA adapters");
 }
 

@@ -56,8 +56,8 @@ class Model {
   // pool: blocks x kv_layout().block_bytes(), 64-byte aligned, zeroed, owned by the caller, kept alive as long as the model.
   virtual Result<> bind_kv(std::span<std::byte> pool) = 0;
   // false: the weights' memory goes back to the system, and step() fails until true has read them again, the same bits, from the
-  // file that was opened; all else stays. Doing it twice does nothing. No step running. kUnimplemented: this model keeps them;
-  // others: it has none, and may be asked again.
+  // file that was opened; all else stays. Of a tensor-parallel model this rank's. Doing it twice does nothing. No step running.
+  // kUnimplemented: this model keeps them; others: it has none, and may be asked again.
   virtual Result<> keep_weights(bool keep);
   // Computes all sequences. Returns f32 logits rows in input order (a seq with all_logits gives tokens.size() rows, one with
   // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
@@ -66,8 +66,9 @@ class Model {
   // Of the last step's sequences with `hidden`, in input order: a row a token, config().hidden wide, after the final norm. Valid
   // until the next step(). Empty from a model that has none.
   virtual std::span<const float> hidden() const { return {}; }
-  // A LoRA adapter of this model: a directory as PEFT writes it, of rank rank_max at most. Any thread, also while step() runs.
-  virtual Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const;
+  // A LoRA adapter of this model: a directory as PEFT writes it, of rank rank_max at most; of a tensor-parallel model this rank's part
+  // of it. number: LoraPart::number. Any thread, also while step() runs.
+  virtual Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max, int32_t number = 0) const;
   virtual std::string backend() const = 0;      // "cpu avx512-vnni-bf16, 2 threads"
   virtual size_t weight_bytes() const = 0;      // bytes read per decode step at batch 1, KV excluded
   virtual std::string fingerprint() const = 0;  // hex digest of config and a sample of the weights: P and D must agree

@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstring>
 
+#include "model/lora.h"
 #include "tensor/threads.h"
 
 namespace baton::model {
@@ -72,6 +73,7 @@ struct Places {
 };
 
 enum Flags : int32_t { kLast = 1, kAll = 2 };
+constexpr int64_t kSeqWords = words_of(1, 0, 0) - words_of(0, 0, 0);  // before its tokens and blocks
 
 }  // namespace
 
@@ -94,7 +96,7 @@ struct RankGroup::Segment {
 };
 
 namespace {
-constexpr uint64_t kMagic = 0x6b6e61722d627400 + 1;  // with the layout's version
+constexpr uint64_t kMagic = 0x6b6e61722d627400 + 2;  // with the layout's version
 }
 
 RankGroup::RankGroup(std::shared_ptr<Segment> segment, int rank) : segment_(std::move(segment)), rank_(rank) {}
@@ -166,7 +168,10 @@ float* RankGroup::logits() const { return reinterpret_cast<float*>(segment_->dat
 
 Result<> RankGroup::give(Order order, std::span<const SeqInput> seqs) {
   int64_t tokens = 0, blocks = 0;
-  for (const SeqInput& s : seqs) tokens += std::ssize(s.tokens), blocks += std::ssize(s.blocks);
+  for (const SeqInput& s : seqs) {
+    tokens += std::ssize(s.tokens), blocks += std::ssize(s.blocks);
+    if (s.lora && s.lora->number() <= 0) return baton::fail(Code::kInvalidArgument, "a LoRA adapter that only one rank has loaded");
+  }
   if (const int64_t words = words_of(std::ssize(seqs), tokens, blocks); words > shape().order_words)
     return baton::fail(Code::kResourceExhausted, "a step of ", words, " words does not fit the ranks' ", shape().order_words);
   auto* at = reinterpret_cast<int32_t*>(segment_->data + Places(shape(), sizeof(Header)).order);
@@ -177,6 +182,7 @@ Result<> RankGroup::give(Order order, std::span<const SeqInput> seqs) {
     *at++ = s.first_position;
     *at++ = static_cast<int32_t>(s.blocks.size());
     *at++ = (s.last_logits ? kLast : 0) | (s.all_logits ? kAll : 0);
+    *at++ = s.lora ? s.lora->number() : 0;
     at = std::ranges::copy(s.tokens, at).out;
     at = std::ranges::copy(s.blocks, at).out;
   }
@@ -192,22 +198,25 @@ std::optional<RankGroup::Order> RankGroup::await_order() {
   return static_cast<Order>(*reinterpret_cast<const int32_t*>(segment_->data + Places(shape(), sizeof(Header)).order));
 }
 
-Result<std::vector<SeqInput>> RankGroup::step() const {
+Result<std::vector<SeqInput>> RankGroup::step(const FindLora& find) const {
   const auto* at = reinterpret_cast<const int32_t*>(segment_->data + Places(shape(), sizeof(Header)).order);
   const int32_t* const end = at + shape().order_words;
   std::vector<SeqInput> out;
   const int32_t n = at[1];
   at += 2;
   for (int32_t i = 0; i < n; ++i) {
-    if (end - at < 4 || at[0] < 0 || at[2] < 0 || end - at - 4 < int64_t{at[0]} + at[2])
+    if (end - at < kSeqWords || at[0] < 0 || at[2] < 0 || end - at - kSeqWords < int64_t{at[0]} + at[2])
       return baton::fail(Code::kInternal, "an order of rank 0 that ends beyond its room");
+    const LoraAdapter* const lora = at[4] != 0 ? find(at[4]) : nullptr;
+    if (at[4] != 0 && !lora) return baton::fail(Code::kInternal, "an order of rank 0 names LoRA adapter ", at[4], ", which is not loaded");
     const auto tokens = static_cast<size_t>(at[0]), blocks = static_cast<size_t>(at[2]);
-    out.push_back({.tokens = {at + 4, tokens},
+    out.push_back({.tokens = {at + kSeqWords, tokens},
                    .first_position = at[1],
-                   .blocks = {at + 4 + tokens, blocks},
+                   .blocks = {at + kSeqWords + tokens, blocks},
                    .last_logits = (at[3] & kLast) != 0,
-                   .all_logits = (at[3] & kAll) != 0});
-    at += 4 + tokens + blocks;
+                   .all_logits = (at[3] & kAll) != 0,
+                   .lora = lora});
+    at += kSeqWords + tokens + blocks;
   }
   return out;
 }

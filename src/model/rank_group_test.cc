@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "base/prng.h"
+#include "model/lora.h"
+#include "model/testing/tiny_lora.h"
 
 namespace baton::model {
 namespace {
@@ -88,6 +90,7 @@ TEST(RankGroup, OrdersArriveAsTheyWereGiven) {
   using Order = RankGroup::Order;
   const auto group = group_of(2);
   const auto other = group->beside(1);
+  const auto none = [](int32_t) -> const LoraAdapter* { return nullptr; };
   Prng prng(3);
   for (int round = 0; round < 50; ++round) {
     std::vector<std::vector<int32_t>> lists;
@@ -107,7 +110,7 @@ TEST(RankGroup, OrdersArriveAsTheyWereGiven) {
                       .hidden = true});
     ASSERT_TRUE(group->give(Order::kStep, seqs));
     ASSERT_EQ(other->await_order(), Order::kStep);
-    const auto got = other->step();
+    const auto got = other->step(none);
     ASSERT_TRUE(got) << got.error().message;
     ASSERT_EQ(got->size(), seqs.size());
     for (size_t i = 0; i < seqs.size(); ++i) {
@@ -119,6 +122,25 @@ TEST(RankGroup, OrdersArriveAsTheyWereGiven) {
       EXPECT_FALSE((*got)[i].hidden);  // rank 0 alone gives them
     }
   }
+  const testing::TinySpec spec{.layers = 1};
+  const std::string tensors = testing::tiny_lora_tensors({}, spec);
+  const auto adapter = [&](int32_t number) {
+    ModelConfig c;
+    c.layers = spec.layers, c.hidden = spec.hidden, c.heads = spec.heads, c.kv_heads = spec.kv_heads, c.head_dim = spec.head_dim, c.ffn = spec.ffn;
+    return *LoraAdapter::read(testing::tiny_lora_config({}, spec), std::as_bytes(std::span(tensors)), c, 16, {.number = number});
+  };
+  const auto mine = adapter(7), yours = adapter(7), alone = adapter(0);
+  const std::vector<int32_t> token = {1};
+  const std::vector<SeqInput> adapted = {{.tokens = token, .blocks = {}, .lora = mine.get()}, {.tokens = token, .blocks = {}}};
+  ASSERT_TRUE(group->give(Order::kStep, adapted));
+  ASSERT_EQ(other->await_order(), Order::kStep);
+  EXPECT_EQ(other->step(none).error().code, Code::kInternal) << "another rank has not loaded it";
+  const auto found = other->step([&](int32_t number) { return number == 7 ? yours.get() : nullptr; });
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ((*found)[0].lora, yours.get());
+  EXPECT_EQ((*found)[1].lora, nullptr);
+  const SeqInput nameless{.tokens = token, .blocks = {}, .lora = alone.get()};
+  EXPECT_EQ(group->give(Order::kStep, {&nameless, 1}).error().code, Code::kInvalidArgument);
   ASSERT_TRUE(group->give(Order::kTakePool));
   EXPECT_EQ(other->await_order(), Order::kTakePool);
   const std::vector<int32_t> many(500, 1);

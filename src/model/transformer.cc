@@ -116,7 +116,6 @@ Result<> Transformer::load_weights(const std::function<void(double)>& progress) 
 }
 
 Result<> Transformer::keep_weights(bool keep) {
-  if (ranks_) return fail(Code::kUnimplemented, "the weights of a tensor-parallel model are kept: every rank has its own");
   if (keep == !weights_.layers.empty()) return {};
   if (!keep) {
     weights_ = {};
@@ -208,7 +207,7 @@ void Transformer::run_slice() {
   if (c.post_norms || c.o_bias || ranks_) branch_.resize(static_cast<size_t>(n * c.hidden));
   if (c.experts > 0) resize_mixture(n);
   if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn, c.dense_ffn}));
-  lora_.begin(slice_.rows.size());
+  lora_.begin(slice_.rows.size(), c.experts > 0 ? static_cast<size_t>(mixture_.slots_max) : 0);
   pool_.run([this](Hand& hand) { forward(hand); });
   lora_.end();
   if (shard_.rank == 0) slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
@@ -282,7 +281,7 @@ void Transformer::forward(Hand& hand) {
     add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
              input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
     if (c.sparse(i)) {
-      mixture(hand, w);
+      mixture(hand, w, i);
       continue;
     }
     auto normed_y = input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind) | lora_.forms(),

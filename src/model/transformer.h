@@ -37,9 +37,8 @@ class Transformer final : public Model {
   std::string backend() const override;
   size_t weight_bytes() const override { return step_bytes_; }
   std::string fingerprint() const override { return fingerprint_; }
-  Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const override {
-    if (ranks_) return fail(Code::kUnimplemented, "LoRA adapters of a tensor-parallel model are not supported");
-    return LoraAdapter::load(path, config(), rank_max);
+  Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max, int32_t number) const override {
+    return LoraAdapter::load(path, config(), rank_max, {.shard = shard_, .number = number});
   }
 
  private:
@@ -96,7 +95,7 @@ class Transformer final : public Model {
   void take_logits(tensor::Share rows);
   void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
   void resize_mixture(int64_t rows);
-  void mixture(Hand& hand, const LayerWeights& w);
+  void mixture(Hand& hand, const LayerWeights& w, int layer);
   void choose_experts(const LayerWeights& w, tensor::Share rows);
   void group_by_expert();
   void add_experts(tensor::Share rows);

@@ -1,9 +1,11 @@
 // Mixtures of experts: a router scores the experts for each token, the best experts_used run on it, and their outputs are summed
 // by the softmax of their scores. Tokens are brought together by expert, so that its weights are read once a slice; a row's
 // values stay its own (tensor/ops.h), so a token's result does not depend on its company. Phases: norm | router | choose | group
-// | [quantise] gate, up, activation | [quantise] down | sum, += x
+// | [quantise] gate, up, activation | [quantise] down | sum, += x; where an adapter has matrices of experts, a phase more for each
+// input (lora_step.h).
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "model/transformer.h"
 
@@ -16,7 +18,8 @@ namespace {
 
 // The activations from row `first` on, a multiple of kGroupOfRows.
 Activations from_row(const Activations& x, int64_t first) {
-  return {.cols = x.cols, .q8 = x.group(first), .bf16 = x.bf16 + first * x.cols, .f32 = x.f32 + first * x.cols};
+  const int64_t at = first * x.cols;
+  return {.cols = x.cols, .q8 = x.group(first), .bf16 = x.bf16 + at, .rounded = x.rounded + at, .f32 = x.f32 + at};
 }
 
 void add_bias(float* row, const std::vector<float>& bias, int64_t from, int64_t to) {
@@ -90,6 +93,10 @@ void Transformer::group_by_expert() {
     mixture_.slot.get()[i] = slot;
     mixture_.row_of[static_cast<size_t>(slot)] = static_cast<int32_t>(i / c.experts_used);
   }
+  if (!lora_.active()) return;
+  lora_.begin_slots();
+  for (const Group& g : mixture_.groups)
+    lora_.add_slots(g.expert, g.first_slot, std::span(mixture_.row_of).subspan(static_cast<size_t>(g.first_slot), static_cast<size_t>(g.rows)));
 }
 
 // f(group, its panels) for items [begin, end) of all groups' panels, group by group.
@@ -116,7 +123,7 @@ void Transformer::add_experts(Share rows) {
   }
 }
 
-void Transformer::mixture(Hand& hand, const LayerWeights& w) {
+void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
   const ModelConfig& c = config();
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t hidden = c.hidden, ffn = c.ffn;
@@ -149,8 +156,9 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w) {
   hand.split(1, [&](Share) { group_by_expert(); });
 
   const ExpertWeights& one = w.experts[0];  // an expert's matrices may differ in kind from each other, not from other experts'
-  const Activations in = prepare_slots(hidden, form_for(one.gate.kind) | form_for(one.up.kind),
+  const Activations in = prepare_slots(hidden, form_for(one.gate.kind) | form_for(one.up.kind) | lora_.forms(),
                                        [&](int64_t s) { return mix.normed.get() + mix.row_of[static_cast<size_t>(s)] * hidden; });
+  if (lora_.active()) lora_.shrink_slots(hand, mix.slots_max, layer, LoraTarget::kGate, 2, [&] { return in; });
   const auto activate = ops_.gate_mul[static_cast<size_t>(c.activation)];
   hand.split(mix.groups_max * one.gate.panels(), [&](Share items) {
     for_groups(items, one.gate.panels(), [&](const Group& g, Share p) {
@@ -158,7 +166,9 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w) {
       float* const gate = mix.gate.get() + g.first_slot * ffn;
       float* const up = mix.up.get() + g.first_slot * ffn;
       ops_.gemm(e.gate, p.begin, p.end, from_row(in, g.first_slot), g.rows, gate, ffn, false);
+      lora_.expand_slots(layer, LoraTarget::kGate, g.first_slot, g.rows, p, mix.gate.get(), ffn);
       ops_.gemm(e.up, p.begin, p.end, from_row(in, g.first_slot), g.rows, up, ffn, false);
+      lora_.expand_slots(layer, LoraTarget::kUp, g.first_slot, g.rows, p, mix.up.get(), ffn);
       const int64_t from = p.begin * tensor::kPanelRows, to = std::min(ffn, p.end * tensor::kPanelRows);
       for (int64_t r = 0; r < g.rows; ++r) {
         add_bias(gate + r * ffn, e.gate_bias, from, to);
@@ -167,12 +177,15 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w) {
       }
     });
   });
-  const Activations mid = prepare_slots(ffn, form_for(one.down.kind), [&](int64_t s) { return mix.gate.get() + s * ffn; });
+  const Activations mid =
+      prepare_slots(ffn, form_for(one.down.kind) | lora_.forms(), [&](int64_t s) { return mix.gate.get() + s * ffn; });
+  if (lora_.active()) lora_.shrink_slots(hand, mix.slots_max, layer, LoraTarget::kDown, 1, [&] { return mid; });
   hand.split(mix.groups_max * one.down.panels(), [&](Share items) {
     for_groups(items, one.down.panels(), [&](const Group& g, Share p) {
       const ExpertWeights& e = w.experts[static_cast<size_t>(g.expert)];
       float* const out = mix.out.get() + g.first_slot * hidden;
       ops_.gemm(e.down, p.begin, p.end, from_row(mid, g.first_slot), g.rows, out, hidden, false);
+      lora_.expand_slots(layer, LoraTarget::kDown, g.first_slot, g.rows, p, mix.out.get(), hidden);
       const int64_t from = p.begin * tensor::kPanelRows, to = std::min(hidden, p.end * tensor::kPanelRows);
       for (int64_t r = 0; r < g.rows; ++r) add_bias(out + r * hidden, e.down_bias, from, to);
     });

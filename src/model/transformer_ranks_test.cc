@@ -3,11 +3,14 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "base/prng.h"
+#include "model/lora.h"
 #include "model/testing/reference.h"
 #include "model/testing/tiny_file.h"
+#include "model/testing/tiny_lora.h"
 #include "model/transformer.h"
 
 namespace baton::model {
@@ -22,15 +25,16 @@ constexpr int kBlocks = 48;
 // A model of so many ranks, 1: the whole. The pool, one for all, starts full of NaN: touching what nobody wrote shows.
 class Ranked {
  public:
-  Ranked(const std::string& path, int ranks, int threads = 1, const std::string& isa = "auto") {
+  Ranked(const std::string& path, int ranks, int threads = 1, std::vector<std::string> adapters = {}) : paths_(std::move(adapters)) {
     auto file = WeightFile::open(path);
     EXPECT_TRUE(file) << file.error().message;
     const ModelConfig c = (*file)->config();
     if (ranks > 1) group_ = *RankGroup::create({.ranks = ranks, .hidden = c.hidden, .vocab = c.vocab, .order_words = 4000});
-    options_ = {.threads = threads, .isa = isa, .ranks = group_.get(), .progress = {}};
+    options_ = {.threads = threads, .ranks = group_.get(), .progress = {}};
     auto model = Transformer::make(*std::move(file), options_);
     EXPECT_TRUE(model) << model.error().message;
     model_ = *std::move(model);
+    adapters_ = load_adapters(*model_);
     bytes_ = kBlocks * model_->kv_layout().block_bytes();
     std::memset(pool_.resize(bytes_), 0xff, bytes_);
     EXPECT_TRUE(model_->bind_kv(pool()));
@@ -46,10 +50,21 @@ class Ranked {
     return out ? std::vector<float>(out->begin(), out->end()) : std::vector<float>();
   }
   Model& model() { return *model_; }
+  const LoraAdapter* adapter(size_t i) const { return adapters_[i].get(); }
   RankGroup& group() { return *group_; }
   std::span<std::byte> pool() { return {pool_.get(), bytes_}; }
 
  private:
+  using Adapters = std::vector<std::shared_ptr<const LoraAdapter>>;
+  Adapters load_adapters(const Model& model) const {  // numbered from 1
+    Adapters out;
+    for (const std::string& path : paths_) {
+      auto adapter = model.load_lora(path, 64, static_cast<int32_t>(out.size()) + 1);
+      EXPECT_TRUE(adapter) << adapter.error().message;
+      out.push_back(adapter ? *adapter : nullptr);
+    }
+    return out;
+  }
   void serve(const std::string& path, int rank) {
     const auto seat = group_->beside(rank);
     LoadOptions options = options_;
@@ -57,8 +72,9 @@ class Ranked {
     auto file = WeightFile::open(path);
     auto model = file ? Transformer::make(*std::move(file), options) : std::unexpected(file.error());
     if (!model || !(*model)->bind_kv(pool())) return seat->fail();
+    const Adapters adapters = load_adapters(**model);
     while (seat->await_order()) {
-      const auto seqs = seat->step();
+      const auto seqs = seat->step([&](int32_t number) { return adapters[static_cast<size_t>(number) - 1].get(); });
       const auto done = seqs ? (*model)->step(*seqs) : std::unexpected(seqs.error());
       if (!done && !seat->failed()) ADD_FAILURE() << done.error().message;
       if (done) {
@@ -66,8 +82,10 @@ class Ranked {
       }
     }
   }
+  const std::vector<std::string> paths_;
   std::unique_ptr<RankGroup> group_;
   LoadOptions options_;
+  Adapters adapters_;
   std::unique_ptr<Model> model_;
   Buffer<std::byte> pool_;
   size_t bytes_ = 0;
@@ -223,6 +241,80 @@ TEST(TransformerRanks, KvOfAnyNumberOfRanksIsKvForAnyOther) {
     std::memcpy(decode.pool().data(), prefill.pool().data(), prefill.pool().size());
     EXPECT_LT(relative_error(decode.step(next), want), 0.01) << from << " to " << to;
   }
+}
+
+// Adapters' directories; gone with the object.
+struct LoraFiles {
+  LoraFiles(const TinySpec& spec, const std::vector<testing::TinyLora>& loras) {
+    for (const testing::TinyLora& lora : loras) {
+      paths.push_back(cat(::testing::TempDir(), "ranks_lora_", getpid(), "_", spec.seed, "_", paths.size()));
+      const auto written = testing::write_tiny_lora(paths.back(), lora, spec);
+      EXPECT_TRUE(written) << written.error().message;
+    }
+  }
+  ~LoraFiles() {
+    for (const std::string& path : paths) std::filesystem::remove_all(path);
+  }
+  std::vector<std::string> paths;
+};
+
+// Every matrix of every kind of cut, also where the file holds several in one, and where another rank has our K and V.
+TEST(TransformerRanks, LoraAdaptersMeanTheSameInParts) {
+  const Case cases[] = {
+      kCases[0], kCases[1], kCases[2], kCases[5],
+      {{.layers = 2, .hidden = 64, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .family = "phi3", .seed = 83}, {2, 4}}};
+  for (const Case& one : cases) {
+    const TinyFile file(one.spec);
+    const LoraFiles adapters(one.spec, {{.rank = 5, .seed = 1}, {.rank = 40, .dtype = Dtype::kBf16, .seed = 2}});
+    Prng prng(one.spec.seed);
+    const std::vector<int32_t> tokens = random_tokens(prng, 40, one.spec.vocab), blocks = some_blocks(0, 3);
+    const auto logits = [&](Ranked& ranked, const LoraAdapter* lora) {
+      return ranked.step({{.tokens = tokens, .blocks = blocks, .all_logits = true, .lora = lora}});
+    };
+    Ranked whole(file.path, 1, 1, adapters.paths);
+    const std::vector<float> bare = logits(whole, nullptr);
+    for (const int ranks : one.ranks) {
+      Ranked ranked(file.path, ranks, 1, adapters.paths);
+      for (size_t i = 0; i < 2; ++i) {
+        const std::vector<float> want = logits(whole, whole.adapter(i)), got = logits(ranked, ranked.adapter(i));
+        EXPECT_EQ(ranked.adapter(i)->digest(), whole.adapter(i)->digest());
+        EXPECT_LT(relative_error(got, want), 0.02) << "seed " << one.spec.seed << ", " << ranks << " ranks, adapter " << i;
+        EXPECT_GT(relative_error(bare, want), 0.1) << "the adapter does nothing";
+      }
+      EXPECT_LT(relative_error(logits(ranked, nullptr), bare), 0.02);
+    }
+  }
+}
+
+// Bit for bit, for a number of ranks: with two adapters and none in one step, in chunks, by more threads.
+TEST(TransformerRanks, AdaptersAnswerInCompanyAsAlone) {
+  const TinySpec& spec = kCases[0].spec;
+  const TinyFile file(spec);
+  const LoraFiles adapters(spec, {{.rank = 5, .seed = 1}, {.rank = 9, .targets = {"v_proj", "down_proj"}, .seed = 2}});
+  Prng prng(12);
+  const std::vector<int32_t> tokens = random_tokens(prng, 40, spec.vocab);
+  Ranked first(file.path, 4, 1, adapters.paths), second(file.path, 4, 2, adapters.paths);
+  std::vector<std::vector<float>> alone;
+  std::vector<std::vector<int32_t>> blocks;
+  std::vector<SeqInput> heads, tails;
+  for (int i = 0; i < 3; ++i) {
+    blocks.push_back(some_blocks(3 * i, 3));
+    const auto lora = [&](const Ranked& r) { return i < 2 ? r.adapter(static_cast<size_t>(i)) : nullptr; };
+    alone.push_back(first.step({{.tokens = tokens, .blocks = blocks[0], .last_logits = true, .lora = lora(first)}}));
+    heads.push_back({.tokens = std::span(tokens).first(7 + 9 * static_cast<size_t>(i)), .blocks = {}, .lora = lora(second)});
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    heads[i].blocks = blocks[i];
+    tails.push_back(heads[i]);
+    tails[i].tokens = std::span(tokens).subspan(heads[i].tokens.size());
+    tails[i].first_position = static_cast<int32_t>(heads[i].tokens.size());
+    tails[i].last_logits = true;
+  }
+  second.step(heads);
+  const std::vector<float> together = second.step(tails);
+  ASSERT_EQ(together.size(), 3 * alone[0].size());
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(std::memcmp(together.data() + i * alone[i].size(), alone[i].data(), alone[i].size() * sizeof(float)), 0) << i;
 }
 
 TEST(TransformerRanks, HiddenStatesComeFromRankZero) {

@@ -49,13 +49,6 @@ std::vector<float> reordered(const std::vector<float>& values, std::span<const i
   return out;
 }
 
-// Rows [first, first + n) in their order; of a whole matrix none, which means all.
-std::vector<int32_t> rows_from(const RankShard& shard, int32_t first, int32_t n) {
-  std::vector<int32_t> rows(shard.whole() ? 0 : static_cast<size_t>(n));
-  std::iota(rows.begin(), rows.end(), first);
-  return rows;
-}
-
 // Inputs of a matrix that a rank multiplies; n 0: all.
 struct Inputs {
   int64_t first = 0, n = 0;
@@ -85,8 +78,8 @@ class LayerReader {
         head_order_(rotary_rows(0, 1, c_, file.rope_interleaved())),
         q_order_(rotary_rows(shard.head_first, shard.heads, c_, file.rope_interleaved())),
         k_order_(rotary_rows(shard.kv_head_first, shard.kv_heads, c_, file.rope_interleaved())),
-        v_order_(rows_from(shard, shard.kv_head_first * c_.head_dim, shard.kv_heads * c_.head_dim)),
-        ffn_order_(rows_from(shard, shard.ffn_first, shard.ffn)),
+        v_order_(part_rows(shard, shard.kv_head_first * c_.head_dim, shard.kv_heads * c_.head_dim)),
+        ffn_order_(part_rows(shard, shard.ffn_first, shard.ffn)),
         packings_(packings) {}
 
   Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to,
@@ -209,6 +202,12 @@ std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, boo
   return rows;
 }
 
+std::vector<int32_t> part_rows(const RankShard& shard, int32_t first, int32_t n) {
+  std::vector<int32_t> rows(shard.whole() ? 0 : static_cast<size_t>(n));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
 Result<Arena> Arena::make(size_t bytes) {
   constexpr size_t kHugePage = 2u << 20;
   Arena arena;
@@ -237,7 +236,7 @@ Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard&
   w.layers.resize(static_cast<size_t>(c.layers));
   std::vector<Packing> packings;
   LayerReader reader(file, shard, packings);
-  const std::vector<int32_t> vocab_order = rows_from(shard, shard.vocab_first, shard.vocab);
+  const std::vector<int32_t> vocab_order = part_rows(shard, shard.vocab_first, shard.vocab);
   for (int i = 0; i < c.layers; ++i) BATON_OK(reader.read(i, w.layers[static_cast<size_t>(i)]));
   BATON_TRY(w.norm, norm(file, "norm.weight", c.hidden));
   BATON_TRY(w.embed, matrix(file, "embed.weight", c.vocab, c.hidden));

@@ -70,6 +70,9 @@ struct TransformerWeights {
 // File row of each packed row of Q or K, of heads [first, first + heads). interleaved: WeightFile::rope_interleaved().
 std::vector<int32_t> rotary_rows(int first, int heads, const ModelConfig& c, bool interleaved);
 
+// Rows [first, first + n) in their order; of a whole matrix none, which means all.
+std::vector<int32_t> part_rows(const RankShard& shard, int32_t first, int32_t n);
+
 // A rank's part of every matrix. The file must outlive the result. progress: fraction packed, from the calling thread.
 Result<TransformerWeights> pack_weights(const WeightFile& file, const RankShard& shard, tensor::ThreadPool& pool,
                                         const std::function<void(double)>& progress);

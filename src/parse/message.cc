@@ -32,24 +32,30 @@ Message joined(const Events& events) {
 }  // namespace
 
 MessageParser::MessageParser(const MessageFormat& format) : format_(format) {
-  if (format.reasoning) reasoning_.emplace(*format.reasoning);
+  if (format.harmony) {
+    harmony_.emplace(*format.harmony, format.tool_parser != nullptr);
+    return;
+  }
+  if (format.reasoning) reasoning_.emplace(*format.reasoning, format.tags);
   if (format.tool_parser) tool_parser_ = format.tool_parser->make(*format.tools);
 }
 
 Events MessageParser::pass_on(Events split, bool last) {
   Events out;
   for (const Event& event : split) {
-    if (event.kind == Event::Kind::kReasoning) {
-      if (format_.include_reasoning) append(out, event.kind, event.text);
-    } else if (!tool_parser_) {
+    if (event.kind == Event::Kind::kReasoning || !tool_parser_)
       append(out, event.kind, event.text);
-    } else {
+    else
       tool_parser_->add(event.text, out);
-    }
   }
   if (last && tool_parser_) tool_parser_->finish(out);
+  return asked_for(std::move(out));
+}
+
+Events MessageParser::asked_for(Events events) {
   Events kept;
-  for (Event& event : out) {
+  for (Event& event : events) {
+    if (event.kind == Event::Kind::kReasoning && !format_.include_reasoning) continue;
     calls_ += event.kind == Event::Kind::kCall;
     const bool of_call = event.kind == Event::Kind::kCall || event.kind == Event::Kind::kArguments;
     if (of_call && calls_ > 1 && !format_.parallel_calls) continue;
@@ -60,6 +66,10 @@ Events MessageParser::pass_on(Events split, bool last) {
 
 Events MessageParser::add(std::string_view piece) {
   Events split;
+  if (harmony_) {
+    harmony_->add(piece, split);
+    return asked_for(std::move(split));
+  }
   if (reasoning_)
     reasoning_->add(piece, split);
   else
@@ -69,6 +79,10 @@ Events MessageParser::add(std::string_view piece) {
 
 Events MessageParser::finish() {
   Events split;
+  if (harmony_) {
+    harmony_->finish(split);
+    return asked_for(std::move(split));
+  }
   if (reasoning_) reasoning_->finish(split);
   return pass_on(std::move(split), true);
 }
@@ -83,7 +97,8 @@ Message parse_message(const MessageFormat& format, std::string_view text) {
   };
   bool broken = false;
   Message message = joined(events(format, broken));
-  if (!broken) return message;
+  if (format.harmony) message.cut_off = broken && !message.calls.empty();
+  if (!broken || format.harmony) return message;
   MessageFormat plain = format;
   plain.tool_parser = nullptr;
   return joined(events(plain, broken));

@@ -1,5 +1,6 @@
 // mistral: [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...] (tokenizers before version 11) or [TOOL_CALLS]f{...}, the tag
 // again before each (from version 11; later ones put [CALL_ID]id and [ARGS] between name and arguments).
+// phi4_mini_json: functools[{"name": "f", "arguments": {...}}, ...], "parameters" too.
 #include <algorithm>
 #include <cctype>
 
@@ -12,7 +13,13 @@
 namespace baton::parse {
 namespace {
 
-constexpr std::string_view kTag = "[TOOL_CALLS]";
+struct Form {
+  std::string_view tag;
+  bool only_list;      // its bracket is the tag's end
+  bool or_parameters;  // are another name of "arguments"
+};
+constexpr Form kMistral{.tag = "[TOOL_CALLS]", .only_list = false, .or_parameters = false},
+    kPhi4Mini{.tag = "functools[", .only_list = true, .or_parameters = true};
 
 bool is_name(std::string_view s) {
   return !s.empty() && s.size() <= kNameBytesMax &&
@@ -21,6 +28,7 @@ bool is_name(std::string_view s) {
 
 class Mistral final : public ToolParser {
  public:
+  explicit Mistral(const Form& form) : form_(form), tag_{form.tag}, call_(form.or_parameters) {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(tag_.take(), out);
     broken_ = true;
@@ -37,8 +45,8 @@ class Mistral final : public ToolParser {
     if (state_ == State::kText) {
       std::string plain;
       if (tag_.feed(c, plain) >= 0) {
-        state_ = State::kStart;
-        raw_ = kTag;
+        state_ = form_.only_list ? State::kItem : State::kStart;
+        raw_ = form_.tag;
         call_.reset();
       }
       return content(plain, out);
@@ -129,15 +137,17 @@ class Mistral final : public ToolParser {
     }
   }
 
+  const Form& form_;
   State state_ = State::kText;
-  TagScanner tag_{kTag};
-  JsonCall call_{false};
+  TagScanner tag_;
+  JsonCall call_;
   JsonExtent extent_;
   std::string name_;
 };
 
 }  // namespace
 
-std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<Mistral>(); }
+std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<Mistral>(kMistral); }
+std::unique_ptr<ToolParser> make_phi4_mini_json(const Json&) { return std::make_unique<Mistral>(kPhi4Mini); }
 
 }  // namespace baton::parse

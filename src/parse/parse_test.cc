@@ -2,7 +2,10 @@
 // matters: the same events come out.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <iostream>
+#include <map>
 
 #include "base/file.h"
 #include "base/prng.h"
@@ -45,10 +48,16 @@ void head_line(const std::string& word, const std::string& rest, Case& c) {
   if (word == "parser") {
     c.format.tool_parser = rest == "required" ? &kRequiredCalls : rest == "named" ? &kNamedCall : find_tool_parser(rest);
     ASSERT_NE(c.format.tool_parser, nullptr) << c.name;
+    if (c.format.tool_parser->harmony) c.format.harmony = harmony_begun(c.prompt);
   } else if (word == "reasoning") {
     const ReasoningRow* row = find_reasoning_parser(rest);
     ASSERT_NE(row, nullptr) << c.name;
+    if (row->harmony) {
+      c.format.harmony = harmony_begun(c.prompt);
+      return;
+    }
     c.format.reasoning = Reasoning::start_of(*row, c.prompt, c.continued);
+    c.format.tags = row->tags;
   } else if (word == "prompt") {
     c.prompt = parse_json(rest)->text;
   } else if (word == "continued") {
@@ -179,15 +188,72 @@ TEST(Parse, DamagedTextIsContent) {
         if (kind == 2) c.text.insert(at, c.text.substr(at, static_cast<size_t>(prng.between(1, 8))));
       }
       const Message m = parse_message(c.format, c.text);
-      if (m.calls.empty()) EXPECT_EQ(m.content.value_or(""), c.text) << c.name;
+      if (m.calls.empty() && !c.format.harmony) EXPECT_EQ(m.content.value_or(""), c.text) << c.name;
       for (const ToolCall& call : m.calls) {
-        if (valid_utf8(c.text)) EXPECT_TRUE(parse_json(call.arguments)) << c.name << "\n" << c.text << "\n" << call.arguments;
+        if (valid_utf8(c.text) && !c.format.harmony)
+          EXPECT_TRUE(parse_json(call.arguments)) << c.name << "\n" << c.text << "\n" << call.arguments;
       }
       EXPECT_EQ(streamed(c, [&](size_t left) { return std::min(left, static_cast<size_t>(prng.between(1, 9))); }).events,
                 streamed(c, [](size_t left) { return left; }).events)
           << c.text;
     }
   }
+}
+
+// Messages with tags left out, doubled and in a wrong order: a word that stands where a body may be is never lost.
+TEST(Parse, HarmonyLosesNoWord) {
+  Prng prng(9);
+  constexpr std::string_view kHeads[] = {"<|channel|>analysis<|message|>",
+                                         "<|channel|>final<|message|>",
+                                         "<|channel|>commentary<|message|>",
+                                         "<|channel|>commentary to=functions.f <|constrain|>json<|message|>",
+                                         " to=g<|channel|>commentary json<|message|>",
+                                         "<|channel|>commentary to=python<|message|>"};
+  constexpr std::string_view kEnds[] = {"<|end|>", "<|call|>", "<|return|>", "<|end", ""};
+  constexpr std::string_view kStarts[] = {"<|start|>assistant", "<|start|>", "<|start|>user", "assistant", "\n", ""};
+  for (int round = 0; round < 3000; ++round) {
+    Case c;
+    c.format.harmony = kHarmonyHeader;
+    if (prng.chance(0.7)) c.format.tool_parser = find_tool_parser("openai");
+    std::vector<std::string> words;
+    for (uint64_t parts = 1 + prng.below(4); parts > 0; --parts) {
+      if (prng.chance(0.9)) c.text += kHeads[prng.below(std::size(kHeads))];
+      words.push_back(cat("{w", words.size(), "}"));
+      c.text += words.back();
+      c.text += kEnds[prng.below(std::size(kEnds))];
+      if (prng.chance(0.1)) {
+        words.push_back(cat("{w", words.size(), "}"));
+        c.text += words.back();
+      }
+      c.text += kStarts[prng.below(std::size(kStarts))];
+    }
+    const Events whole = streamed(c, [](size_t left) { return left; }).events;
+    std::string all;
+    for (const Event& event : whole) all += event.text;
+    size_t at = 0;
+    for (const std::string& word : words) {
+      at = all.find(word, at);
+      ASSERT_NE(at, std::string::npos) << word << " of " << c.text << " in " << all;
+    }
+    EXPECT_EQ(streamed(c, [&](size_t left) { return std::min(left, static_cast<size_t>(prng.between(1, 9))); }).events, whole);
+  }
+}
+
+TEST(Parse, HarmonyBeginsWhereThePromptEnds) {
+  const std::string turn = "<|start|>user<|message|>hi<|end|>";
+  EXPECT_EQ(harmony_begun(turn + "<|start|>assistant"), "assistant");
+  EXPECT_EQ(harmony_begun("a template of another kind"), "assistant");
+  const auto content = [](std::string_view begun, std::string_view answer) {
+    const Message m = parse_message({.harmony = std::string(begun)}, answer);
+    return cat(m.reasoning.value_or("-"), "|", m.content.value_or("-"));
+  };
+  EXPECT_EQ(content("assistant", "<|channel|>final<|message|>Hi"), "-|Hi");
+  EXPECT_EQ(content("assistant<|channel|>final<|message|>Hello", " there<|return|>"), "-| there");
+  EXPECT_EQ(content("assistant<|channel|>analysis", "<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi"),
+            "hm|Hi");
+  EXPECT_EQ(content("user<|message|>hi<|end|>", "<|start|>assistant<|channel|>final<|message|>Hi"), "-|Hi");
+  EXPECT_EQ(content("user<|message|>hi<|end|>", "Hi"), "-|Hi");
+  EXPECT_EQ(content("assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{", "}<|call|>"), "-|}");
 }
 
 TEST(Parse, EveryRowMakesAParserThatPassesTextOn) {
@@ -202,6 +268,86 @@ TEST(Parse, EveryRowMakesAParserThatPassesTextOn) {
   }
   for (const ReasoningRow& row : reasoning_parsers()) EXPECT_EQ(find_reasoning_parser(row.name), &row);
   EXPECT_EQ(find_tool_parser("none"), nullptr);
+}
+
+bool same(const Json& a, const Json& b) {
+  if (a.kind != b.kind || a.items.size() != b.items.size() || a.boolean != b.boolean || a.keys != b.keys) return false;
+  if (a.is_number() && a.as_double() != b.as_double()) return false;
+  if (a.is_string() && a.text != b.text) return false;
+  for (size_t i = 0; i < a.items.size(); ++i) {
+    if (!same(a.items[i], b.items[i])) return false;
+  }
+  return true;
+}
+
+Message message_of_json(const Json& j) {
+  Message m;
+  if (const Json& text = *j.find("reasoning"); text.is_string()) m.reasoning = text.text;
+  if (const Json& text = *j.find("content"); text.is_string()) m.content = text.text;
+  for (const Json& call : j.find("calls")->items) m.calls.push_back({call.items.at(0).text, call.items.at(1).text});
+  return m;
+}
+
+// As a client takes them: arguments are what they are as JSON, none are {}.
+bool same_calls(const Message& m, const Json& other) {
+  const Message theirs = message_of_json(other);
+  if (m.calls.size() != theirs.calls.size()) return false;
+  for (size_t i = 0; i < m.calls.size(); ++i) {
+    const auto json = [](const std::string& arguments) { return parse_json(arguments.empty() ? "{}" : arguments); };
+    const auto a = json(m.calls[i].arguments), b = json(theirs.calls[i].arguments);
+    if (m.calls[i].name != theirs.calls[i].name) return false;
+    if (a && b ? !same(*a, *b) : m.calls[i].arguments != theirs.calls[i].arguments) return false;
+  }
+  return true;
+}
+
+std::string without_space(std::string s) {
+  std::erase_if(s, is_space);
+  return s;
+}
+
+// The same calls, and no word of theirs is missing: vLLM drops text beside calls, and some white space.
+bool covers(const Message& m, const Json& theirs) {
+  const auto has = [&](const std::optional<std::string>& ours, const char* key) {
+    return without_space(ours.value_or("")).find(without_space(theirs.find(key)->text)) != std::string::npos;
+  };
+  return has(m.reasoning, "reasoning") && has(m.content, "content") && same_calls(m, theirs);
+}
+
+// What vLLM's parsers made of the same answers (tests/text/make_parse_cases.py). Where they say the same whole and streamed, we
+// must.
+TEST(Parse, AgreesWithVllm) {
+  const char* path = std::getenv("BATON_PARSE_CASES");
+  if (path == nullptr || *path == '\0') GTEST_SKIP() << "set BATON_PARSE_CASES to a file written by make_parse_cases.py";
+  const Json root = parse_json(read_file(path, 64 << 20).value()).value();
+  const auto tools = std::make_shared<const Json>(*root.find("tools"));
+  std::map<std::string, std::pair<int, int>> judged;
+  for (const Json& one : root.find("cases")->items) {
+    Case c;
+    const std::string tool = one.find("tool")->text, reasoning = one.find("reasoning")->text;
+    c.name = cat(tool, " ", reasoning);
+    c.text = one.find("text")->text;
+    c.format.tools = tools;
+    ASSERT_NO_FATAL_FAILURE(if (!tool.empty()) head_line("parser", tool, c));
+    ASSERT_NO_FATAL_FAILURE(if (!reasoning.empty()) head_line("reasoning", reasoning, c));
+    const Json *whole = one.find("whole"), *stream = one.find("stream");
+    auto& [agreed, all] = judged[c.name];
+    ++all;
+    if (one.find("tagged")->boolean) continue;  // it takes a tag within a string for one
+    if (one.find("cut")->boolean || !whole || !stream || !same_calls(message_of_json(*whole), *stream)) continue;
+    ++agreed;
+    const Message ours = parse_message(c.format, c.text);
+    EXPECT_TRUE(covers(ours, *whole)) << c.name << "\n" << c.text << "\n" << as_text(ours) << as_text(message_of_json(*whole));
+    const Message streams = message_of(streamed(c, [](size_t left) { return std::min(left, size_t{3}); }).events);
+    EXPECT_TRUE(covers(streams, *whole)) << c.name << "\n"
+                                         << c.text << "\n"
+                                         << as_text(streams) << as_text(message_of_json(*whole));
+  }
+  EXPECT_FALSE(judged.empty());
+  for (const auto& [name, n] : judged) {
+    EXPECT_GT(n.first, 0) << name;
+    std::cout << name << ": " << n.first << " of " << n.second << " judged\n";
+  }
 }
 
 TEST(Parse, ReasoningMayBeLeftOut) {

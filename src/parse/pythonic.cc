@@ -118,9 +118,10 @@ class Pythonic final : public ToolParser {
       std::string key = argument_.substr(0, equals);
       std::erase_if(key, is_space);
       if (key.empty()) return false;
-      for (const char c : key) {
-        if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_') return false;
+      for (const unsigned char c : key) {  // beyond ASCII Python's identifiers are letters of any language
+        if (std::isalnum(c) == 0 && c != '_' && c < 0x80) return false;
       }
+      if (!valid_utf8(key)) return false;
       const auto value = python_to_json(std::string_view(argument_).substr(equals + 1));
       if (!value) return false;
       json = cat(json_string(key), ": ", *value);

@@ -30,6 +30,18 @@ std::string_view trimmed(std::string_view s) {
   return s;
 }
 
+// {"type": ["string", "null"]}, or a null among the alternatives.
+bool may_be_null(const Json& property) {
+  const auto is_null = [](const Json& j) { return j.as_string() == "null"; };
+  if (const Json* type = property.find("type")) return is_null(*type) || std::ranges::any_of(type->items, is_null);
+  for (const char* key : {"anyOf", "oneOf"}) {
+    const Json* ways = property.find(key);
+    const auto allows = [&](const Json& way) { return way.find("type") && is_null(*way.find("type")); };
+    if (ways && std::ranges::any_of(ways->items, allows)) return true;
+  }
+  return false;
+}
+
 // The schema's type of the parameter; nullopt if the tool or the parameter is not declared.
 std::optional<std::string> declared_type(const Json& tools, std::string_view function, std::string_view parameter) {
   for (const Json& tool : tools.items) {
@@ -40,7 +52,8 @@ std::optional<std::string> declared_type(const Json& tools, std::string_view fun
     const Json* property = schema ? schema->find(parameter) : nullptr;
     if (property == nullptr) return std::nullopt;
     const Json* type = property->find("type");
-    return type && type->is_string() ? lower(trimmed(type->text)) : "string";
+    if (type && type->is_string()) return lower(trimmed(type->text));
+    return may_be_null(*property) ? "string or null" : "string";
   }
   return std::nullopt;
 }
@@ -74,8 +87,9 @@ std::string as_json(std::string_view value, const std::optional<std::string>& ty
     return std::ranges::any_of(names, [&](std::string_view name) { return type->starts_with(name); });
   };
   const std::string_view bare = trimmed(value);
-  if (lower(bare) == "null") return "null";
   if (!type || is_one_of({"string", "str", "text", "varchar", "char", "enum"})) return json_string(value);
+  if (lower(bare) == "null") return "null";
+  if (type == "string or null") return json_string(value);
   if (begins({"int", "uint", "long", "short", "unsigned"})) return whole_number(bare).value_or(json_string(value));
   if (begins({"num", "float"})) return number(bare).value_or(json_string(value));
   if (is_one_of({"boolean", "bool", "binary"})) return lower(bare) == "true" ? "true" : "false";
@@ -187,7 +201,7 @@ class Qwen3Coder final : public ToolParser {
   }
   void body(char c, Events& out) {
     std::string plain;
-    const int tag = body_.feed(c, plain);
+    const int tag = body_.feed(c, plain);  // a </parameter> too many, behind a value that has one, is none
     if (!is_blank(plain)) return wrong(plain, out);
     if (tag == 0) begin_parameter();
     if (tag == 1) end_function(out);
@@ -218,7 +232,7 @@ class Qwen3Coder final : public ToolParser {
 
   const Json& tools_;
   State state_ = State::kText;
-  TagScanner text_{kCallOpen, kFunctionOpen}, open_{kFunctionOpen}, body_{kParameterOpen, kFunctionClose},
+  TagScanner text_{kCallOpen, kFunctionOpen}, open_{kFunctionOpen}, body_{kParameterOpen, kFunctionClose, kParameterClose},
       value_scan_{kParameterClose, kParameterOpen, kFunctionClose}, end_{kCallClose, kFunctionOpen};
   bool in_call_ = false, called_ = false;
   std::string name_, parameter_, value_;

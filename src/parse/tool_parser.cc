@@ -6,12 +6,17 @@ namespace baton::parse {
 namespace {
 
 constexpr ToolParserRow kRows[] = {
-    {.name = "hermes", .make = make_hermes},
+    {.name = "functiongemma", .make = make_functiongemma, .special_tokens = true},
+    {.name = "hermes", .make = make_hermes, .special_tokens = true},
     {.name = "llama3_json", .make = make_llama3_json},
     {.name = "llama4_json", .make = make_llama3_json},
     {.name = "mistral", .make = make_mistral, .special_tokens = true, .short_ids = true},
+    {.name = "openai", .make = make_openai, .special_tokens = true, .harmony = true},
+    {.name = "phi4_mini_json", .make = make_phi4_mini_json},
     {.name = "pythonic", .make = make_pythonic},
-    {.name = "qwen3_coder", .make = make_qwen3_coder},
+    {.name = "qwen3_coder", .make = make_qwen3_coder, .special_tokens = true},
+    {.name = "qwen3_json", .make = make_hermes, .special_tokens = true},
+    {.name = "qwen3_xml", .make = make_qwen3_coder, .special_tokens = true},
 };
 
 }  // namespace

@@ -47,16 +47,21 @@ struct ToolParserRow {
   bool short_ids = false;  // ids of nine letters and digits, which the family's templates insist on
   bool forced = false;     // the request left the model no choice: beside its calls the message's content is "", not null
   bool ends_as_text = false;  // finish_reason stays "stop"
+  bool harmony = false;       // harmony.h reads the whole answer, reasoning too
 };
 std::span<const ToolParserRow> tool_parsers();
 const ToolParserRow* find_tool_parser(std::string_view name);  // nullptr if there is none
 
-// Not in the table: tool_choice "required"; and a named tool, with that tool alone in `tools`.
-extern const ToolParserRow kRequiredCalls, kNamedCall;
+// Not in the table: tool_choice "required"; and a named tool, with that tool alone in `tools`. The same where the model writes the
+// call in its own format, harmony.h.
+extern const ToolParserRow kRequiredCalls, kNamedCall, kRequiredHarmony, kNamedHarmony;
 
+std::unique_ptr<ToolParser> make_functiongemma(const Json& tools);
 std::unique_ptr<ToolParser> make_hermes(const Json& tools);
 std::unique_ptr<ToolParser> make_llama3_json(const Json& tools);
 std::unique_ptr<ToolParser> make_mistral(const Json& tools);
+std::unique_ptr<ToolParser> make_openai(const Json& tools);
+std::unique_ptr<ToolParser> make_phi4_mini_json(const Json& tools);
 std::unique_ptr<ToolParser> make_pythonic(const Json& tools);
 std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools);
 

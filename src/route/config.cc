@@ -1,7 +1,6 @@
 #include "route/config.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "route/config_parts.h"
 #include "route/config_yaml.h"
@@ -22,11 +21,6 @@ void tell(Messages& m, Loaded& out) {
   out.warnings = std::move(m.warnings);
   if (m.errors_left_out > 0) out.errors.push_back(cat("and ", m.errors_left_out, " more"));
   if (m.warnings_left_out > 0) out.warnings.push_back(cat("and ", m.warnings_left_out, " more"));
-}
-
-std::string shortest(float f) {
-  char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f).ptr};
 }
 
 // "key: name" of a plugin; "" for none.

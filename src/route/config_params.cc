@@ -250,11 +250,6 @@ void bind_object(const PluginRow& row, const Json& object, const std::string& pr
   }
 }
 
-std::string shortest(float f) {
-  char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f).ptr};
-}
-
 template <class List, class F>
 std::string flow_list(const List& list, F each) {
   std::string out = "[";
@@ -323,6 +318,11 @@ std::string value_text(const Field& f, void* from) {
 }
 
 }  // namespace
+
+std::string shortest(float f) {
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, f).ptr};
+}
 
 std::string yaml_text(std::string_view s) {
   const bool plain =

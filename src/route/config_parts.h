@@ -53,6 +53,7 @@ std::optional<int64_t> parse_quantity(std::string_view text);
 Params bind_params(const PluginRow& row, const Json* parameters, const std::string& path, Messages& messages);
 std::string print_params(const PluginRow& row, const Params& params, std::string_view indent);  // "" if there is nothing to say
 std::string yaml_text(std::string_view s);
+std::string shortest(float f);  // as few digits as read back as it
 std::string default_text(const Field& field, const PluginRow& row);
 
 struct DraftPlugin {

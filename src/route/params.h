@@ -240,7 +240,7 @@ struct HeaderHandlerParams {  // prefill-header-handler: the profile handler doe
   bool operator==(const HeaderHandlerParams&) const = default;
 };
 
-using Params =
+using AnyParams =
     std::variant<NoParams, PickerParams, DisaggParams, DataParallelParams, HeaderProfileParams, PairParams, PdDeciderParams,
                  CostDeciderParams, ByLabelParams, SelectorParams, PrefixAffinityParams, SloTierParams, ContextLengthParams,
                  UtilizationFilterParams, TopologyParams, AttributeFilterParams, PrefixScorerParams, LoadAwareParams,
@@ -249,5 +249,17 @@ using Params =
                  ProgramAwareParams, TokenWeightedParams, InflightParams, PredictedParams, ReferenceParams, SessionIdParams,
                  ExtractorParams, FileDiscoveryParams, HeaderHandlerParams, DetectorParams, PrefixParams, KvEventsParams,
                  TokenParams, SourceParams>;
+
+// A type of its own, so that its copies, moves, end and comparison, each over every alternative, are compiled once (params.cc).
+struct Params : AnyParams {
+  using AnyParams::variant;
+  Params();
+  Params(const Params& other);
+  Params(Params&& other) noexcept;
+  Params& operator=(const Params& other);
+  Params& operator=(Params&& other) noexcept;
+  ~Params();
+  bool operator==(const Params& other) const;
+};
 
 }  // namespace baton::route

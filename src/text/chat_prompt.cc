@@ -4,6 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "text/harmony_messages.h"
+#include "text/json_set.h"
+
 namespace baton::text {
 namespace {
 
@@ -26,18 +29,6 @@ Json make_list(std::vector<Json> items) {
   j.kind = Json::Kind::kArray;
   j.items = std::move(items);
   return j;
-}
-
-void set(Json& object, std::string_view key, Json value) {
-  object.kind = Json::Kind::kObject;
-  for (size_t i = 0; i < object.keys.size(); ++i) {
-    if (object.keys[i] == key) {
-      object.items[i] = std::move(value);
-      return;
-    }
-  }
-  object.keys.emplace_back(key);
-  object.items.push_back(std::move(value));
 }
 
 std::string part_text(const Json& part) {
@@ -109,6 +100,7 @@ Result<std::string> render_chat(const ChatTemplate* model_template, const Tokeni
   }
   std::vector<Json> messages;
   for (const Json& message : r.messages) messages.push_back(template_message(message, chat_template->wants_content_parts()));
+  if (chat_template->harmony()) messages = harmony_messages(std::move(messages));
   Json variables;
   set(variables, "messages", make_list(std::move(messages)));
   set(variables, "tools", r.tools);

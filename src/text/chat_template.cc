@@ -16,7 +16,7 @@ using jinja::Value;
 
 struct ChatTemplate::Impl {
   Block block;
-  bool content_parts = false;
+  bool content_parts = false, harmony = false;
 };
 
 namespace {
@@ -72,6 +72,7 @@ Result<ChatTemplate> ChatTemplate::compile(std::string_view source) {
   impl->block = *std::move(block);
   std::vector<std::string> aliases;
   impl->content_parts = loops_over_content(impl->block, aliases);
+  impl->harmony = source.find("<|channel|>analysis<|message|>") != std::string_view::npos;
   return ChatTemplate(std::move(impl));
 }
 
@@ -83,5 +84,6 @@ Result<std::string> ChatTemplate::render(const Json& variables) const {
 }
 
 bool ChatTemplate::wants_content_parts() const { return impl_->content_parts; }
+bool ChatTemplate::harmony() const { return impl_->harmony; }
 
 }  // namespace baton::text

@@ -21,6 +21,7 @@ class ChatTemplate {
   Result<std::string> render(const Json& variables) const;
   // True if the template loops over message.content itself ("openai" content format), false if it wants strings.
   bool wants_content_parts() const;
+  bool harmony() const;  // it is gpt-oss's, or one that writes messages as it does
 
  private:
   struct Impl;

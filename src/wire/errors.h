@@ -22,6 +22,6 @@ struct ApiError {
 
 std::string error_json(const ApiError& error);
 std::string error_json(int status, std::string_view message);
-ApiError api_error(const Error& error);  // status from the code
+ApiError api_error(const Error& error);  // status from the code; type and param as vLLM gives them for that message
 
 }  // namespace baton::wire

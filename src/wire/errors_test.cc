@@ -30,5 +30,17 @@ TEST(Errors, StatusComesFromTheCode) {
   EXPECT_EQ(api_error({Code::kUnavailable, "down"}).status, 503);
 }
 
+// Beside the message: which field, and who refused it.
+TEST(Errors, ApiErrorSaysTheFieldAndTheKind) {
+  const auto of = [](const char* message, Code code = Code::kInvalidArgument) { return api_error(Error{code, message}); };
+  EXPECT_EQ(of("tools[0].function.name: Field required").param, "body.tools.0.function.name");
+  EXPECT_EQ(of("tools[0].function.name: Field required").type, "Bad Request");
+  EXPECT_EQ(of("temperature must be non-negative, got -1.").param, "temperature");
+  EXPECT_EQ(of("temperature must be non-negative, got -1.").type, "");  // the status's: BadRequestError
+  EXPECT_FALSE(of("min_tokens must be greater than or equal to 0, got -1.").param);
+  EXPECT_FALSE(of("two words: what follows is no field").param);
+  EXPECT_FALSE(of("model: gone", Code::kNotFound).param);
+}
+
 }  // namespace
 }  // namespace baton::wire

@@ -1,8 +1,47 @@
 #include "wire/fields.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace baton::wire {
+namespace {
+
+// vLLM reads a request as pydantic does where it is not strict: a number or a truth may be written in a string, and each as the
+// other. Clients whose settings come from forms and environments send "16" and "true".
+std::optional<Json> written_number(const Json& value) {
+  constexpr size_t kNumberMax = 64;
+  if (!value.is_string() || value.text.size() > kNumberMax) return std::nullopt;
+  auto number = parse_json(value.text);
+  return number && number->is_number() ? std::optional(*std::move(number)) : std::nullopt;
+}
+
+std::optional<int64_t> lax_int(const Json& value) {
+  if (value.is_bool()) return value.boolean ? 1 : 0;
+  const auto written = written_number(value);
+  return written ? written->as_int() : value.as_int();
+}
+
+std::optional<double> lax_double(const Json& value) {
+  if (value.is_bool()) return value.boolean ? 1 : 0;
+  const auto written = written_number(value);
+  return written ? written->as_double() : value.as_double();
+}
+
+std::optional<bool> lax_bool(const Json& value) {
+  if (const auto n = value.as_double(); n && (*n == 0 || *n == 1)) return *n == 1;
+  if (!value.is_string()) return value.as_bool();
+  std::string word = value.text.substr(0, 8);
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (std::string_view yes : {"true", "t", "yes", "y", "on", "1"}) {
+    if (word == yes) return true;
+  }
+  for (std::string_view no : {"false", "f", "no", "n", "off", "0"}) {
+    if (word == no) return false;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 const Json* Fields::get(std::string_view key) {
   seen_.push_back(key);
@@ -13,7 +52,7 @@ const Json* Fields::get(std::string_view key) {
 void Fields::flag(std::string_view key, bool& out) {
   const Json* value = get(key);
   if (!value) return;
-  auto flag = value->as_bool();
+  auto flag = lax_bool(*value);
   if (!flag) return reject(Code::kInvalidArgument, key, ": Input should be a valid boolean");
   out = *flag;
 }
@@ -21,7 +60,7 @@ void Fields::flag(std::string_view key, bool& out) {
 void Fields::integer(std::string_view key, std::optional<int64_t>& out) {
   const Json* value = get(key);
   if (!value) return;
-  auto n = value->as_int();
+  auto n = lax_int(*value);
   if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
   out = *n;
 }
@@ -44,7 +83,7 @@ void Fields::integer(std::string_view key, int32_t& out) {
 void Fields::number(std::string_view key, std::optional<double>& out) {
   const Json* value = get(key);
   if (!value) return;
-  auto n = value->as_double();
+  auto n = lax_double(*value);
   if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid number");
   out = *n;
 }
@@ -80,7 +119,7 @@ void Fields::integers(std::string_view key, std::vector<int32_t>& out, size_t co
   if (error_) return;
   out.reserve(value->items.size());
   for (const Json& item : value->items) {
-    auto n = item.as_int();
+    auto n = lax_int(item);
     if (!n || *n < INT32_MIN || *n > INT32_MAX) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
     out.push_back(static_cast<int32_t>(*n));
   }

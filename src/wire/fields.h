@@ -1,6 +1,6 @@
 #pragma once
 // Fields: typed reads of one JSON object of a request. null counts as absent everywhere (clients send null for every default);
-// unknown keys are never an error. The first error sticks and later reads do nothing, so a parser reads as a table and checks
+// unknown keys are never an error; a number or a truth may stand in a string, as vLLM takes it. The first error sticks and later reads do nothing, so a parser reads as a table and checks
 // once at the end. Error texts are pydantic's, as vLLM sends them. The object must outlive this. Single threaded.
 #include <optional>
 #include <string>

@@ -287,7 +287,7 @@ std::string MessagesShape::end(const Head&, const Usage& usage) {
   }
   out += close();
   out += named_event("message_delta", cat(R"("delta":{)", stop_members(stop_), R"(},"usage":)", usage_json(usage)));
-  return out + named_event("message_stop", "") + std::string(kSseDone);
+  return out + named_event("message_stop", "");
 }
 
 std::string messages_error_json(const ApiError& error) {

@@ -108,7 +108,7 @@ TEST(MessagesShape, StreamsBlocks) {
             "event: message_delta\ndata: "
             "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"stop_sequence\",\"stop_sequence\":\"END\"},"
             "\"usage\":{\"input_tokens\":3,\"output_tokens\":5}}\n\n"
-            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n");
+            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
 }
 
 }  // namespace

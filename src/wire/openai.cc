@@ -21,7 +21,8 @@ void read_sampling(Fields& f, GenerateFields& r) {
   f.integer("n", r.n);
   f.integer("min_tokens", r.min_tokens);
   const auto in = [](const std::optional<double>& v, double low, double high) { return !v || (*v >= low && *v <= high); };
-  f.require(in(r.temperature, 0, 1e9), "temperature must be non-negative, got ", r.temperature.value_or(0), ".");
+  f.require(r.temperature.value_or(0) >= 0, "temperature must be non-negative, got ", r.temperature.value_or(0), ".");
+  f.require(in(r.temperature, 0, 2), "temperature must be in [0, 2], got ", r.temperature.value_or(0), ".");
   f.require(in(r.top_p, 0, 1) && r.top_p.value_or(1) > 0, "top_p must be in (0, 1], got ", r.top_p.value_or(0), ".");
   f.require(in(r.min_p, 0, 1), "min_p must be in [0, 1], got ", r.min_p.value_or(0), ".");
   f.require(in(r.frequency_penalty, -2, 2), "frequency_penalty must be in [-2, 2], got ", r.frequency_penalty.value_or(0), ".");
@@ -54,15 +55,6 @@ void read_beams(Fields& f, GenerateFields& r) {
   f.require(!stream || stream->as_bool() != true, "Beam search cannot be streamed: set `stream` to false.");
 }
 
-// Older clients send it; beyond n it asks for samples that nobody sees.
-void check_best_of(Fields& f, const GenerateFields& r) {
-  std::optional<int32_t> best_of;
-  f.integer("best_of", best_of);
-  if (!best_of) return;
-  f.require(*best_of >= r.n, "best_of must be greater than or equal to n, got n=", r.n, " and best_of=", *best_of, ".");
-  f.require(*best_of == r.n, "vLLM V1 does not yet support best_of.");
-}
-
 void read_stops(Fields& f, GenerateFields& r) {
   f.texts("stop", r.stop, kStopStringsMax, kStopStringBytesMax);
   f.require(std::none_of(r.stop.begin(), r.stop.end(), [](const std::string& s) { return s.empty(); }),
@@ -86,8 +78,8 @@ void read_stops(Fields& f, GenerateFields& r) {
     const std::string& key = bias->keys[i];
     int32_t id = -1;
     auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
-    f.require(problem == std::errc{} && end == key.data() + key.size(), "Found token_id `", key,
-              "` in logit_bias but token_id must be an integer");
+    f.require(problem == std::errc{} && end == key.data() + key.size(),
+              "logit_bias contains key(s) that cannot be converted to integer token IDs: ['", key, "']");
     auto value = bias->items[i].as_double();
     f.require(value.has_value(), "logit_bias.", key, ": Input should be a valid number");
     r.logit_bias.emplace_back(id, static_cast<float>(std::clamp(value.value_or(0), -100.0, 100.0)));
@@ -99,12 +91,12 @@ void read_stream(Fields& f, GenerateFields& r) {
   const Json* options = f.get("stream_options");
   if (!options) return;
   f.require(options->is_object(), "stream_options: Input should be a valid dictionary");
-  f.require(r.stream, "Stream options can only be defined when `stream=True`.");
+  f.require(r.stream || options->items.empty(), "Stream options can only be defined when `stream=True`.");
   if (f.error()) return;
-  r.include_usage = true;  // vLLM's default once the object is there
   Fields o(*options);
   o.flag("include_usage", r.include_usage);
   o.flag("continuous_usage_stats", r.continuous_usage);
+  r.continuous_usage &= r.include_usage;
   if (o.error()) f.reject(o.error()->code, "stream_options.", o.error()->message);
 }
 
@@ -122,7 +114,6 @@ void read_generate(Fields& f, GenerateFields& r) {
   f.text("model", r.model, kNameMax);
   read_beams(f, r);
   read_sampling(f, r);
-  check_best_of(f, r);
   read_stops(f, r);
   read_stream(f, r);
   refuse_unsupported(f);
@@ -158,7 +149,7 @@ void read_generate(Fields& f, GenerateFields& r) {
     if (!f.error()) r.kv_transfer_params = *kv;
   }
   f.known({"user", "stream_interval", "session_id", "ec_transfer_params", "spaces_between_special_tokens", "vllm_xargs",
-           "service_tier", "store", "metadata"});
+           "service_tier", "store", "metadata", "best_of"});
 }
 
 Result<> finish(Fields& f, GenerateFields& r) {
@@ -334,14 +325,17 @@ Result<ChatRequest> parse_chat_request(const Json& body) {
   std::optional<int32_t> max_completion_tokens;
   f.integer("max_tokens", r.max_tokens);
   f.integer("max_completion_tokens", max_completion_tokens);
-  if (max_completion_tokens) r.max_tokens = max_completion_tokens;
+  if (max_completion_tokens) {
+    r.max_tokens = max_completion_tokens;
+    r.max_tokens_name = "max_completion_tokens";
+  }
   f.require(r.max_tokens.value_or(1) >= 1, "max_tokens must be at least 1, got ", r.max_tokens.value_or(0), ".");
 
   bool logprobs = false;
   std::optional<int32_t> top_logprobs;
   f.flag("logprobs", logprobs);
   f.integer("top_logprobs", top_logprobs);
-  f.require(top_logprobs.value_or(0) >= kAllLogprobs, "`top_logprobs` must be a positive value.");
+  f.require(top_logprobs.value_or(0) >= kAllLogprobs, "`top_logprobs` must be a positive value or -1.");
   f.require(top_logprobs.value_or(0) == 0 || logprobs, "when using `top_logprobs`, `logprobs` must be set to true.");
   if (logprobs) r.logprobs = top_logprobs.value_or(0);
   BATON_OK(finish(f, r));
@@ -361,7 +355,7 @@ Result<CompletionRequest> parse_completion_request(const Json& body) {
   // max_tokens 0 is how clients score a prompt with echo; the engine computes one token and drops it.
   f.require(*r.max_tokens >= (r.echo ? 0 : 1), "max_tokens must be at least 1, got ", *r.max_tokens, ".");
   f.integer("logprobs", r.logprobs);
-  f.require(r.logprobs.value_or(0) >= 0, "`logprobs` must be a positive value.");
+  f.require(r.logprobs.value_or(0) >= kAllLogprobs, "`logprobs` must be a positive value or -1.");
   f.require(!f.has("suffix"), "suffix is not currently supported");
   if (r.echo && r.logprobs && !r.prompt_logprobs) r.prompt_logprobs = r.logprobs;
   BATON_OK(finish(f, r));

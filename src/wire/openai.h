@@ -23,8 +23,8 @@ struct GenerateFields {
   std::optional<double> temperature, top_p, min_p, frequency_penalty, presence_penalty, repetition_penalty;
   std::optional<int32_t> top_k;
   std::optional<int64_t> seed;
-  std::optional<int32_t> max_tokens;
-  bool limit_max_tokens = false;  // more than there is room for is no error: the answer ends where the context does
+  std::optional<int32_t> max_tokens;  // more than there is room for is no error: the answer ends where the context does
+  const char* max_tokens_name = "max_tokens";  // as the client called it
   int32_t min_tokens = 0;
   int32_t n = 1;
   std::vector<std::string> stop;

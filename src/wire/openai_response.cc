@@ -38,6 +38,13 @@ void write_stop(JsonWriter& w, const Stop& stop, bool always_reason) {
     w.null();
 }
 
+void write_fingerprint(JsonWriter& w, const Head& head) {
+  if (head.system_fingerprint.empty())
+    w.field_null("system_fingerprint");
+  else
+    w.field("system_fingerprint", head.system_fingerprint);
+}
+
 void write_usage_fields(JsonWriter& w, const Usage& usage, bool details) {
   w.object().field("prompt_tokens", usage.prompt_tokens);
   w.field("total_tokens", usage.prompt_tokens + usage.completion_tokens).field("completion_tokens", usage.completion_tokens);
@@ -45,6 +52,7 @@ void write_usage_fields(JsonWriter& w, const Usage& usage, bool details) {
     w.key("prompt_tokens_details").object().field("cached_tokens", *usage.cached_tokens).end();
   else if (details)
     w.field_null("prompt_tokens_details");
+  if (details) w.field_null("completion_tokens_details");
   w.end();
 }
 
@@ -56,7 +64,14 @@ void write_chat_entry(JsonWriter& w, const LogprobEntry& e) {
   w.end();
 }
 
-void write_chat_logprobs(JsonWriter& w, const Choice& c) {
+void write_id_entry(JsonWriter& w, const LogprobEntry& e) {
+  w.field("token_id", e.id).key("logprob");
+  write_logprob(w, e.logprob);
+  w.field("rank", e.rank);
+}
+
+// In words, or as the token API has it: ids in the place of words.
+void write_chat_logprobs(JsonWriter& w, const Choice& c, void (*write_entry)(JsonWriter&, const LogprobEntry&) = write_chat_entry) {
   w.key("logprobs");
   if (!c.logprobs) {
     w.null();
@@ -66,12 +81,12 @@ void write_chat_logprobs(JsonWriter& w, const Choice& c) {
   for (const LogprobRow& row : c.rows) {
     if (row.empty()) continue;
     w.object();
-    write_chat_entry(w, row[0]);
+    write_entry(w, row[0]);
     w.key("top_logprobs").array();
     const size_t top = c.top < 0 ? row.size() : std::min(row.size(), static_cast<size_t>(c.top));
     for (size_t i = 0; i < top; ++i) {
       w.object();
-      write_chat_entry(w, row[i]);
+      write_entry(w, row[i]);
       w.end();
     }
     w.end().end();
@@ -117,7 +132,7 @@ void write_completion_logprobs(JsonWriter& w, const Choice& c) {
     }
     w.object();
     const LogprobRow& row = c.rows[i];
-    const size_t entries = std::min(row.size(), static_cast<size_t>(c.top) + 1);
+    const size_t entries = c.top < 0 ? row.size() : std::min(row.size(), static_cast<size_t>(c.top) + 1);
     for (size_t j = 0; j < entries; ++j) {
       bool repeated = false;
       for (size_t k = 0; k < j; ++k) repeated |= row[k].token == row[j].token;
@@ -159,6 +174,7 @@ void write_kv(JsonWriter& w, std::string_view kv_transfer_params) {
     w.null();
   else
     w.raw(kv_transfer_params);
+  w.field_null("ec_transfer_params").field_null("metrics");
 }
 
 void write_permission(JsonWriter& w, const ModelCard& card) {
@@ -169,6 +185,17 @@ void write_permission(JsonWriter& w, const ModelCard& card) {
       .field("allow_logprobs", true);
   w.field("allow_search_indices", false).field("allow_view", true).field("allow_fine_tuning", false).field("organization", "*");
   w.field_null("group").field("is_blocking", false).end().end();
+}
+
+// logprobs 0 shows the sampled token among the likeliest all the same.
+void write_generate_choice(JsonWriter& w, Choice c, const GenerateStyle& style) {
+  if (c.top == 0) c.top = 1;
+  w.object().field("index", c.index);
+  if (style.text) w.field("text", c.text);
+  write_chat_logprobs(w, c, style.text ? write_chat_entry : write_id_entry);
+  write_stop(w, c.stop, true);
+  write_ids(w, "token_ids", c.token_ids);
+  w.field_null("routed_experts").field_null("sampling_mask").field_null("weight_versions").end();
 }
 
 // Under the name of vLLM 0.11 and under that of later ones.
@@ -191,8 +218,12 @@ void write_message(JsonWriter& w, const Choice& c) {
   if (c.reasoning)
     write_reasoning(w, c);
   else
-    w.field_null("reasoning_content");
+    w.field_null("reasoning_content").field_null("reasoning");
   w.end();
+}
+
+void write_last(JsonWriter& w, const Head& head, const Choice& c, bool says_who) {
+  if (says_who && !c.stop.finish_reason.empty() && !head.system_fingerprint.empty()) write_fingerprint(w, head);
 }
 
 void write_delta(JsonWriter& w, const Choice& c, Delta delta) {
@@ -226,13 +257,16 @@ std::string chat_response(const Head& head, std::span<const Choice> choices, con
     write_chat_logprobs(w, c);
     write_stop(w, c.stop, true);
     write_ids(w, "token_ids", c.token_ids);
-    w.end();
+    w.field_null("routed_experts").end();
   }
-  w.end().field_null("service_tier").field_null("system_fingerprint").key("usage");
+  w.end().field_null("service_tier");
+  write_fingerprint(w, head);
+  w.key("usage");
   write_usage_fields(w, usage, true);
   const Choice* first = choices.empty() ? nullptr : &choices[0];
   write_prompt_rows(w, first ? first->prompt_rows : std::nullopt);
   write_ids(w, "prompt_token_ids", first ? first->prompt_token_ids : std::nullopt);
+  w.field_null("prompt_text");
   write_kv(w, kv_transfer_params);
   w.end();
   return w.take();
@@ -251,40 +285,57 @@ std::string completion_response(const Head& head, std::span<const Choice> choice
     write_ids(w, "token_ids", c.token_ids);
     write_prompt_rows(w, c.prompt_rows);
     write_ids(w, "prompt_token_ids", c.prompt_token_ids);
-    w.end();
+    w.field_null("routed_experts").end();
   }
-  w.end().field_null("service_tier").field_null("system_fingerprint").key("usage");
+  w.end().field_null("service_tier");
+  write_fingerprint(w, head);
+  w.key("usage");
   write_usage_fields(w, usage, true);
   write_kv(w, kv_transfer_params);
   w.end();
   return w.take();
 }
 
-std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage* usage,
-                              std::string_view kv_transfer_params, bool whole) {
+std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage& usage,
+                              std::string_view kv_transfer_params, const GenerateStyle& style) {
   JsonWriter w;
-  w.object().field("request_id", head.id).key("choices").array();
-  for (const Choice& c : choices) {
-    w.object().field("index", c.index);
-    write_chat_logprobs(w, c);
-    write_stop(w, c.stop, true);
-    write_ids(w, "token_ids", c.token_ids);
-    w.end();
-  }
-  w.end();
-  if (whole) {
-    write_prompt_rows(w, choices.empty() ? std::nullopt : choices[0].prompt_rows);
-    write_kv(w, kv_transfer_params);
-  }
-  if (usage) {
-    w.key("usage");
-    write_usage_fields(w, *usage, whole);
-  }
-  w.end();
+  w.object().field("request_id", head.id).field("model", head.model).field("created", head.created).key("usage");
+  write_usage_fields(w, usage, true);
+  const Choice* first = choices.empty() ? nullptr : &choices[0];
+  write_prompt_rows(w, first ? first->prompt_rows : std::nullopt);
+  w.field_null("prompt_token_id_logprobs");
+  write_ids(w, "prompt_token_ids", first && style.prompt_ids ? first->prompt_token_ids : std::nullopt);
+  w.field_null("mm_placeholders");
+  write_kv(w, kv_transfer_params);
+  w.field("output_mode", style.text ? "text" : "tokens").key("choices").array();
+  for (const Choice& c : choices) write_generate_choice(w, c, style);
+  w.end().end();
   return w.take();
 }
 
-std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usage* usage) {
+std::string generate_chunk(const Head& head, const Choice& c, const Usage* usage, const GenerateStyle& style) {
+  JsonWriter w;
+  w.object().field("request_id", head.id).key("usage");
+  if (usage)
+    write_usage_fields(w, *usage, true);
+  else
+    w.null();
+  if (style.prompt_ids && c.prompt_token_ids) write_ids(w, "prompt_token_ids", c.prompt_token_ids);
+  w.field("output_mode", style.text ? "text" : "tokens").key("choices").array();
+  write_generate_choice(w, c, style);
+  w.end().end();
+  return w.take();
+}
+
+std::string generate_usage_chunk(const Head& head, const Usage& usage, const GenerateStyle& style) {
+  JsonWriter w;
+  w.object().field("request_id", head.id).key("usage");
+  write_usage_fields(w, usage, false);
+  w.field("output_mode", style.text ? "text" : "tokens").key("choices").array().end().end();
+  return w.take();
+}
+
+std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usage* usage, bool last_says_who) {
   JsonWriter w;
   w.object();
   write_head(w, head, "chat.completion.chunk");
@@ -295,6 +346,7 @@ std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usa
   if (c.token_ids) write_ids(w, "token_ids", c.token_ids);
   w.end().end();
   if (c.prompt_token_ids) write_ids(w, "prompt_token_ids", c.prompt_token_ids);
+  write_last(w, head, c, last_says_who);
   if (usage) {
     w.key("usage");
     write_usage_fields(w, *usage, false);
@@ -303,7 +355,7 @@ std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usa
   return w.take();
 }
 
-std::string completion_chunk(const Head& head, const Choice& c, const Usage* usage) {
+std::string completion_chunk(const Head& head, const Choice& c, const Usage* usage, bool last_says_who) {
   JsonWriter w;
   w.object();
   write_head(w, head, "text_completion");
@@ -313,6 +365,7 @@ std::string completion_chunk(const Head& head, const Choice& c, const Usage* usa
   if (c.prompt_token_ids) write_ids(w, "prompt_token_ids", c.prompt_token_ids);
   if (c.token_ids) write_ids(w, "token_ids", c.token_ids);
   w.end().end();
+  write_last(w, head, c, last_says_who);
   if (usage) {
     w.key("usage");
     write_usage_fields(w, *usage, false);
@@ -327,6 +380,7 @@ std::string usage_chunk(const Head& head, bool chat, const Usage& usage) {
   write_head(w, head, chat ? "chat.completion.chunk" : "text_completion");
   w.key("choices").array().end().key("usage");
   write_usage_fields(w, usage, false);
+  if (!head.system_fingerprint.empty()) write_fingerprint(w, head);
   w.end();
   return w.take();
 }

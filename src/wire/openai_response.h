@@ -1,5 +1,6 @@
 #pragma once
-// OpenAI responses as vLLM 0.11 writes them: exact key order, nulls serialised (the users' curl outputs show them key for key).
+// OpenAI responses as vLLM writes them, nulls serialised: the keys of 0.11 in its order (the users' curl outputs show them key for
+// key), and those of 0.32 beside them.
 // Each function returns one JSON text, or appends to a JsonWriter. Pure. Source: facts sheet "engine" 1.3, 1.5, 1.6, 1.9.
 #include <cstdint>
 #include <optional>
@@ -38,6 +39,7 @@ struct Stop {
 struct Head {
   std::string id, model;
   int64_t created = 0;
+  std::string system_fingerprint{};  // "" = null, or left out of a chunk
 };
 
 // One call of a message, or a piece of one in a chunk: there the first piece has id and name, the others only arguments.
@@ -68,14 +70,21 @@ std::string chat_response(const Head& head, std::span<const Choice> choices, con
 std::string completion_response(const Head& head, std::span<const Choice> choices, const Usage& usage,
                                 std::string_view kv_transfer_params);
 
-// /inference/v1/generate, whole or one chunk of a stream. usage: nullptr = not written.
-std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage* usage,
-                              std::string_view kv_transfer_params, bool whole);
+// /inference/v1/generate, whole or one chunk of a stream.
+struct GenerateStyle {
+  bool text = false;        // output_mode "text": the words beside the ids, and logprobs by words
+  bool prompt_ids = false;  // return_token_ids: the prompt's ids too
+};
+std::string generate_response(const Head& head, std::span<const Choice> choices, const Usage& usage,
+                              std::string_view kv_transfer_params, const GenerateStyle& style);
+std::string generate_chunk(const Head& head, const Choice& choice, const Usage* usage, const GenerateStyle& style);  // usage: nullptr = null
+std::string generate_usage_chunk(const Head& head, const Usage& usage, const GenerateStyle& style);
 
 // Stream chunks, JSON only; sse_event() frames them. usage: written with continuous_usage_stats.
 enum class Delta : uint8_t { kRole, kContent };
-std::string chat_chunk(const Head& head, const Choice& choice, Delta delta, const Usage* usage);
-std::string completion_chunk(const Head& head, const Choice& choice, const Usage* usage);
+// The last chunk of a stream that ends without usage bears the fingerprint: the one with a finish reason, where last_says_who.
+std::string chat_chunk(const Head& head, const Choice& choice, Delta delta, const Usage* usage, bool last_says_who = false);
+std::string completion_chunk(const Head& head, const Choice& choice, const Usage* usage, bool last_says_who = false);
 std::string usage_chunk(const Head& head, bool chat, const Usage& usage);
 std::string sse_event(std::string_view json);  // "data: ...\n\n"
 inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";

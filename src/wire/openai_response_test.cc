@@ -5,7 +5,7 @@
 namespace baton::wire {
 namespace {
 
-// The two answers below have the very keys, order and nulls of the curl outputs in the users' guides.
+// The two answers below have the keys, order and nulls of the curl outputs in the users' guides, and beside them those of vLLM 0.32.
 TEST(Response, ChatIsKeyForKeyTheGuides) {
   const Head head{
       .id = "chatcmpl-5471a768-14e5-4de7-b2f3-38fe9aa62298", .model = "meta-llama/Llama-3.2-3B-Instruct", .created = 1760594331};
@@ -14,20 +14,22 @@ TEST(Response, ChatIsKeyForKeyTheGuides) {
       chat_response(head, {&choice, 1}, {.prompt_tokens = 50, .completion_tokens = 150}, ""),
       R"({"id":"chatcmpl-5471a768-14e5-4de7-b2f3-38fe9aa62298","object":"chat.completion","created":1760594331,"model":"meta-llama/Llama-3.2-3B-Instruct",)"
       R"("choices":[{"index":0,"message":{"role":"assistant","content":"Prefill-decode\n\"x\"","refusal":null,"annotations":null,"audio":null,)"
-      R"("function_call":null,"tool_calls":[],"reasoning_content":null},"logprobs":null,"finish_reason":"length","stop_reason":null,"token_ids":null}],)"
-      R"("service_tier":null,"system_fingerprint":null,"usage":{"prompt_tokens":50,"total_tokens":200,"completion_tokens":150,"prompt_tokens_details":null},)"
-      R"("prompt_logprobs":null,"prompt_token_ids":null,"kv_transfer_params":null})");
+      R"("function_call":null,"tool_calls":[],"reasoning_content":null,"reasoning":null},"logprobs":null,"finish_reason":"length","stop_reason":null,)"
+      R"("token_ids":null,"routed_experts":null}],"service_tier":null,"system_fingerprint":null,"usage":{"prompt_tokens":50,"total_tokens":200,)"
+      R"("completion_tokens":150,"prompt_tokens_details":null,"completion_tokens_details":null},"prompt_logprobs":null,"prompt_token_ids":null,)"
+      R"("prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null})");
 }
 
 TEST(Response, CompletionIsKeyForKeyTheGuides) {
-  const Head head{.id = "cmpl-e", .model = "m", .created = 7};
+  const Head head{.id = "cmpl-e", .model = "m", .created = 7, .system_fingerprint = "who"};
   const Choice choice{.index = 0, .text = " I hope", .stop = {.finish_reason = "stop", .stop_token = 12}};
   EXPECT_EQ(
       completion_response(head, {&choice, 1}, {.prompt_tokens = 6, .completion_tokens = 64}, "{\"uuid\":1223960640850184400}"),
       R"({"id":"cmpl-e","object":"text_completion","created":7,"model":"m","choices":[{"index":0,"text":" I hope","logprobs":null,)"
-      R"("finish_reason":"stop","stop_reason":12,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null}],"service_tier":null,)"
-      R"("system_fingerprint":null,"usage":{"prompt_tokens":6,"total_tokens":70,"completion_tokens":64,"prompt_tokens_details":null},)"
-      R"("kv_transfer_params":{"uuid":1223960640850184400}})");
+      R"("finish_reason":"stop","stop_reason":12,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}],)"
+      R"("service_tier":null,"system_fingerprint":"who","usage":{"prompt_tokens":6,"total_tokens":70,"completion_tokens":64,)"
+      R"("prompt_tokens_details":null,"completion_tokens_details":null},"kv_transfer_params":{"uuid":1223960640850184400},)"
+      R"("ec_transfer_params":null,"metrics":null})");
 }
 
 TEST(Response, ChatChunks) {
@@ -49,6 +51,41 @@ TEST(Response, ChatChunks) {
       R"({"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":3,"total_tokens":5,)"
       R"("completion_tokens":2,"prompt_tokens_details":{"cached_tokens":1}}})");
   EXPECT_EQ(sse_event("{}"), "data: {}\n\n");
+}
+
+// Once a stream: in the usage at its end, or where there is none, in the chunk that ends a choice.
+TEST(Response, AStreamsLastChunkSaysWhoAnswered) {
+  const Head head{.id = "c", .model = "m", .created = 1, .system_fingerprint = "who"};
+  const Choice text{.text = "a"}, last{.text = "a", .stop = {.finish_reason = "stop"}};
+  const auto says = [](const std::string& chunk) { return chunk.find(R"("system_fingerprint":"who")") != std::string::npos; };
+  for (const bool last_says_who : {false, true}) {
+    EXPECT_FALSE(says(chat_chunk(head, text, Delta::kContent, nullptr, last_says_who)));
+    EXPECT_FALSE(says(completion_chunk(head, text, nullptr, last_says_who)));
+    EXPECT_EQ(says(chat_chunk(head, last, Delta::kContent, nullptr, last_says_who)), last_says_who);
+    EXPECT_EQ(says(completion_chunk(head, last, nullptr, last_says_who)), last_says_who);
+  }
+  EXPECT_TRUE(says(usage_chunk(head, true, {})));
+  EXPECT_EQ(usage_chunk({}, true, {}).find("fingerprint"), std::string::npos) << "null is left out";
+}
+
+// Ids in the place of words; "text" has both.
+TEST(Response, GenerateHasLogprobsByIdsOrByWords) {
+  Choice c{.text = "ab", .stop = {.finish_reason = "length"}, .logprobs = true};
+  c.rows = {{{7, "a", "a", -0.5f, 2}, {8, "b", "b", -0.25f, 1}}};
+  c.token_ids = std::vector<int32_t>{7};
+  c.prompt_token_ids = std::vector<int32_t>{1, 2};
+  const Head head{.id = "generate-tokens-1", .model = "m", .created = 3};
+  const std::string ids = generate_response(head, {&c, 1}, {.prompt_tokens = 2, .completion_tokens = 1}, "", {});
+  EXPECT_NE(ids.find(R"("content":[{"token_id":7,"logprob":-0.5,"rank":2,"top_logprobs":[{"token_id":7,"logprob":-0.5,"rank":2}]}])"), std::string::npos)
+      << ids;
+  EXPECT_NE(ids.find(R"("prompt_token_ids":null)"), std::string::npos);
+  EXPECT_NE(ids.find(R"("output_mode":"tokens")"), std::string::npos);
+  EXPECT_EQ(ids.find("\"text\":"), std::string::npos);
+  const std::string text = generate_response(head, {&c, 1}, {}, "", {.text = true, .prompt_ids = true});
+  EXPECT_NE(text.find(R"("text":"ab","logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":[97],)"), std::string::npos) << text;
+  EXPECT_NE(text.find(R"("prompt_token_ids":[1,2])"), std::string::npos);
+  EXPECT_EQ(generate_usage_chunk(head, {.prompt_tokens = 2, .completion_tokens = 1}, {}),
+            R"({"request_id":"generate-tokens-1","usage":{"prompt_tokens":2,"total_tokens":3,"completion_tokens":1},"output_mode":"tokens","choices":[]})");
 }
 
 TEST(Response, CompletionChunkAlwaysSaysWhyItStopped) {

@@ -110,7 +110,8 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(r->max_tokens, 20);  // max_completion_tokens wins
   EXPECT_EQ(r->stop, std::vector<std::string>{"x"});
   EXPECT_EQ(r->logit_bias, (std::vector<std::pair<int32_t, float>>{{5, 100.0f}, {6, -1.5f}}));  // clamped
-  EXPECT_TRUE(r->include_usage);  // the default once stream_options is there
+  EXPECT_FALSE(r->include_usage);
+  EXPECT_FALSE(chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})")->continuous_usage);  // not without the other
   EXPECT_EQ(r->logprobs, 4);
   EXPECT_EQ(r->kv_transfer_params->find("uuid")->as_int(), 1223960640850184400);
 }
@@ -133,7 +134,7 @@ TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
       {"\"stop\":[\"a\",\"\"]", "stop cannot contain an empty string."},
       {"\"allowed_token_ids\":[]", "allowed_token_ids is not None and empty!"},
       {"\"truncate_prompt_tokens\":0", "truncate_prompt_tokens must be >= 1, got 0"},
-      {"\"stream_options\":{}", "Stream options can only be defined when `stream=True`."},
+      {"\"stream_options\":{\"include_usage\":true}", "Stream options can only be defined when `stream=True`."},
       {"\"stream\":true,\"prompt_logprobs\":1", "`prompt_logprobs` are not available when `stream=True`."},
       {"\"top_logprobs\":2", "when using `top_logprobs`, `logprobs` must be set to true."},
       {"\"tool_choice\":\"auto\"", "When using `tool_choice`, `tools` must be set."},
@@ -150,13 +151,32 @@ TEST(ChatRequest, WordsItsRefusalsAsVllmDoes) {
       {"\"cache_salt\":\"\"", "Parameter 'cache_salt' must be a non-empty string if provided."},
       {"\"temperature\":\"hot\"", "temperature: Input should be a valid number"},
       {"\"n\":1.5", "n: Input should be a valid integer"},
-      {"\"stream\":\"yes\"", "stream: Input should be a valid boolean"},
-      {"\"logit_bias\":{\"x\":1}", "Found token_id `x` in logit_bias but token_id must be an integer"},
+      {"\"temperature\":2.5", "temperature must be in [0, 2], got 2.5."},
+      {"\"stream\":\"maybe\"", "stream: Input should be a valid boolean"},
+      {"\"stream\":2", "stream: Input should be a valid boolean"},
+      {"\"n\":\"two\"", "n: Input should be a valid integer"},
+      {"\"n\":\"1.5\"", "n: Input should be a valid integer"},
+      {"\"n\":\"1 2\"", "n: Input should be a valid integer"},
+      {"\"logit_bias\":{\"x\":1}", "logit_bias contains key(s) that cannot be converted to integer token IDs: ['x']"},
       {"\"messages\":[]", "messages: List should have at least 1 item after validation, not 0"},
       {"\"messages\":null", "messages: Field required"},
       {"\"kv_transfer_params\":7", "kv_transfer_params: Input should be a valid dictionary"},
   };
   for (auto [fields, message] : cases) EXPECT_EQ(chat_error(fields), message) << fields;
+}
+
+TEST(ChatRequest, NumbersAndTruthsMayBeWrittenInStrings) {
+  const auto r = chat(R"("max_tokens":"16","temperature":"0.5","seed":" -3 ","stream":"True","n":2.0,"ignore_eos":1,"top_k":"7","stop_token_ids":["5",6],
+      "logprobs":"off","stream_options":{"include_usage":"yes"})");
+  ASSERT_TRUE(r) << r.error().message;
+  EXPECT_EQ(r->max_tokens, 16);
+  EXPECT_EQ(r->temperature, 0.5);
+  EXPECT_EQ(r->seed, -3);
+  EXPECT_EQ(r->n, 2);
+  EXPECT_EQ(r->top_k, 7);
+  EXPECT_EQ(r->stop_token_ids, (std::vector<int32_t>{5, 6}));
+  EXPECT_TRUE(r->stream && r->ignore_eos && r->include_usage);
+  EXPECT_FALSE(r->logprobs);
 }
 
 TEST(ChatRequest, WhatWeDoNotDoIsSaidAs501) {

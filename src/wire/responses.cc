@@ -153,7 +153,7 @@ void read_format(Fields& f, std::string_view source, ResponsesRequest& r, JsonWr
   chat.end();
 }
 
-void read_include(Fields& f, JsonWriter& chat) {
+void read_include(Fields& f, ResponsesRequest& r, JsonWriter& chat) {
   std::vector<std::string> include;
   f.texts("include", include, 64, 256);
   constexpr std::string_view kKnown[] = {"code_interpreter_call.outputs",  "computer_call_output.output.image_url",
@@ -168,7 +168,9 @@ void read_include(Fields& f, JsonWriter& chat) {
   }
   int32_t top = 0;
   f.integer("top_logprobs", top);
-  if (logprobs) chat.field("logprobs", true).field("top_logprobs", top);
+  if (!logprobs) return;
+  chat.field("logprobs", true).field("top_logprobs", top);
+  r.echo_top_logprobs = std::to_string(top);
 }
 
 void read_reasoning(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
@@ -218,7 +220,6 @@ void read_plain(Fields& f, const Json& body, std::string_view source, ResponsesR
   r.echo_service_tier = raw_member(body, source, "service_tier");
   r.echo_truncation = raw_member(body, source, "truncation");
   r.echo_max_tool_calls = raw_member(body, source, "max_tool_calls");
-  r.echo_top_logprobs = raw_member(body, source, "top_logprobs");
   r.echo_instructions = raw_member(body, source, "instructions");
   f.require(!f.has("prompt"), "prompt template is not supported");
   // They bring a past along, or ask for the raw messages: without them the answer would be another.
@@ -251,7 +252,7 @@ Result<ResponsesRequest> parse_responses_request(const Json& body, std::string_v
   read_plain(f, body, source, r, chat);
   read_tools(f, source, r, chat);
   read_format(f, source, r, chat);
-  read_include(f, chat);
+  read_include(f, r, chat);
   read_reasoning(f, source, r, chat);
   Input items(f);
   if (input && !f.error()) items.read(*input, source);

@@ -13,7 +13,7 @@ JsonWriter& raw_or_null(JsonWriter& w, std::string_view key, std::string_view js
 
 void write_usage(JsonWriter& w, const Usage& usage) {
   w.object().field("input_tokens", usage.prompt_tokens).key("input_tokens_details").object();
-  w.field("cached_tokens", usage.cached_tokens.value_or(0)).key("input_tokens_per_turn").array().end();
+  w.field("cached_tokens", usage.cached_tokens.value_or(0)).field("cache_write_tokens", 0).key("input_tokens_per_turn").array().end();
   w.key("cached_tokens_per_turn").array().end().end();
   w.field("output_tokens", usage.completion_tokens).key("output_tokens_details").object();
   w.field("reasoning_tokens", usage.reasoning_tokens).field("tool_output_tokens", 0);
@@ -61,7 +61,7 @@ std::string reasoning_part(std::string_view text) {
 
 std::string text_item(std::string_view id, std::string_view parts, std::string_view status) {
   return cat(R"({"id":)", json_string(id), R"(,"content":[)", parts, R"(],"role":"assistant","status":")", status,
-             R"(","type":"message"})");
+             R"(","type":"message","phase":null})");
 }
 std::string reasoning_item(std::string_view id, std::string_view parts, std::string_view status) {
   return cat(R"({"id":)", json_string(id), R"(,"summary":[],"type":"reasoning","content":)",
@@ -92,7 +92,8 @@ std::string ResponsesShape::response(const Head& head, std::string_view status, 
   raw_or_null(w, "metadata", r.echo_metadata);
   w.field("model", head.model).field("object", "response").key("output").raw(cat("[", output_, "]"));
   w.field("parallel_tool_calls", r.parallel_tool_calls).field("temperature", resolved_.temperature);
-  w.key("tool_choice").raw(r.echo_tool_choice.empty() ? "\"auto\"" : r.echo_tool_choice);
+  const bool no_tools = r.echo_tools.empty() && (r.echo_tool_choice.empty() || r.echo_tool_choice == "\"auto\"");
+  w.key("tool_choice").raw(no_tools ? "\"none\"" : r.echo_tool_choice.empty() ? "\"auto\"" : r.echo_tool_choice);
   w.key("tools").raw(r.echo_tools.empty() ? "[]" : r.echo_tools).field("top_p", resolved_.top_p);
   w.field("background", r.background).field("max_output_tokens", resolved_.max_tokens);
   raw_or_null(w, "max_tool_calls", r.echo_max_tool_calls);
@@ -112,9 +113,10 @@ std::string ResponsesShape::response(const Head& head, std::string_view status, 
   else
     w.null();
   raw_or_null(w, "user", r.echo_user);
+  w.field("presence_penalty", resolved_.presence_penalty).field("frequency_penalty", resolved_.frequency_penalty);
   w.field_null("input_messages").field_null("output_messages");
   raw_or_null(w, "kv_transfer_params", kv);
-  w.end();
+  w.field_null("ec_transfer_params").end();
   return w.take();
 }
 

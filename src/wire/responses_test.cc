@@ -165,9 +165,12 @@ TEST(ResponsesShape, WholeSaysTheSame) {
                                                  "truncation",
                                                  "usage",
                                                  "user",
+                                                 "presence_penalty",
+                                                 "frequency_penalty",
                                                  "input_messages",
                                                  "output_messages",
-                                                 "kv_transfer_params"}));
+                                                 "kv_transfer_params",
+                                                 "ec_transfer_params"}));
   EXPECT_EQ(json.find("status")->text, "completed");
   EXPECT_EQ(json.find_path({"metadata", "k"})->text, "v");
   const auto& output = json.find("output")->items;

@@ -17,7 +17,7 @@ class OpenAiShape : public Shape {
   }
   std::string chunk(const Head& head, const Choice& part, const Usage& so_far) override {
     const Usage* usage = continuous_ ? &so_far : nullptr;
-    return sse_event(chat_ ? chat_chunk(head, part, Delta::kContent, usage) : completion_chunk(head, part, usage));
+    return sse_event(chat_ ? chat_chunk(head, part, Delta::kContent, usage, !include_usage_) : completion_chunk(head, part, usage, !include_usage_));
   }
   std::string end(const Head& head, const Usage& usage) override {
     return cat(include_usage_ ? sse_event(usage_chunk(head, chat_, usage)) : "", kSseDone);

@@ -27,7 +27,7 @@ class Shape {
 
   // Made once all of the request is known, before the answer begins: what the sampling came to.
   struct Resolved {
-    double temperature = 1, top_p = 1;
+    double temperature = 1, top_p = 1, presence_penalty = 0, frequency_penalty = 0;
     int32_t max_tokens = 0;
   };
   virtual void resolved(const Resolved&) {}

@@ -25,20 +25,21 @@ constexpr std::string_view kNotSampling[] = {"prompt",
 
 class GenerateShape : public Shape {
  public:
-  explicit GenerateShape(const GenerateFields& fields)
-      : include_usage_(fields.include_usage), continuous_(fields.continuous_usage) {}
+  GenerateShape(const GenerateFields& fields, const GenerateStyle& style)
+      : include_usage_(fields.include_usage), continuous_(fields.continuous_usage), style_(style) {}
   std::string whole(const Head& head, std::span<const Choice> choices, const Usage& usage, std::string_view kv) override {
-    return generate_response(head, choices, &usage, kv, true);
+    return generate_response(head, choices, usage, kv, style_);
   }
   std::string chunk(const Head& head, const Choice& part, const Usage& so_far) override {
-    return sse_event(generate_response(head, {&part, 1}, continuous_ ? &so_far : nullptr, "", false));
+    return sse_event(generate_chunk(head, part, continuous_ ? &so_far : nullptr, style_));
   }
   std::string end(const Head& head, const Usage& usage) override {
-    return cat(include_usage_ ? sse_event(generate_response(head, {}, &usage, "", false)) : "", kSseDone);
+    return cat(include_usage_ ? sse_event(generate_usage_chunk(head, usage, style_)) : "", kSseDone);
   }
 
  private:
   const bool include_usage_, continuous_;
+  const GenerateStyle style_;
 };
 
 }  // namespace
@@ -51,6 +52,9 @@ Result<std::string> completion_body_of_generate(const Json& body, std::string_vi
   const Json* sampling = f.get("sampling_params");
   f.require(sampling && sampling->is_object(), "sampling_params: Field required");
   const Json* features = f.get("features");
+  std::string mode = "tokens";
+  f.text("output_mode", mode, 16);
+  f.require(mode == "tokens" || mode == "text", "output_mode: Input should be 'tokens' or 'text'");
   if (features) f.reject(Code::kInvalidArgument, "At most 0 image(s) may be provided in one prompt: the model takes text only.");
   if (f.error()) return std::unexpected(*f.error());
   f.require(!ids->items.empty(), "token_ids: List should have at least 1 item after validation, not 0");
@@ -76,6 +80,10 @@ Result<std::string> completion_body_of_generate(const Json& body, std::string_vi
   return w.take();
 }
 
-std::unique_ptr<Shape> generate_shape(const GenerateFields& fields) { return std::make_unique<GenerateShape>(fields); }
+std::unique_ptr<Shape> generate_shape(const GenerateFields& fields, const Json& body) {
+  const Json *mode = body.find("output_mode"), *ids = body.find("return_token_ids");
+  return std::make_unique<GenerateShape>(fields, GenerateStyle{.text = mode && mode->as_string() == "text",
+                                                               .prompt_ids = ids && ids->as_bool() == true});
+}
 
 }  // namespace baton::wire

@@ -10,6 +10,6 @@
 namespace baton::wire {
 
 Result<std::string> completion_body_of_generate(const Json& body, std::string_view source);
-std::unique_ptr<Shape> generate_shape(const GenerateFields& fields);
+std::unique_ptr<Shape> generate_shape(const GenerateFields& fields, const Json& body);  // body: as it came
 
 }  // namespace baton::wire

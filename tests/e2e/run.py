@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests of the real processes: tests/e2e/run.py --bin DIR --model FILE [--then COMMAND] [test names]
 
-All of them run in two lanes side by side, each file a process: what computes on every core in one, what mostly waits in the other, and COMMAND at its end."""
+All of them run in two lanes side by side, each file a process: what computes on every core in one; in the other what mostly waits, then COMMAND, and at
+its end two that compute and that no neighbour disturbs, so that both lanes take equally long."""
 import argparse, concurrent.futures, glob, os, re, shlex, subprocess, sys, time, unittest
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -11,6 +12,7 @@ import harness
 # A file that is not named here is taken for one that computes.
 WAITING = ["test_kubernetes", "test_ratio", "test_envoy", "test_apis", "test_precise_prefix", "test_cli", "test_deploy_verify", "test_structured", "test_tools",
            "test_openai_client", "test_tracing", "test_gateway_edge", "test_deploy_plan", "test_vllm_clients"]
+AT_THE_END = ["test_soak", "test_verify"]  # of the lane that waits
 SLOWEST = 12  # so many are named at the end
 
 
@@ -64,7 +66,8 @@ def all_files(then):
     """Every file: (run, failed)."""
     of = lambda name: [sys.executable, __file__, "--bin", harness.BIN, "--model", harness.MODEL, name]
     names = sorted(os.path.basename(f).removesuffix(".py") for f in glob.glob(f"{HERE}/test_*.py"))
-    lanes = [of(n) for n in names if n not in WAITING], [of(n) for n in WAITING if n in names] + ([shlex.split(then)] if then else [])
+    listed = lambda which: [of(n) for n in which if n in names]
+    lanes = [of(n) for n in names if n not in WAITING + AT_THE_END], listed(WAITING) + ([shlex.split(then)] if then else []) + listed(AT_THE_END)
     with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
         said = [x for one in pool.map(lane, lanes) for x in one]
     run = failed = 0

@@ -24,9 +24,9 @@ class Cli(unittest.TestCase):
         self.assertEqual(code, 2)
         self.assertIn("--port", err)
         self.assertIn("--max-num-seqs", err)
-        code, _, err = run("baton-engine", "serve", "/no/such.gguf", "--swap-space", "16")
+        code, _, err = run("baton-engine", "serve", "/no/such.gguf", "--of-a-later-vllm", "16")
         self.assertEqual(code, 1)
-        self.assertIn("--swap-space", err)
+        self.assertIn("--of-a-later-vllm", err)
         self.assertIn("/no/such.gguf", err)
 
     def test_broken_models_are_refused_with_a_reason(self):

@@ -94,7 +94,7 @@ class Resume(unittest.TestCase):
         with Stack(prefill=1, decode=2) as s:
             for chat in (False, True):
                 self.check(s, chat, lambda name: name, (1, 7, 30))
-            self.assertGreaterEqual(total(s.port, "baton_gateway_resumed_streams_total", "resumed"), 6)
+            self.assertGreaterEqual(total(s.port, "baton_gateway_resumed_streams_total", "resumed"), 4, "the engine may be done when the 30th event is read")
 
     def test_text_that_reads_back_as_other_tokens(self):
         """The next worker goes on from the tokens that were sampled: text, length and usage are the undisturbed ones."""

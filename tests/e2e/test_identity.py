@@ -44,19 +44,19 @@ class Identity(unittest.TestCase):
         with Stack(prefill=0, decode=1, engine_args=["--max-num-batched-tokens=97", "--max-num-seqs=5", "--num-gpu-blocks-override=160"]) as s:
             self.compare(all_at(s.port, 8, HALF), "in chunks of at most 97 tokens over a pool of 160 blocks")
 
-    def through_pd(self, transport):
+    def through_pd(self, transport, chosen):
         with Stack(prefill=1, decode=1, args=["--kv-transport", transport]) as s:
-            self.compare(all_at(s.port, 3, HALF), f"through P/D over {transport}")
+            self.compare(all_at(s.port, 3, chosen), f"through P/D over {transport}")
             decode = s.engine_port("decode-0")
             moved = total(decode, "vllm:external_prefix_cache_hits_total")
-            self.assertGreater(moved, 4000, "prompt tokens came from the prefill worker")
+            self.assertGreater(moved, 1500, "prompt tokens came from the prefill worker")
             computed = total(decode, "vllm:prompt_tokens_by_source_total", 'source="local_compute"')
             self.assertEqual(computed, 0, "the decode worker computed prompt tokens")
             self.assertEqual(total(decode, "vllm:nixl_num_failed_transfers_total"), 0)
 
     def test_fp8_cache(self):
         """A cache of half the bytes: tokens of its own, the same ones alone, in a batch, in chunks over a small pool, and through P/D."""
-        fp8, some = ["--kv-cache-dtype=fp8"], PROMPTS[1::8]
+        fp8, some = ["--kv-cache-dtype=fp8"], PROMPTS[1::16]
         with Stack(prefill=0, decode=1, engine_args=[*fp8, "--no-enable-prefix-caching"]) as s:
             alone = all_at(s.port, 1, some)
             self.assertGreater(total(s.engine_port("engine-0"), "vllm:cache_config_info", 'cache_dtype="fp8"'), 0)
@@ -74,7 +74,7 @@ class Identity(unittest.TestCase):
                 self.assertEqual(total(decode, "vllm:prompt_tokens_by_source_total", 'source="local_compute"'), 0)
 
     def test_pd_over_shm(self):
-        self.through_pd("shm")
+        self.through_pd("shm", HALF[::2])
 
     def test_pd_over_tcp(self):
-        self.through_pd("tcp")
+        self.through_pd("tcp", HALF[1::2])

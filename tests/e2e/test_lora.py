@@ -9,19 +9,23 @@ PROMPTS = prompts()
 LAYERS, HIDDEN, KV, RANK = 30, 576, 192, 4  # of the demo model
 
 
-def write_adapter(folder, seed):
+MODULES = {"q_proj": ("self_attn", HIDDEN, HIDDEN), "v_proj": ("self_attn", KV, HIDDEN), "o_proj": ("self_attn", HIDDEN, HIDDEN), "down_proj": ("mlp", HIDDEN, 1536)}
+
+
+def write_adapter(folder, seed, modules=("q_proj", "v_proj"), scale=1):
     """A directory as PEFT writes it, of random values that change queries and values by some tens of percent."""
     rng, header, data = random.Random(seed), {}, b""
     for layer in range(LAYERS):
-        for module, rows in (("q_proj", HIDDEN), ("v_proj", KV)):
-            for part, shape, size in (("A", [RANK, HIDDEN], 0.04), ("B", [rows, RANK], 0.2)):
+        for module in modules:
+            of, rows, inputs = MODULES[module]
+            for part, shape, size in (("A", [RANK, inputs], 0.04), ("B", [rows, RANK], 0.2 * scale)):
                 values = array.array("f", (rng.uniform(-size, size) for _ in range(shape[0] * shape[1]))).tobytes()
-                header[f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{part}.weight"] = {
+                header[f"base_model.model.model.layers.{layer}.{of}.{module}.lora_{part}.weight"] = {
                     "dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
                 data += values
     os.makedirs(folder)
     with open(f"{folder}/adapter_config.json", "w") as f:
-        json.dump({"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "bias": "none"}, f)
+        json.dump({"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8, "target_modules": list(modules), "bias": "none"}, f)
     text = json.dumps(header).encode()
     with open(f"{folder}/adapter_model.safetensors", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text + data)

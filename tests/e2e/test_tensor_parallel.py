@@ -1,9 +1,10 @@
 """Tensor parallelism over processes: an engine of several ranks answers alike in every run, takes the KV of an engine that has another number of them and
-gives its own, and ends in one clear way when a rank ends. SmolLM2-135M has 9 heads over 3 KV heads: three ranks; a tiny model has two and four."""
-import concurrent.futures, os, signal, subprocess, tempfile, unittest
+gives its own, loads LoRA adapters in all ranks or in none, sleeps in all of them, and ends in one clear way when a rank ends. SmolLM2-135M has 9 heads over 3 KV heads: three ranks; a tiny model has two and four."""
+import concurrent.futures, json, os, shutil, signal, subprocess, tempfile, unittest
 
 import harness, tiny_llama
-from harness import complete, free_port, get, post, total, wait_for
+from harness import complete, free_port, get, post, request, total, wait_for
+from test_lora import write_adapter
 
 # What follows is certain, so the last bits of a sum, which depend on the number of ranks, decide nothing.
 COUNT = ", ".join(map(str, range(1, 41))) + ","
@@ -13,12 +14,14 @@ LETTERS = "The letters of the alphabet in order, again and again: " + ", ".join(
 class Engine:
     """One baton-engine by hand: with Engine(ranks, kv_port, peers=[kv ports]) as e: e.port, e.process"""
 
-    def __init__(self, ranks, kv_port=None, peers=(), model=None):
+    def __init__(self, ranks, kv_port=None, peers=(), model=None, kv=True, args=()):
         self.port, self.kv_port = free_port(), kv_port or free_port()
         self.log = tempfile.NamedTemporaryFile("w+", prefix="baton-e2e-tp-", suffix=".log")
         self.command = [f"{harness.BIN}/baton-engine", "serve", model or harness.MODEL, "--host", "127.0.0.1", "--port", str(self.port), "--served-model-name", "m",
                         "--tensor-parallel-size", str(ranks), "--threads", "1", "--max-model-len", "1024", "--num-gpu-blocks-override", "200",
-                        "--no-enable-prefix-caching", "--disable-log-stats", "--kv-transfer-port", str(self.kv_port)]
+                        "--no-enable-prefix-caching", "--disable-log-stats", *args]
+        if kv:
+            self.command += ["--kv-transfer-port", str(self.kv_port)]
         for peer in peers:
             self.command += ["--kv-peers", f"127.0.0.1:{peer}"]
 
@@ -114,6 +117,88 @@ class TensorParallel(unittest.TestCase):
                     self.assertEqual(hand_over(two, one, prompt, 24), complete(one.port, prompt, 24, ignore_eos=True))
                 self.assertEqual([total(e.port, "kv_hand_over_total") for e in (one, two, four)], [2, 4, 4])
                 self.idle(one, two, four)
+
+    def test_adapters_in_all_ranks(self):
+        """Of matrices that are cut by rows and by columns: near what one process makes of them, and the same in every run and company."""
+        def scores(port, model):  # of a given text, whose next words no last bit decides
+            status, _, answer = post(port, "/v1/completions", {"model": model, "prompt": LETTERS, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 0})
+            assert status == 200, answer
+            return answer["choices"][0]["logprobs"]["token_logprobs"][1:]
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_adapter(f"{folder}/a", 1, ("q_proj", "v_proj", "o_proj", "down_proj"), 2)
+            write_adapter(f"{folder}/b", 2, scale=3)
+            flags = ["--enable-lora", "--max-loras", "2", "--lora-modules", f"a={folder}/a", "--allow-runtime-lora-updating"]
+            load = lambda e, name, path: request(e.port, "POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+            with Engine(1, args=flags) as one, Engine(3, args=flags) as three:
+                for e in (one, three):
+                    e.ready()
+                    self.assertEqual(load(e, "b", f"{folder}/b")[0], 200)
+                base = scores(one.port, "m")
+                for model in ("a", "b"):
+                    want, got = scores(one.port, model), scores(three.port, model)
+                    off = lambda x: sum(abs(p - q) for p, q in zip(x, want)) / len(want)
+                    self.assertGreater(off(base), 0.1, f"{model} does nothing")
+                    self.assertLess(off(got), off(base) / 4)
+                asks = [(p, m) for p in (COUNT, LETTERS) for m in ("m", "a", "b")]
+                say = lambda e, ask: complete(e.port, ask[0], 16, ignore_eos=True, model=ask[1])
+                texts = [say(three, ask) for ask in asks]
+                with concurrent.futures.ThreadPoolExecutor(len(asks)) as pool:
+                    self.assertEqual(list(pool.map(lambda ask: say(three, ask), asks)), texts)
+                self.assertEqual(load(three, "c", folder)[0], 404)
+                os.makedirs(f"{folder}/broken")
+                shutil.copy(f"{folder}/a/adapter_config.json", f"{folder}/broken")
+                status, _, body = load(three, "c", f"{folder}/broken")
+                self.assertEqual(status, 500, body)
+                self.assertIn("adapter_model.safetensors", json.loads(body)["error"]["message"])
+                self.assertEqual(request(three.port, "POST", "/v1/unload_lora_adapter", {"lora_name": "b"})[0], 200)
+                self.assertEqual(post(three.port, "/v1/completions", {"model": "b", "prompt": "x"})[0], 404)
+                self.assertEqual(load(three, "again", f"{folder}/b")[0], 200)
+                self.assertEqual(complete(three.port, COUNT, 16, ignore_eos=True, model="again"), texts[2])
+            with Engine(3, args=[*flags[:-1], f"b={folder}/b"]) as again:
+                again.ready()
+                self.assertEqual([say(again, ask) for ask in asks], texts)
+            with Engine(3, args=[*flags[:-1], f"c={folder}/broken"]) as none:
+                self.assertEqual(none.process.wait(60), 1)
+                self.assertIn("--lora-modules c", open(none.log.name).read())
+
+    def test_every_rank_gives_its_weights_back(self):
+        def resident(pid):
+            with open(f"/proc/{pid}/statm") as f:
+                return int(f.read().split()[1]) * 4096 >> 20
+
+        with tempfile.TemporaryDirectory() as folder:
+            model = shutil.copy(harness.MODEL, folder)
+            with Engine(3, model=model, kv=False, args=["--dev-mode"]) as e:
+                e.ready()
+                every = lambda: [resident(pid) for pid in (e.process.pid, *e.ranks())]
+                do = lambda path: request(e.port, "POST", path)[0]
+                want, full = complete(e.port, COUNT, 24), every()
+                self.assertEqual(do("/sleep?level=2"), 200)
+                asleep = every()
+                for before, after in zip(full, asleep):
+                    self.assertLess(after, before - 18, "MiB: a third of the weights is 28")
+                self.assertEqual(total(e.port, "vllm:engine_sleep_state", "discard_all"), 1)
+                self.assertEqual(do("/wake_up?tags=weights"), 200)
+                for before, after in zip(asleep, every()):
+                    self.assertGreater(after, before + 18)
+                self.assertEqual(do("/wake_up"), 200)
+                self.assertEqual(complete(e.port, COUNT, 24), want)
+                self.assertEqual(do("/sleep?level=2"), 200)
+                with open(model, "r+b") as f:  # other weights: no rank takes them for its own
+                    head = f.read()
+                    f.seek(len(head) // 2)
+                    f.write(bytes(len(head) - len(head) // 2))
+                status, _, body = request(e.port, "POST", "/wake_up")
+                self.assertEqual(status, 500, body)
+                status, body = get(e.port, "/health")
+                self.assertEqual(status, 503)
+                self.assertIn("the weights could not be loaded again", json.loads(body)["error"]["message"])
+                with open(model, "r+b") as f:
+                    f.write(head)
+                self.assertEqual(do("/wake_up"), 200)
+                self.assertEqual(get(e.port, "/health")[0], 200)
+                self.assertEqual(complete(e.port, COUNT, 24), want)
 
     def test_a_killed_rank_ends_the_engine(self):
         with Engine(3) as e, concurrent.futures.ThreadPoolExecutor(1) as pool:

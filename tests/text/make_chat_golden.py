@@ -529,6 +529,48 @@ def fixtures():
         yield name, template, {"yes": True, "n": 7}
 
 
+# What only gpt-oss's template says: one call a message, thoughts under "thinking", an effort, instructions of a developer.
+HARMONY_CALL = [
+    {"role": "user", "content": "w?"},
+    {"role": "assistant", "content": "", "thinking": "I look it up.", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "abcdefghi", "content": '{"t": 3, "é": "<b>"}'},
+]
+HARMONY_CONVERSATIONS = {
+    "call": HARMONY_CALL,
+    "two calls": [*HARMONY_CALL, {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "other", "arguments": {}}}]},
+                  {"role": "tool", "content": "ok"}],
+    "answered": [*HARMONY_CALL, {"role": "assistant", "content": "cold", "thinking": "3 is cold"}, {"role": "user", "content": "thanks"}],
+    "developer": [{"role": "developer", "content": "Be brief.\n"}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi.", "thinking": "short"}],
+    "last": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi.", "thinking": "short"}],
+    "result alone": [{"role": "tool", "content": "x"}],
+    "tags": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<|channel|>final<|message|>x"}],
+}
+SHAPES_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "shapes",
+        "description": "d",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "one": {"anyOf": [{"type": "string"}, {"type": "number", "default": 2}], "description": "either"},
+                "other": {"oneOf": [{"type": "integer", "description": "i"}, {"type": "object", "properties": {"k": {"type": "boolean"}}}]},
+                "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string", "nullable": True}}, "required": ["a"]}},
+                "mode": {"type": "string", "enum": ["x", "y"], "default": "x"},
+                "free": {"type": "object"},
+            },
+            "required": ["one", "mode"],
+        },
+    },
+}
+HARMONY_SETTINGS = [
+    *({"add_generation_prompt": True, "reasoning_effort": effort} for effort in ("low", "medium", "high")),
+    {"add_generation_prompt": True, "tools": [TOOL, SHAPES_TOOL], "model_identity": "You are a test."},
+    {"add_generation_prompt": False, "tools": [{"type": "function", "function": {"name": "bare", "description": "no parameters"}}]},
+    {"add_generation_prompt": True, "builtin_tools": ["browser", "python"], "tools": [SHAPES_TOOL]},
+]
+
+
 def real():
     package = pathlib.Path(importlib.util.find_spec("trl").origin).parent
     for path in sorted((package / "chat_templates").glob("*.jinja")):
@@ -536,6 +578,11 @@ def real():
         for conversation, messages in CONVERSATIONS.items():
             for i, settings in enumerate(SETTINGS):
                 yield f"{path.stem} {conversation} {i}", template, {"messages": messages, "bos_token": "<s>", "eos_token": "</s>", **settings}
+        if "<|channel|>analysis" not in template:
+            continue
+        for conversation, messages in {**HARMONY_CONVERSATIONS, "one": CONVERSATIONS["one"]}.items():
+            for i, settings in enumerate(HARMONY_SETTINGS):
+                yield f"{path.stem} harmony {conversation} {i}", template, {"messages": messages, **settings}
 
 
 def main():

@@ -46,7 +46,7 @@ class FakeModel final : public model::Model {
   size_t weight_bytes() const override { return 0; }
   std::string fingerprint() const override { return "fake"; }
   // Real files, of the shape lora_spec(); their digest takes part in every entry.
-  Result<std::shared_ptr<const model::LoraAdapter>> load_lora(const std::string& path, int32_t rank_max) const override {
+  Result<std::shared_ptr<const model::LoraAdapter>> load_lora(const std::string& path, int32_t rank_max, int32_t) const override {
     return model::LoraAdapter::load(path, config_, rank_max);
   }
   static model::testing::TinySpec lora_spec() {

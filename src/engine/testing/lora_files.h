@@ -26,7 +26,7 @@ class LoraFiles {
   std::string none() const { return (dir_ / "none").string(); }
   void remove(const std::string& name) const { std::filesystem::remove_all(dir_ / name); }
   std::shared_ptr<const Adapter> adapter(int32_t id, const std::string& name) const {
-    auto weights = FakeModel().load_lora(write(name, static_cast<uint64_t>(id)), 16);
+    auto weights = FakeModel().load_lora(write(name, static_cast<uint64_t>(id)), 16, 0);
     EXPECT_TRUE(weights) << weights.error().message;
     kv::Adapter key{.id = id, .name = name, .digest = (*weights)->digest()};
     return std::make_shared<const Adapter>(std::move(key), *weights);

@@ -67,7 +67,7 @@ inline std::vector<std::string> sse(const std::string& body) {
 }
 
 struct TestEngine {
-  explicit TestEngine(EngineConfig config = {}, int32_t vocab = 300) {
+  explicit TestEngine(EngineConfig config = {}, int32_t vocab = 300, std::string family = "fake") {
     config.host = "127.0.0.1";
     config.port = 0;
     config.model = "/models/tiny";
@@ -78,6 +78,7 @@ struct TestEngine {
     if (config.kv_load_failure_policy.empty()) config.kv_load_failure_policy = "recompute";
     auto fake = std::make_unique<FakeModel>(vocab, 4096, config.block_size);
     model = fake.get();
+    model->config_.family = std::move(family);
     EngineParts parts;
     const auto tiny = model::testing::tiny_tokenizer(vocab);
     auto tokenizer = text::Tokenizer::from_hf(model::testing::tiny_tokenizer_json(tiny, "llama"),

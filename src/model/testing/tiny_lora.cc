@@ -31,6 +31,7 @@ bool set(TinyLora& lora, const std::string& key, const std::string& value) {
   if (key == "alpha") return lora.alpha = std::atof(value.c_str()), true;
   if (key == "rslora") return lora.rslora = value == "1", true;
   if (key == "seed") return lora.seed = static_cast<uint64_t>(std::atoll(value.c_str())), true;
+  if (key == "experts") return lora.experts = value, value == "each" || value == "stacked";
   if (key == "targets") return lora.targets = split(value, '+'), true;
   if (key == "dtype") {
     for (const Dtype d : {Dtype::kF32, Dtype::kF16, Dtype::kBf16})
@@ -49,17 +50,25 @@ struct Adapted {
   std::string module;  // "model.layers.0.self_attn.q_proj"
   int64_t rows, cols;
   int32_t rank;
+  int32_t stacked = 1;  // experts in one tensor
 };
 
 std::vector<Adapted> adapted(const TinyLora& lora, const TinySpec& spec) {
   std::vector<Adapted> out;
   for (const Plan& p : plan(spec)) {
-    if (p.vector || !p.hf.starts_with("model.layers.") || !p.hf.ends_with("_proj.weight") || p.hf.find(".experts.") != std::string::npos) continue;
+    if (p.vector || !p.hf.starts_with("model.layers.") || !p.hf.ends_with("_proj.weight")) continue;
+    if (p.hf.find(".experts.") != std::string::npos && lora.experts != "each") continue;
     const std::string module = p.hf.substr(0, p.hf.size() - std::string_view(".weight").size());
     const auto fits = [&](const auto& name) { return names_module(name, module); };
     if (!lora.targets.empty() && std::ranges::none_of(lora.targets, fits)) continue;
     const auto pattern = std::ranges::find_if(lora.ranks, [&](const auto& r) { return fits(r.first); });
     out.push_back({module, p.rows, p.cols, pattern == lora.ranks.end() ? lora.rank : pattern->second});
+  }
+  for (int i = 0; i < spec.layers && lora.experts == "stacked"; ++i) {
+    if (!spec.has_experts(i)) continue;
+    const std::string at = cat("model.layers.", i, ".mlp.experts");
+    out.push_back({at + ".base_layer", 2 * spec.ffn, spec.hidden, lora.rank, spec.experts});
+    out.push_back({at, spec.hidden, spec.ffn, lora.rank, spec.experts});
   }
   return out;
 }
@@ -95,14 +104,16 @@ std::string tiny_lora_config(const TinyLora& lora, const TinySpec& spec) {
   std::vector<std::string> targets = lora.targets;
   for (const Adapted& a : adapted(lora, spec)) {
     std::string last = a.module.substr(a.module.rfind('.') + 1);
-    if (lora.targets.empty() && std::ranges::find(targets, last) == targets.end()) targets.push_back(std::move(last));
+    if (lora.targets.empty() && a.stacked == 1 && std::ranges::find(targets, last) == targets.end()) targets.push_back(std::move(last));
   }
   JsonWriter w;
   w.object().field("peft_type", "LORA").field("task_type", "CAUSAL_LM").field("r", lora.rank).field("lora_alpha", lora.alpha);
-  w.field("use_rslora", lora.rslora).field("bias", "none").field("lora_dropout", 0.1).field("inference_mode", true);
+  w.field("use_rslora", lora.rslora).field("bias", "none").field("lora_dropout", lora.experts.empty() ? 0.1 : 0.0).field("inference_mode", true);
   w.field_null("modules_to_save").field("fan_in_fan_out", false).key("target_modules").array();
   for (const std::string& t : targets) w.value(t);
-  w.end().key("rank_pattern").object();
+  w.end();
+  if (lora.experts == "stacked") w.key("target_parameters").array().value("mlp.experts.gate_up_proj").value("mlp.experts.down_proj").end();
+  w.key("rank_pattern").object();
   for (const auto& [name, rank] : lora.ranks) w.field(name, rank);
   w.end().end();
   std::string out = w.take();
@@ -121,8 +132,8 @@ std::string tiny_lora_tensors(const TinyLora& lora, const TinySpec& spec) {
   };
   for (const Adapted& a : adapted(lora, spec)) {
     const double r = a.rank, scale = lora.alpha / (lora.rslora ? std::sqrt(r) : r), half = 0.5 / std::sqrt(r) / scale;
-    tensor(cat("base_model.model.", a.module, ".lora_A.weight"), a.rank, a.cols, 1 / std::sqrt(static_cast<double>(a.cols)));
-    tensor(cat("base_model.model.", a.module, ".lora_B.weight"), a.rows, a.rank, half);
+    tensor(cat("base_model.model.", a.module, ".lora_A.weight"), a.rank * a.stacked, a.cols, 1 / std::sqrt(static_cast<double>(a.cols)));
+    tensor(cat("base_model.model.", a.module, ".lora_B.weight"), a.rows, a.rank * a.stacked, half);
   }
   header.end();
   std::string out;

@@ -1,0 +1,12 @@
+#pragma once
+// POST /v1/completions/render and /v1/chat/completions/render: what a request is in tokens and sampling parameters, without
+// computing it. Each answer is a body for /inference/v1/generate, as vLLM's is; pickers read its token_ids.
+#include "engine/serving.h"
+#include "net/http.h"
+
+namespace baton::engine {
+
+net::Task<> render_completion(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> render_chat_completion(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+
+}  // namespace baton::engine
