@@ -228,7 +228,8 @@ void judge_tiny(const Json& golden, const std::string& isa) {
       continue;
     }
     EXPECT_LT(to_exact.worst, 0.05);
-    EXPECT_LT(to_rounded.worst, isa != "plain" || bf16 ? 0.02 : 0.002);
+    // avx512 attends with queries and weights of bf16, which the reference does not round
+    EXPECT_LT(to_rounded.worst, isa == "avx512" ? 0.03 : isa != "plain" || bf16 ? 0.02 : 0.002);
     const auto best = ids(golden, "argmax");
     int agree = 0;
     for (size_t i = 0; i < best.size(); i++) {

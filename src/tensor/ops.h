@@ -81,6 +81,7 @@ struct KvOps {
 
 struct Ops {
   std::string_view name;
+  bool bf16_products = false;  // attention multiplies bf16: scaled queries and softmax weights (relative to a span's largest) are rounded to it
   bool kv_pairs = false;  // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
 
   // out[r * stride + n] (+)= W[n] . x[r] for rows r < m and outputs n of panels [begin, end); add: accumulate onto out.

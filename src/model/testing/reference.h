@@ -32,6 +32,15 @@ double relative_error(std::span<const float> got, const Wanted& want) {
   return std::sqrt(difference / size);
 }
 
+// The median over tokens of theirs: for models that choose experts, where a rounding now and then chooses another for one token.
+template <class Wanted>
+double typical_error(std::span<const float> got, const Wanted& want, size_t vocab) {
+  std::vector<double> errors;
+  for (size_t at = 0; at < want.size(); at += vocab) errors.push_back(relative_error(got.subspan(at, vocab), std::span(want).subspan(at, vocab)));
+  std::ranges::nth_element(errors, errors.begin() + static_cast<std::ptrdiff_t>(errors.size() / 2));
+  return errors[errors.size() / 2];
+}
+
 struct Reference {
   explicit Reference(const WeightFile& f) : file(f), c(f.config()) {}
 

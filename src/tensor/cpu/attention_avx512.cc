@@ -7,6 +7,7 @@ namespace baton::tensor {
 namespace {
 
 constexpr Ops kAvx512 = {.name = "avx512-vnni-bf16",
+                         .bf16_products = true,
                          .kv_pairs = true,
                          .gemm = gemm_avx512,
                          .prepare = prepare<true>,

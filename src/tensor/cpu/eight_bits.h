@@ -74,6 +74,7 @@ struct I8Scaled {
 
 template <class Tiles, class Format>
 struct EightBits {
+  static void to_factors(float* query, int64_t n) { Tiles::to_factors(query, n); }
   static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s,
                      uint16_t* room) {
     const int64_t n = t1 - t0;

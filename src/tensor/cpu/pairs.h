@@ -1,8 +1,9 @@
 #pragma once
 // Attention over pair-ordered tiles (K [dim/2][token][2], V [token/2][dim][2]), written once over lanes.h's vectors: a vector holds
-// tokens for scores and dims for values, so nothing is summed across lanes, and there is one f32 accumulator per row. The cache's
-// bf16 pairs are widened for all rows of a tile and multiplied as f32: queries and softmax weights stay exact, and on Intel cores
-// vdpbf16ps (one in two cycles, measured) does no more work a cycle than fma. Included only by the .cc files of this folder.
+// tokens for scores and dims for values, so nothing is summed across lanes, and there is one f32 accumulator per row. Where the
+// machine multiplies bf16 (vdpbf16ps: on Zen 4 twice the work of fma in a cycle, on Intel as much), queries and softmax weights are
+// rounded to bf16 as the cache is, the sum of the weights is not; elsewhere the cache's pairs are widened for all rows of a tile and
+// queries and weights stay f32. Included only by the .cc files of this folder.
 #include "tensor/cpu/lanes.h"
 
 namespace baton::tensor {
@@ -25,9 +26,42 @@ struct Pairs {
   static constexpr int kTileRows = kLanes == 16 ? 24 : 6;  // accumulators of a group: 24 of 32 registers, 12 of 16
   static constexpr int groups(int rows) { return rows * 4 <= kTileRows ? 4 : rows * 2 <= kTileRows ? 2 : 1; }
 
+#if defined(__AVX512BF16__)
+  // Queries and weights as multiply() reads them: bf16, side by side where the row's floats lay.
+  using Factor = uint16_t;
+  static void to_factors(float* row, int64_t n) {
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const __m256bh nearest = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, load(row + i)));
+      __builtin_memcpy(reinterpret_cast<uint16_t*>(row) + i, &nearest, sizeof nearest);
+    }
+  }
+  static Vf multiply_pairs(Vf acc, Vi pairs, const uint16_t* x) {
+    int32_t two;
+    __builtin_memcpy(&two, x, sizeof two);
+    return __builtin_bit_cast(Vf, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, acc), __builtin_bit_cast(__m512bh, pairs),
+                                                   __builtin_bit_cast(__m512bh, _mm512_set1_epi32(two))));
+  }
+
+  // acc[i][r] += first * x[r][0] and second * x[r][1], for the 16 pairs at p.
+  template <int R>
+  static void multiply(const uint16_t* p, const Factor* x, int64_t stride, Vf (&acc)[kVectors][R]) {
+    const Vi pairs = load_pairs(p);
+#pragma clang loop unroll(full)
+    for (int r = 0; r < R; ++r) acc[0][r] = multiply_pairs(acc[0][r], pairs, x + r * stride);
+  }
+  // acc[i][r] += first * x[r][0]: the second may be anything.
+  template <int R>
+  static void multiply_first(const uint16_t* p, const Factor* x, int64_t stride, Vf (&acc)[kVectors][R]) {
+    const Vi pairs = load_pairs(p) & 0xffff;
+    for (int r = 0; r < R; ++r) acc[0][r] = multiply_pairs(acc[0][r], pairs, x + r * stride);
+  }
+#else
+  using Factor = float;
+  static void to_factors(float*, int64_t) {}
+
   // acc[i][r] += first * x[r][0] and then second * x[r][1], for the 16 pairs at p.
   template <int R>
-  static void multiply(const uint16_t* p, const float* x, int64_t stride, Vf (&acc)[kVectors][R]) {
+  static void multiply(const uint16_t* p, const Factor* x, int64_t stride, Vf (&acc)[kVectors][R]) {
     Vf half[kVectors];
 #pragma clang loop unroll(full)
     for (int i = 0; i < kVectors; ++i) half[i] = first_of(load_pairs(p + i * kLanes * 2));
@@ -47,9 +81,22 @@ struct Pairs {
   static void again(const uint16_t*& p) {
     if constexpr (kLanes == 8) asm volatile("" : "+r"(p));
   }
+  // acc[i][r] += first * x[r][0]: the second may be anything.
+  template <int R>
+  static void multiply_first(const uint16_t* p, const Factor* x, int64_t stride, Vf (&acc)[kVectors][R]) {
+    for (int i = 0; i < kVectors; ++i) {
+      const Vf first = first_of(load_pairs(p + i * kLanes * 2));
+      for (int r = 0; r < R; ++r) acc[i][r] = fma(first, splat(x[r * stride]), acc[i][r]);
+    }
+  }
+#endif
+  // From one row's queries or weights to the next's.
+  static constexpr int64_t kQueries = kQueryStride * static_cast<int64_t>(sizeof(float) / sizeof(Factor));
+  static constexpr int64_t kWeights = kScoreStride * static_cast<int64_t>(sizeof(float) / sizeof(Factor));
+  static const Factor* factors_of(const float* row) { return reinterpret_cast<const Factor*>(row); }
 
   template <int R, int T, bool kFetch = true>
-  static void score_groups(const KvView& kv, int64_t t, int64_t last, const float* q, float* s) {
+  static void score_groups(const KvView& kv, int64_t t, int64_t last, const Factor* q, float* s) {
     // One head's tiles are islands of memory that no hardware prefetcher follows: ask for the keys of the tokens after these, and
     // for the values of these.
     const uint16_t *k[T], *next_k[T], *v[T];
@@ -67,7 +114,7 @@ struct Pairs {
           __builtin_prefetch(next_k[g] + d * kv.block_tokens);
           __builtin_prefetch(v[g] + d * 16);
         }
-        multiply<R>(k[g] + d * kv.block_tokens, q + d, kQueryStride, acc[g]);
+        multiply<R>(k[g] + d * kv.block_tokens, q + d, kQueries, acc[g]);
       }
     }
     for (int g = 0; g < T; ++g)
@@ -77,32 +124,28 @@ struct Pairs {
 
   // Tokens [t, t1) in steps of T groups as long as the last group holds a token, the rest in smaller ones.
   template <int R, int T = groups(R)>
-  static void score_rows(const KvView& kv, int64_t t, int64_t t1, int64_t last, const float* q, float* s) {
+  static void score_rows(const KvView& kv, int64_t t, int64_t t1, int64_t last, const Factor* q, float* s) {
     for (; t + (T - 1) * 16 < t1; t += T * 16, s += T * 16) score_groups<R, T>(kv, t, last, q, s);
     if constexpr (T > 1) score_rows<R, T / 2>(kv, t, t1, last, q, s);
   }
 
   // Dims [d, d + 16 * G).
   template <int R, int G>
-  static void weigh_groups(const KvView& kv, int64_t t0, int64_t t1, int d, const float* p, float* o) {
+  static void weigh_groups(const KvView& kv, int64_t t0, int64_t t1, int d, const Factor* p, float* o) {
     Vf acc[G][kVectors][R] = {};
     for (int64_t t = t0; t < t1;) {
       const int64_t in_block = t % kv.block_tokens;
       const int64_t stop = min_i(t1, t + kv.block_tokens - in_block);
       const uint16_t* v = bf16_of(kv.v_tile(t)) + in_block * kv.head_dim + d * 2;
-      const float* weight = p + t - t0;
+      const Factor* weight = p + t - t0;
       for (; t + 1 < stop; t += 2, v += 2 * kv.head_dim, weight += 2) {
 #pragma clang loop unroll(full)
         for (int g = 0; g < G; ++g) {
-          multiply<R>(v + g * 32, weight, kScoreStride, acc[g]);
+          multiply<R>(v + g * 32, weight, kWeights, acc[g]);
         }
       }
       if (t < stop)  // the last token's pair has another slot, which may not be written yet
-        for (int g = 0; g < G; ++g)
-          for (int i = 0; i < kVectors; ++i) {
-            const Vf first = first_of(load_pairs(v + g * 32 + i * kLanes * 2));
-            for (int r = 0; r < R; ++r) acc[g][i][r] = fma(first, splat(weight[r * kScoreStride]), acc[g][i][r]);
-          }
+        for (int g = 0; g < G; ++g) multiply_first<R>(v + g * 32, weight, kWeights, acc[g]);
       t = stop;
     }
     for (int g = 0; g < G; ++g)
@@ -111,7 +154,7 @@ struct Pairs {
   }
 
   template <int R, int G = groups(R)>
-  static void weigh_rows(const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o, int d = 0) {
+  static void weigh_rows(const KvView& kv, int64_t t0, int64_t t1, const Factor* p, float* o, int d = 0) {
     for (; d + 16 * G <= kv.head_dim; d += 16 * G) weigh_groups<R, G>(kv, t0, t1, d, p, o);
     if constexpr (G > 1) weigh_rows<R, G / 2>(kv, t0, t1, p, o, d);
   }
@@ -125,22 +168,25 @@ struct Pairs {
   }
 
   // With more rows than a tile, keys and values go from L2 to L1 once: group after group, all rows meet each.
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* q, float* s,
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* queries, float* s,
                      uint16_t*) {
+    const Factor* q = factors_of(queries);
     if constexpr (kTileRows < kAttendRowsMax) {
       for (int64_t t = t0; rows.rows > kTileRows && t < t1; t += 16, s += 16) {
         score_groups<kTileRows, 1>(kv, t, last, q, s);
         with_rows(rows.rows - kTileRows, [&]<int R>(int r) {
-          score_groups<R, 1, false>(kv, t, last, q + (kTileRows + r) * kQueryStride, s + (kTileRows + r) * kScoreStride);
+          score_groups<R, 1, false>(kv, t, last, q + (kTileRows + r) * kQueries, s + (kTileRows + r) * kScoreStride);
         });
       }
     }
     if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { score_rows<R>(kv, t0, t1, last, q, s); });
   }
-  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, const float* p, float* o, uint16_t*) {
+  static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, float* weights, float* o, uint16_t*) {
+    for (int r = 0; r < rows.rows; ++r) to_factors(weights + r * kScoreStride, (t1 - t0 + 15) / 16 * 16);
+    const Factor* p = factors_of(weights);
     if constexpr (kTileRows < kAttendRowsMax) {
       for (int d = 0; rows.rows > kTileRows && d < kv.head_dim; d += 16)
-        with_rows(rows.rows, [&]<int R>(int r) { weigh_groups<R, 1>(kv, t0, t1, d, p + r * kScoreStride, o + r * kv.head_dim); });
+        with_rows(rows.rows, [&]<int R>(int r) { weigh_groups<R, 1>(kv, t0, t1, d, p + r * kWeights, o + r * kv.head_dim); });
     }
     if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { weigh_rows<R>(kv, t0, t1, p, o); });
   }

@@ -9,6 +9,7 @@ namespace {
 // K and V as [token][dim]; f32 arithmetic on bf16 values.
 struct TokenMajor {
   static constexpr bool kByToken = true;
+  static void to_factors(float*, int64_t) {}
 
   static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t, const float* q, float* s,
                      uint16_t*) {
