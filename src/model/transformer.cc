@@ -16,6 +16,10 @@ namespace {
 
 // Up to this many rows each member prepares all rows itself instead of sharing them and waiting.
 constexpr int64_t kAloneRows = 2;
+// Panels whose outputs are a record of inputs to the next layer.
+constexpr int64_t kRecordPanels = tensor::kRecordInputs / tensor::kPanelRows;
+// Panels of gate and up that are computed before they are joined: 256 rows of both, 256 KiB, are still in the core's cache.
+constexpr int64_t kNearPanels = 8;
 
 // The softmax's denominator; a sink takes part in it with its score and adds no value.
 float with_sink(const tensor::Partial& state, const std::vector<float>& sinks, int32_t head) {
@@ -207,6 +211,7 @@ void Transformer::run_slice() {
   if (c.post_norms || c.o_bias || ranks_) branch_.resize(static_cast<size_t>(n * c.hidden));
   if (c.experts > 0) resize_mixture(n);
   if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn, c.dense_ffn}));
+  if (n > kAloneRows) gated_.resize(n, std::max(c.ffn, c.dense_ffn));
   lora_.begin(slice_.rows.size(), c.experts > 0 ? static_cast<size_t>(mixture_.slots_max) : 0);
   pool_.run([this](Hand& hand) { forward(hand); });
   lora_.end();
@@ -222,9 +227,11 @@ void Transformer::run_slice() {
 template <class RowValues>
 auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
   const bool alone = rows <= kAloneRows;
-  const Activations view = (alone ? members_[static_cast<size_t>(hand.index())].activations : activations_).view(cols);
+  Member& mine = members_[static_cast<size_t>(hand.index())];
+  Activations view = (alone ? mine.activations : activations_).view(cols);
+  view.ahead = &mine.ahead;
   const auto prepare = [=, this](Share part) {
-    for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), cols, forms, view, r);
+    for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), 0, cols, forms, view, r);
   };
   if (!alone) hand.split(rows, prepare, tensor::kGroupOfRows);
   return [=, ready = !alone]() mutable {
@@ -235,6 +242,18 @@ auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, 
   };
 }
 
+// From now on kernels ask for this member's share of what attention reads in `layer`.
+void Transformer::ask_ahead(Member& mine, const Hand& hand, int layer) {
+  mine.ahead = {};
+  if (layer == config().layers) return;
+  const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
+  const Share part = tensor::share(static_cast<int64_t>(blocks.size()), hand.index(), pool_.size());
+  mine.ahead = {.chunks = blocks.data() + part.begin,
+                .n = static_cast<size_t>(part.end - part.begin),
+                .bytes = layout_.layer_bytes(),
+                .offset = layout_.k_offset(layer, 0)};
+}
+
 void Transformer::forward(Hand& hand) {
   const ModelConfig& c = part_;
   Member& mine = members_[static_cast<size_t>(hand.index())];
@@ -243,6 +262,10 @@ void Transformer::forward(Hand& hand) {
   const auto normed = [&](const std::vector<float>& weight, int64_t row) -> const float* {
     ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
     return mine.row.get();
+  };
+  const auto seen = [&](Activations view) {
+    view.ahead = &mine.ahead;
+    return view;
   };
   int sums = 0;  // of parts that ranks give, in this slice: two in each layer
   const auto add_to_x = [&](const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,
@@ -267,19 +290,28 @@ void Transformer::forward(Hand& hand) {
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    const unsigned qkv_forms = form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0) | lora_.forms();
+    const unsigned qkv_forms =
+        form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0) | lora_.forms();
     auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kQ, 3, [&] { return normed_x(); });
     hand.split(
         w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); },
         heads_whole);
     if (shard_.ranks > config().kv_heads) meet(hand);  // one of them has stored what we attend to
+    // What many rows attended is made ready for O by whoever has it, if a kv head's part of a row is whole records.
+    const bool ready = n > kAloneRows && !slice_.split && c.heads / c.kv_heads * c.head_dim % tensor::kRecordInputs == 0;
+    const unsigned o_forms = ready ? form_for(w.o.kind) | lora_.forms() : 0;
     const std::vector<Item>& items = slice_.windows[layers_[static_cast<size_t>(i)].window].items;
     hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
-      for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine);
+      for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine, o_forms);
     });
-    add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
-             input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
+    ask_ahead(mine, hand, i + 1);
+    if (o_forms != 0)
+      add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm, [view = seen(activations_.view(attended))] { return view; });
+    else
+      add_to_x(
+          w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
+          input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
     if (c.sparse(i)) {
       mixture(hand, w, i);
       continue;
@@ -287,11 +319,17 @@ void Transformer::forward(Hand& hand) {
     auto normed_y = input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind) | lora_.forms(),
                           [&](int64_t r) { return normed(w.ffn_norm, r); });
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
-    hand.split(w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y()); });
     const unsigned down_forms = form_for(w.down.kind) | lora_.forms();
     const int64_t ffn = c.ffn_of(i);
-    add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
-             input(hand, n, ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * ffn; }));
+    const Activations gated = seen(gated_.view(ffn));  // which many rows' columns go to as soon as they are there
+    hand.split(
+        w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y(), n > kAloneRows ? down_forms : 0, gated); },
+        kRecordPanels);
+    if (n > kAloneRows)
+      add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm, [gated] { return gated; });
+    else
+      add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
+               input(hand, n, ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * ffn; }));
   }
   read_out(hand);
 }
@@ -378,7 +416,8 @@ void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part,
   store_values(w, layer, v);
 }
 
-void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine) {
+// What the item's rows see of one kv head: as partial states, as attended_, or, where `forms` asks for any, in activations_.
+void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine, unsigned forms) {
   const ModelConfig& c = part_;
   const int32_t group = c.heads / c.kv_heads;
   Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
@@ -408,8 +447,11 @@ void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer
       window.partials.get()[state_index(r, head)] = states[k];
     } else {
       float* to = attended_.get() + (int64_t{r} * c.heads + head) * c.head_dim;
-      const float total = with_sink(states[k], w.sinks, head) / w.v_scale;
-      for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] / total;
+      const float share = w.v_scale / with_sink(states[k], w.sinks, head);
+      for (int d = 0; d < c.head_dim; ++d) to[d] = states[k].o[d] * share;
+      if (forms == 0 || (k + 1) % group != 0) continue;
+      const int64_t size = int64_t{group} * c.head_dim;
+      ops_.prepare(to + c.head_dim - size, item.kv_head * size, size, forms, activations_.view(int64_t{c.heads} * c.head_dim), r);
     }
   }
 }
@@ -423,22 +465,31 @@ const float* Transformer::attended_row(int64_t r, const LayerWeights& w, int lay
     const tensor::Partial* spans = window.partials.get() + (r * c.heads + head) * slice_.spans_max;
     tensor::Partial all{.max = 0, .sum = 0, .o = mine.row.get() + head * c.head_dim};
     for (int64_t s = 0; s < slice_.spans_max; ++s) ops_.merge(all, spans[s], c.head_dim);
-    const float total = with_sink(all, w.sinks, head) / w.v_scale;
-    for (int d = 0; d < c.head_dim; ++d) all.o[d] /= total;
+    const float share = w.v_scale / with_sink(all, w.sinks, head);
+    for (int d = 0; d < c.head_dim; ++d) all.o[d] *= share;
   }
   return mine.row.get();
 }
 
-void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, const Activations& x) {
+// Panels of gate and up, and what they make of x: in gate_, or in `out` where `forms` asks for any.
+void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, const Activations& x, unsigned forms,
+                               const Activations& out) {
   const int64_t ffn = part_.ffn_of(layer);
   const auto n = static_cast<int64_t>(slice_.rows.size());
-  ops_.gemm(w.gate, part.begin, part.end, x, n, gate_.get(), ffn, false);
-  lora_.expand(layer, LoraTarget::kGate, part, gate_.get(), ffn);
-  ops_.gemm(w.up, part.begin, part.end, x, n, up_.get(), ffn, false);
-  lora_.expand(layer, LoraTarget::kUp, part, up_.get(), ffn);
-  const int64_t from = part.begin * tensor::kPanelRows, to = std::min(ffn, part.end * tensor::kPanelRows);
   const auto activate = ops_.gate_mul[static_cast<size_t>(config().activation)];
-  for (int64_t r = 0; r < n; ++r) activate(gate_.get() + r * ffn + from, up_.get() + r * ffn + from, to - from);
+  for (Share some = part; some.begin < part.end; some.begin = some.end) {
+    some.end = std::min(part.end, some.begin + kNearPanels);
+    ops_.gemm(w.gate, some.begin, some.end, x, n, gate_.get(), ffn, false);
+    lora_.expand(layer, LoraTarget::kGate, some, gate_.get(), ffn);
+    ops_.gemm(w.up, some.begin, some.end, x, n, up_.get(), ffn, false);
+    lora_.expand(layer, LoraTarget::kUp, some, up_.get(), ffn);
+    const int64_t from = some.begin * tensor::kPanelRows, to = std::min(ffn, some.end * tensor::kPanelRows);
+    for (int64_t r = 0; r < n; ++r) {
+      float* const gate = gate_.get() + r * ffn + from;
+      activate(gate, up_.get() + r * ffn + from, to - from);
+      if (forms != 0) ops_.prepare(gate, from, to - from, forms, out, r);
+    }
+  }
 }
 
 }  // namespace baton::model

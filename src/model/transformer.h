@@ -4,11 +4,11 @@
 //   [norm, quantise] Q K V, bias, norm, rotate, store K V | attend | [join spans, quantise] O, += x |
 //   [norm, quantise] gate, up, activation | [quantise] down, += x
 // Where a family has biases or norms behind O and down, those are a phase of their own; transformer_experts.cc has mixtures. Of a
-// tensor-parallel model a rank has its heads and columns alone, and O and down end in a sum over the ranks (transformer_ranks.cc).
-// Slices with rows that have a LoRA adapter: lora_step.h.
-// A bracketed part is a phase of its own over rows, or, when the slice has at most kAloneRows tokens, done by every member for
-// itself: it is then cheaper than a phase. A slice's rows meet only in attention, whose spans have fixed bounds and order: this
-// is what makes results independent of batch, chunks and threads. Called by the owner of Model alone.
+// tensor-parallel model a rank has its heads and columns alone, and O and down end in a sum over the ranks
+// (transformer_ranks.cc). Slices with rows that have a LoRA adapter: lora_step.h. A bracketed part is a phase of its own over
+// rows, or, when the slice has at most kAloneRows tokens, done by every member for itself: it is then cheaper than a phase. A
+// slice's rows meet only in attention, whose spans have fixed bounds and order: this is what makes results independent of batch,
+// chunks and threads. Called by the owner of Model alone.
 #include <memory>
 #include <vector>
 
@@ -50,8 +50,9 @@ class Transformer final : public Model {
     int32_t first_row, rows, kv_head;
     int64_t span_begin, span_end;
   };
-  struct Window {        // what attention does in the layers that see as far back
-    int32_t tokens = 0;  // LayerKind::window
+  struct Window {                          // what attention does in the layers that see as far back
+    std::vector<const std::byte*> blocks;  // of the cache that it reads, if they are to be asked for ahead of it
+    int32_t tokens = 0;                    // LayerKind::window
     std::vector<Item> items;
     Buffer<tensor::Partial> partials;  // if split: [row][head][span]
   };
@@ -67,6 +68,7 @@ class Transformer final : public Model {
     float *logits = nullptr, *hidden = nullptr;
   };
   struct Member {  // one thread's own memory
+    tensor::Ahead ahead;
     ActivationBuffer activations;
     Buffer<std::byte> attend_scratch;
     Buffer<float> o, row;
@@ -77,9 +79,11 @@ class Transformer final : public Model {
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_layers(int32_t context);
   void plan_items(Window& window);
+  void plan_ahead(Window& window);
   void split_items(Window& window);
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
+  void ask_ahead(Member& mine, const Hand& hand, int layer);
   void forward(Hand& hand);
   void read_out(Hand& hand);
   void embed(tensor::Share rows);
@@ -87,13 +91,14 @@ class Transformer final : public Model {
   void finish_heads(const LayerWeights& w, bool is_q, int64_t row, tensor::Share panels);
   void rotate_columns(const LayerWeights& w, int layer, bool is_q, tensor::Share panels);
   void store_values(const LayerWeights& w, int layer, tensor::Share panels);
-  void attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine);
+  void attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine, unsigned forms);
   const float* attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine);
   void add_branch(const std::vector<float>& bias, const std::vector<float>& norm, tensor::Share rows);
   void meet(Hand& hand);
   void add_parts(int turn, tensor::Share rows);
   void take_logits(tensor::Share rows);
-  void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x);
+  void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x, unsigned forms,
+                    const tensor::Activations& out);
   void resize_mixture(int64_t rows);
   void mixture(Hand& hand, const LayerWeights& w, int layer);
   void choose_experts(const LayerWeights& w, tensor::Share rows);
@@ -127,7 +132,7 @@ class Transformer final : public Model {
   Slice slice_;
   LoraStep lora_;
   std::vector<Member> members_;
-  ActivationBuffer activations_;
+  ActivationBuffer activations_, gated_;  // gated_: what enters the down projection, made while activations_ is read
   // [rows][...] of the slice: residual stream, raw q|k|v in packed order, rotated q, attention output, gate and up, cosines and
   // sines
   Buffer<float> x_, qkv_, q_, attended_, gate_, up_, cosine_, sine_;  // cosine_, sine_: [rope][row][head_dim / 2]

@@ -1,8 +1,8 @@
 // Mixtures of experts: a router scores the experts for each token, the best experts_used run on it, and their outputs are summed
 // by the softmax of their scores. Tokens are brought together by expert, so that its weights are read once a slice; a row's
 // values stay its own (tensor/ops.h), so a token's result does not depend on its company. Phases: norm | router | choose | group
-// | [quantise] gate, up, activation | [quantise] down | sum, += x; where an adapter has matrices of experts, a phase more for each
-// input (lora_step.h).
+// | [quantise] gate, up, activation | [quantise] down | sum, += x; where an adapter has matrices of experts, a phase more for
+// each input (lora_step.h).
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -96,7 +96,8 @@ void Transformer::group_by_expert() {
   if (!lora_.active()) return;
   lora_.begin_slots();
   for (const Group& g : mixture_.groups)
-    lora_.add_slots(g.expert, g.first_slot, std::span(mixture_.row_of).subspan(static_cast<size_t>(g.first_slot), static_cast<size_t>(g.rows)));
+    lora_.add_slots(g.expert, g.first_slot,
+                    std::span(mixture_.row_of).subspan(static_cast<size_t>(g.first_slot), static_cast<size_t>(g.rows)));
 }
 
 // f(group, its panels) for items [begin, end) of all groups' panels, group by group.
@@ -134,7 +135,7 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
         mix.slots_max,
         [&](Share slots) {
           for (int64_t s = slots.begin; s < slots.end; ++s)
-            if (mix.row_of[static_cast<size_t>(s)] >= 0) ops_.prepare(values(s), cols, forms, to, s);
+            if (mix.row_of[static_cast<size_t>(s)] >= 0) ops_.prepare(values(s), 0, cols, forms, to, s);
         },
         tensor::kGroupOfRows);
     return to;
@@ -146,7 +147,7 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
         for (int64_t r = rows.begin; r < rows.end; ++r) {
           float* const y = mix.normed.get() + r * hidden;
           ops_.rms_norm(x_.get() + r * hidden, w.ffn_norm.data(), hidden, c.rms_eps, y);
-          ops_.prepare(y, hidden, form_for(w.router.kind), routed, r);
+          ops_.prepare(y, 0, hidden, form_for(w.router.kind), routed, r);
         }
       },
       tensor::kGroupOfRows);

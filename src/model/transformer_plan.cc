@@ -10,6 +10,11 @@ namespace {
 // Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
 constexpr size_t kItemsPerMember = 4;
 
+// Rows of a slice whose linear layers compute longer than they wait for their weights, and that are not yet a prompt: what they
+// attend to is asked for ahead.
+constexpr size_t kAheadRowsMin = 6, kAheadRowsMax = 64;
+constexpr size_t kAheadBytes = 16 << 20;  // of a layer: what a last-level cache can hold beside the weights that pass through it
+
 }  // namespace
 
 // Layers that see as far back share a plan of attention, layers that turn alike their cosines.
@@ -59,9 +64,25 @@ void Transformer::plan_items(Window& window) {
       }
     }
   }
+  plan_ahead(window);
   slice_.split =
       slice_.spans_max > 1 && pool_.size() > 1 && window.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
   if (slice_.split) split_items(window);
+}
+
+// Blocks that the window's items read. Of ranks nothing: each reads some heads of a block.
+void Transformer::plan_ahead(Window& window) {
+  window.blocks.clear();
+  if (ranks_ || slice_.rows.size() < kAheadRowsMin || slice_.rows.size() > kAheadRowsMax) return;
+  const size_t most = kAheadBytes / layout_.layer_bytes();
+  for (const Item& item : window.items) {
+    if (item.kv_head != 0) continue;
+    const Row& row = slice_.rows[static_cast<size_t>(item.first_row)];
+    const int64_t first = item.span_begin * tensor::kSpanTokens / layout_.block_tokens,
+                  last = row.position / layout_.block_tokens;
+    for (int64_t b = first; b <= last && window.blocks.size() < most; ++b)
+      window.blocks.push_back(kv_.data() + static_cast<size_t>(row.blocks[b]) * layout_.block_bytes());
+  }
 }
 
 // One item a span, and room for their partial states.

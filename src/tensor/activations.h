@@ -6,6 +6,7 @@
 //   bf16: x rounded to nearest even, [rows][cols]; a backend without bf16 products keeps the same values as f32, in `rounded`
 //   f32:  x, [rows][cols]
 // cols is padded to a multiple of 32 with zeros; the last group of four rows may be partly unset. The view owns nothing.
+#include <cstddef>
 #include <cstdint>
 
 namespace baton::tensor {
@@ -27,12 +28,22 @@ static_assert(sizeof(Quantised) == 192);
 
 enum ActForm : unsigned { kI8 = 1, kBf16Form = 2, kF32Form = 4 };
 
+// What the thread's next phases read and this one does not. A linear layer of some rows computes while memory is idle: its kernel
+// asks for these lines meanwhile, so that they are near when their turn comes. Chunk i lies at chunks[i] + offset. The kernel
+// moves the cursor; results do not depend on it.
+struct Ahead {
+  const std::byte* const* chunks = nullptr;
+  size_t n = 0, bytes = 0, offset = 0;  // bytes: of a chunk, a multiple of 64
+  size_t at = 0, within = 0;
+};
+
 struct Activations {
   int64_t cols = 0;          // padded
   Quantised* q8 = nullptr;   // [rows / 4][cols / 32]
   uint16_t* bf16 = nullptr;  // [rows][cols]
   float* rounded = nullptr;  // [rows][cols]
   float* f32 = nullptr;      // [rows][cols]
+  Ahead* ahead = nullptr;    // of the thread that multiplies them; null: nothing
 
   Quantised* group(int64_t row) const { return q8 + row / kGroupOfRows * (cols / 32); }  // the row's first block
 };

@@ -35,7 +35,7 @@ void linear(benchmark::State& state, const char* isa, Format format, int64_t row
   const Activations act{.cols = cols, .q8 = q8.data(), .bf16 = bf16.data(), .rounded = rounded.data(), .f32 = f32.data()};
   for (int64_t r = 0; r < m; ++r) {
     for (float& v : x) v = static_cast<float>(prng.uniform() - 0.5);
-    (*ops)->prepare(x.data(), cols, kI8 | kBf16Form | kF32Form, act, r);
+    (*ops)->prepare(x.data(), 0, cols, kI8 | kBf16Form | kF32Form, act, r);
   }
   for (auto _ : state) (*ops)->gemm(panels, 0, panels.panels(), act, m, out.data(), rows, false);
   state.counters["GOPS"] = benchmark::Counter(2.0 * static_cast<double>(rows * cols * m),

@@ -29,15 +29,16 @@ enum class GatedUnit : uint8_t {
 inline constexpr int kGatedUnits = 3;
 
 // What K and V are in the cache. From kE4m3 on an element is a byte; the last two have an f32 scale for each token, behind the
-// tile's elements. Stored to the nearest, ties to even. Without a scale, what is too large becomes the largest number (448, 57344),
-// and what is not finite becomes NaN; with one, a head that holds such a value has the scale NaN. NaN reaches whoever reads it.
+// tile's elements. Stored to the nearest, ties to even. Without a scale, what is too large becomes the largest number (448,
+// 57344), and what is not finite becomes NaN; with one, a head that holds such a value has the scale NaN. NaN reaches whoever
+// reads it.
 enum class KvFormat : uint8_t { kBf16, kE4m3, kE5m2, kI8Scaled, kE4m3Scaled };
 inline constexpr int kKvFormats = 5;
 constexpr size_t kv_element_bytes(KvFormat f) { return f == KvFormat::kBf16 ? 2 : 1; }
 constexpr bool kv_scaled(KvFormat f) { return f >= KvFormat::kI8Scaled; }
 
-// One kv head's view of a sequence's paged cache: tiles of block_tokens x head_dim elements, in the order Ops::kv_pairs names, and
-// their scales if any. 8-bit formats want block_tokens to be a multiple of 16.
+// One kv head's view of a sequence's paged cache: tiles of block_tokens x head_dim elements, in the order Ops::kv_pairs names,
+// and their scales if any. 8-bit formats want block_tokens to be a multiple of 16.
 struct KvView {
   std::byte* pool = nullptr;
   size_t block_stride = 0, k_offset = 0, v_offset = 0;  // in bytes
@@ -81,14 +82,16 @@ struct KvOps {
 
 struct Ops {
   std::string_view name;
-  bool bf16_products = false;  // attention multiplies bf16: scaled queries and softmax weights (relative to a span's largest) are rounded to it
+  bool bf16_products =
+      false;  // attention multiplies bf16: scaled queries and softmax weights (relative to a span's largest) are rounded to it
   bool kv_pairs = false;  // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
 
   // out[r * stride + n] (+)= W[n] . x[r] for rows r < m and outputs n of panels [begin, end); add: accumulate onto out.
   void (*gemm)(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,
                bool add);
-  // Row r of `out` from n values x, in the forms asked for (a set of ActForm).
-  void (*prepare)(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r);
+  // Inputs [first, first + n) of row r of `out`, and zeros up to a multiple of 32, from n values x in the forms asked for (a set
+  // of ActForm). first: a multiple of 32.
+  void (*prepare)(const float* x, int64_t first, int64_t n, unsigned forms, const Activations& out, int64_t r);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   // gate = f(gate) * up for each GatedUnit, by its number.
   void (*gate_mul[kGatedUnits])(float* gate, const float* up, int64_t n);

@@ -19,13 +19,12 @@ struct Stored {
   Format format;
   bool grouped = false;  // of formats with scales apart: scales of groups of 64 inputs, with zero points where there are any
 };
-constexpr Stored kAll[] = {{Format::kF32},   {Format::kF16},         {Format::kBf16},        {Format::kQ8_0},
-                           {Format::kQ4_0},  {Format::kQ4_1},        {Format::kQ5_0},        {Format::kQ5_1},
-                           {Format::kQ4_K},  {Format::kQ5_K},        {Format::kQ6_K},        {Format::kMxfp4},
-                           {Format::kE4m3},  {Format::kE4m3, true},  {Format::kI8},          {Format::kI8, true},
-                           {Format::kInt4},  {Format::kInt4, true},  {Format::kInt8},        {Format::kInt8, true},
-                           {Format::kGptq4}, {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true},
-                           {Format::kMxfp4Pairs}};
+constexpr Stored kAll[] = {
+    {Format::kF32},      {Format::kF16},         {Format::kBf16},        {Format::kQ8_0},       {Format::kQ4_0},
+    {Format::kQ4_1},     {Format::kQ5_0},        {Format::kQ5_1},        {Format::kQ4_K},       {Format::kQ5_K},
+    {Format::kQ6_K},     {Format::kMxfp4},       {Format::kE4m3},        {Format::kE4m3, true}, {Format::kI8},
+    {Format::kI8, true}, {Format::kInt4},        {Format::kInt4, true},  {Format::kInt8},       {Format::kInt8, true},
+    {Format::kGptq4},    {Format::kGptq4, true}, {Format::kGptq8, true}, {Format::kAwq4, true}, {Format::kMxfp4Pairs}};
 int64_t whole_words(int64_t rows, const Stored& s) { return s.grouped ? (rows + 7) / 8 * 8 : rows; }
 
 // A random matrix in a file's bytes: ordinary scales in every f16 field, any bits in the rest.
@@ -112,7 +111,7 @@ struct Inputs {
         f32(static_cast<size_t>(rows * padded)) {
     for (float& v : x) v = static_cast<float>(prng.uniform() - 0.5) * (prng.chance(0.02) ? 20 : 1);
     view = {.cols = padded, .q8 = q8.values, .bf16 = bf16.values, .rounded = rounded.values, .f32 = f32.values};
-    for (int64_t r = 0; r < rows; ++r) ops.prepare(x.data() + r * cols, cols, kI8 | kBf16Form | kF32Form, view, r);
+    for (int64_t r = 0; r < rows; ++r) ops.prepare(x.data() + r * cols, 0, cols, kI8 | kBf16Form | kF32Form, view, r);
   }
   // What the kernels multiply: the values after rounding to the form.
   std::vector<double> seen(unsigned form, int64_t rows, int64_t cols) const {
@@ -184,8 +183,9 @@ TEST(Panels, StepsBetweenElementsAreFollowed) {
     std::vector<std::byte> both(file.bytes.size() * 2, std::byte{0x7b});
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < (transposed ? cols : 1); ++c)
-        std::memcpy(both.data() + (transposed ? static_cast<size_t>(c * rows * 2 + r * 2 + 1) : static_cast<size_t>(r * 2 + 1)) * run,
-                    file.bytes.data() + static_cast<size_t>(r * (transposed ? cols : 1) + c) * run, run);
+        std::memcpy(
+            both.data() + (transposed ? static_cast<size_t>(c * rows * 2 + r * 2 + 1) : static_cast<size_t>(r * 2 + 1)) * run,
+            file.bytes.data() + static_cast<size_t>(r * (transposed ? cols : 1) + c) * run, run);
     Matrix m = file.m;
     m.data = both.data() + run;
     m.row_step = transposed ? 2 : 2 * cols;
@@ -237,7 +237,7 @@ TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
       std::vector<float> alone(static_cast<size_t>(most * rows));
       for (int64_t r = 0; r < most; ++r) {
         Inputs one(*ops, 1, cols, prng);
-        ops->prepare(in.x.data() + r * cols, cols, kI8 | kBf16Form | kF32Form, one.view, 0);
+        ops->prepare(in.x.data() + r * cols, 0, cols, kI8 | kBf16Form | kF32Form, one.view, 0);
         ops->gemm(w.panels, 0, w.panels.panels(), one.view, 1, alone.data() + r * rows, rows, false);
       }
       for (int64_t m = 1; m <= most; ++m) {
@@ -336,7 +336,7 @@ TEST(Panels, EveryFp8ValueIsExactAndNaNReachesItsRowAlone) {
         x[static_cast<size_t>(b)] = 1;
         Prng prng(1);
         Inputs in(*ops, 1, 256, prng);
-        ops->prepare(x.data(), 256, kBf16Form, in.view, 0);
+        ops->prepare(x.data(), 0, 256, kBf16Form, in.view, 0);
         ops->gemm(w.panels, 0, 1, in.view, 1, out.data(), 16, false);
         ASSERT_EQ(out[static_cast<size_t>(b / 16)], e4m3_to_f32(static_cast<uint8_t>(b)) * 0.75f) << ops->name << " " << b;
         for (size_t r = 0; r < 16; ++r) EXPECT_EQ(std::isnan(out[r]), r == 7 || r == 15) << ops->name << " " << b << " row " << r;
@@ -386,14 +386,14 @@ TEST(Rows, NormSiluAndQuantisationAgreeWithTheReference) {
         Inputs broken(*ops, 1, 64, prng);
         std::vector<float> row(broken.x.begin(), broken.x.end());
         std::fill_n(row.begin() + 32 - n, n, odd);
-        ops->prepare(row.data(), 64, kI8, broken.view, 0);
+        ops->prepare(row.data(), 0, 64, kI8, broken.view, 0);
         EXPECT_TRUE(std::isnan(broken.view.q8[0].block[0].d)) << ops->name << " " << odd << " " << n;
         EXPECT_FALSE(std::isnan(broken.view.q8[1].block[0].d)) << ops->name;
       }
     }
     Inputs zero(*ops, 1, 32, prng);
     const std::vector<float> zeros(32);
-    ops->prepare(zeros.data(), 32, kI8, zero.view, 0);
+    ops->prepare(zeros.data(), 0, 32, kI8, zero.view, 0);
     EXPECT_EQ(zero.view.q8[0].block[0].d, 0) << ops->name;
   }
 }

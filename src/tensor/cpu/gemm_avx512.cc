@@ -14,6 +14,31 @@ inline constexpr int kTileRows = 12;
 // Panels stream from memory: this many bytes ahead hides the latency (about 6 records of 4-bit weights).
 inline constexpr size_t kPrefetchBytes = 2048;
 
+// Lines of x.ahead that are asked for beside a record of 4-bit weights and 8 or 12 rows, some 100 cycles: what one core gets from
+// memory in that time and a little more.
+inline constexpr int kAheadLines = 8;
+
+// The cursor of Activations::ahead, in registers while a tile is computed.
+class Asking {
+ public:
+  explicit Asking(Ahead* ahead) : ahead_(ahead), line_(ahead && ahead->at < ahead->n ? place() : nullptr) {}
+  void operator()(int lines) {
+    if (!line_) return;
+    for (int i = 0; i < lines; ++i) _mm_prefetch(line_ + i * 64, _MM_HINT_T1);
+    const auto size = static_cast<size_t>(lines) * 64;
+    line_ += size;
+    ahead_->within += size;
+    if (ahead_->within < ahead_->bytes) return;
+    ahead_->within = 0;
+    line_ = ++ahead_->at < ahead_->n ? place() : nullptr;
+  }
+
+ private:
+  const std::byte* place() const { return ahead_->chunks[ahead_->at] + ahead_->offset + ahead_->within; }
+  Ahead* ahead_;
+  const std::byte* line_;
+};
+
 constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
 constexpr bool has_minima(PanelKind k) { return k == PanelKind::kU4Min || k == PanelKind::kU8Min; }
 
@@ -57,8 +82,10 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
   const Quantised* group[kGroups];
   for (int g = 0; g < kGroups; ++g) group[g] = x.group(row + g * kGroupOfRows);
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
+  Asking ask(x.ahead);
   const std::byte* rec = panel;
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind)) {
+    ask(kAheadLines);
     if (row == 0)  // later tiles find the panel in cache
       for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
     const auto block = [&](int m) -> const Block32& { return group[m / kGroupOfRows]->block[m % kGroupOfRows]; };
@@ -119,7 +146,9 @@ template <int MT>
 inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row, __m512 (&acc)[MT]) {
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
   const uint16_t* v = x.bf16 + row * x.cols;
+  Asking ask(x.ahead);
   for (int64_t pair = 0; pair < x.cols / 2; ++pair) {
+    if (pair % 2 == 0) ask(1);
     const auto w = __builtin_bit_cast(__m512bh, _mm512_loadu_si512(panel + static_cast<size_t>(pair) * 64));
     _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, _MM_HINT_T0);
 #pragma clang loop unroll(full)

@@ -98,8 +98,8 @@ inline Vf from_bf16(const uint16_t* p) {
   __builtin_memcpy(&h, p, sizeof h);
   return __builtin_bit_cast(Vf, __builtin_convertvector(h, Vi) << 16);
 }
-// Halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact; the highest one,
-// of what is no finite number, is put back.
+// Halves, subnormals included. Without the instruction the exponent is moved by a multiplication, which is exact; the highest
+// one, of what is no finite number, is put back.
 inline Vf from_f16(Vu16 h) {
 #if defined(__F16C__)
   using Vh = _Float16 __attribute__((vector_size(kLanes * 2)));
@@ -259,25 +259,39 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
   block = {.d = d, .ds = d * static_cast<float>(total), .nsum = finite ? -total : 0, .nsum_low = finite ? -first : 0};
 }
 
+// The nearest bf16 of kLanes values, ties to even; as f32 where the backend does not multiply bf16 itself.
+template <bool kBf16Products>
+inline void put_bf16(Vf v, const Activations& out, int64_t at) {
+#if defined(__AVX512BF16__)
+  static_assert(kBf16Products);
+  const __m256bh nearest = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, v));
+  __builtin_memcpy(out.bf16 + at, &nearest, sizeof nearest);
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    const uint16_t nearest = to_bf16(v[i]);
+    if constexpr (kBf16Products)
+      out.bf16[at + i] = nearest;
+    else
+      out.rounded[at + i] = bf16_to_f32(nearest);
+  }
+#endif
+}
+
 // kBf16Products: the backend multiplies bf16 itself; others take the same values as f32, widened once here and not by each panel.
 template <bool kBf16Products>
-inline void prepare(const float* x, int64_t n, unsigned forms, const Activations& out, int64_t r) {
-  const int64_t row = r * out.cols;
+inline void prepare(const float* x, int64_t first, int64_t n, unsigned forms, const Activations& out, int64_t r) {
+  const int64_t row = r * out.cols + first, padded = (n + 31) / 32 * 32;
   if (forms & kI8)
-    for (int64_t b = 0; b < out.cols / 32; ++b) {
-      Quantised& to = out.group(r)[b];
+    for (int64_t b = 0; b < padded / 32; ++b) {
+      Quantised& to = out.group(r)[first / 32 + b];
       quantise_block(x + b * 32, n - b * 32, to.q[r % kGroupOfRows], to.block[r % kGroupOfRows]);
     }
-  if (forms & kBf16Form)
-    for (int64_t i = 0; i < out.cols; ++i) {
-      const uint16_t nearest = i < n ? to_bf16(x[i]) : 0;
-      if constexpr (kBf16Products)
-        out.bf16[row + i] = nearest;
-      else
-        out.rounded[row + i] = bf16_to_f32(nearest);
-    }
-  if (forms & kF32Form)
-    for (int64_t i = 0; i < out.cols; ++i) out.f32[row + i] = i < n ? x[i] : 0;
+  for (int64_t i = 0; i < padded && (forms & (kBf16Form | kF32Form)); i += kLanes) {
+    const int64_t left = n - i;
+    const Vf v = left >= kLanes ? load(x + i) : left > 0 ? load_some(x + i, left) : Vf{};
+    if (forms & kBf16Form) put_bf16<kBf16Products>(v, out, row + i);
+    if (forms & kF32Form) store(out.f32 + row + i, v);
+  }
 }
 
 // ---- linear layers with float weights
@@ -419,8 +433,8 @@ inline void float_gemm(const Panels& w, int64_t begin, int64_t end, const Activa
 inline constexpr int kQueryStride = kHeadDimMax + 16;
 inline constexpr int kScoreStride = kSpanTokens + 16;
 
-// What the sums of two partial states are multiplied with when they are joined: e^(their maximum - the larger one), exactly 1 for the
-// larger.
+// What the sums of two partial states are multiplied with when they are joined: e^(their maximum - the larger one), exactly 1 for
+// the larger.
 inline void merge_factors(Vf into, Vf next, Vf& a, Vf& b) {
   const Vf top = into > next ? into : next;
   a = exp(into - top);

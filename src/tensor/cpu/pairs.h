@@ -1,9 +1,9 @@
 #pragma once
-// Attention over pair-ordered tiles (K [dim/2][token][2], V [token/2][dim][2]), written once over lanes.h's vectors: a vector holds
-// tokens for scores and dims for values, so nothing is summed across lanes, and there is one f32 accumulator per row. Where the
-// machine multiplies bf16 (vdpbf16ps: on Zen 4 twice the work of fma in a cycle, on Intel as much), queries and softmax weights are
-// rounded to bf16 as the cache is, the sum of the weights is not; elsewhere the cache's pairs are widened for all rows of a tile and
-// queries and weights stay f32. Included only by the .cc files of this folder.
+// Attention over pair-ordered tiles (K [dim/2][token][2], V [token/2][dim][2]), written once over lanes.h's vectors: a vector
+// holds tokens for scores and dims for values, so nothing is summed across lanes, and there is one f32 accumulator per row. Where
+// the machine multiplies bf16 (vdpbf16ps: on Zen 4 twice the work of fma in a cycle, on Intel as much), queries and softmax
+// weights are rounded to bf16 as the cache is, the sum of the weights is not; elsewhere the cache's pairs are widened for all
+// rows of a tile and queries and weights stay f32. Included only by the .cc files of this folder.
 #include "tensor/cpu/lanes.h"
 
 namespace baton::tensor {
@@ -111,8 +111,8 @@ struct Pairs {
 #pragma clang loop unroll(full)
       for (int g = 0; g < T; ++g) {
         if constexpr (kFetch) {
-          __builtin_prefetch(next_k[g] + d * kv.block_tokens);
-          __builtin_prefetch(v[g] + d * 16);
+          __builtin_prefetch(next_k[g] + d * kv.block_tokens, 0, 2);
+          __builtin_prefetch(v[g] + d * 16, 0, 2);
         }
         multiply<R>(k[g] + d * kv.block_tokens, q + d, kQueries, acc[g]);
       }
@@ -168,8 +168,8 @@ struct Pairs {
   }
 
   // With more rows than a tile, keys and values go from L2 to L1 once: group after group, all rows meet each.
-  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* queries, float* s,
-                     uint16_t*) {
+  static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* queries,
+                     float* s, uint16_t*) {
     const Factor* q = factors_of(queries);
     if constexpr (kTileRows < kAttendRowsMax) {
       for (int64_t t = t0; rows.rows > kTileRows && t < t1; t += 16, s += 16) {
@@ -195,12 +195,15 @@ struct Pairs {
   static int64_t key_place(const KvView& kv, int64_t at, int64_t d) { return d / 2 * 2 * kv.block_tokens + at * 2 + d % 2; }
   static int64_t value_place(const KvView& kv, int64_t at, int64_t d) { return at / 2 * 2 * kv.head_dim + d * 2 + at % 2; }
   static void store_k(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* k = bf16_of(kv.k_tile(token));
-    for (int i = 0; i < n; ++i) k[key_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
+    uint16_t* k = bf16_of(kv.k_tile(token)) + key_place(kv, token % kv.block_tokens, dim);
+    for (int i = 0; i < n; i += 2, k += 2 * kv.block_tokens) {  // dim and n are even
+      const uint16_t pair[2] = {to_bf16(x[i]), to_bf16(x[i + 1])};
+      __builtin_memcpy(k, pair, sizeof pair);
+    }
   }
   static void store_v(const KvView& kv, int64_t token, int dim, const float* x, int n) {
-    uint16_t* v = bf16_of(kv.v_tile(token));
-    for (int i = 0; i < n; ++i) v[value_place(kv, token % kv.block_tokens, dim + i)] = to_bf16(x[i]);
+    uint16_t* v = bf16_of(kv.v_tile(token)) + value_place(kv, token % kv.block_tokens, dim);
+    for (int i = 0; i < n; ++i) v[2 * i] = to_bf16(x[i]);
   }
 };
 
