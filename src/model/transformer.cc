@@ -228,8 +228,7 @@ template <class RowValues>
 auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
   const bool alone = rows <= kAloneRows;
   Member& mine = members_[static_cast<size_t>(hand.index())];
-  Activations view = (alone ? mine.activations : activations_).view(cols);
-  view.ahead = &mine.ahead;
+  const Activations view = asking((alone ? mine.activations : activations_).view(cols), hand);
   const auto prepare = [=, this](Share part) {
     for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), 0, cols, forms, view, r);
   };
@@ -242,16 +241,25 @@ auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, 
   };
 }
 
-// From now on kernels ask for this member's share of what attention reads in `layer`.
-void Transformer::ask_ahead(Member& mine, const Hand& hand, int layer) {
-  mine.ahead = {};
-  if (layer == config().layers) return;
-  const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
-  const Share part = tensor::share(static_cast<int64_t>(blocks.size()), hand.index(), pool_.size());
-  mine.ahead = {.chunks = blocks.data() + part.begin,
-                .n = static_cast<size_t>(part.end - part.begin),
-                .bytes = layout_.layer_bytes(),
-                .offset = layout_.k_offset(layer, 0)};
+// x += w . in, through a norm or a bias if the model has them there. in(): the prepared activations; turn: of what ranks join.
+template <class In>
+void Transformer::add_output(Hand& hand, int turn, const tensor::Panels& w, int layer, LoraTarget target,
+                             const std::vector<float>& bias, const std::vector<float>& norm, In in) {
+  const auto n = static_cast<int64_t>(slice_.rows.size());
+  const int64_t hidden = part_.hidden;
+  const bool direct = !ranks_ && bias.empty() && norm.empty();
+  float* const to = direct ? x_.get() : ranks_ ? ranks_->part(turn, shard_.rank) : branch_.get();
+  if (lora_.active()) lora_.shrink(hand, layer, target, 1, [&] { return in(); });
+  hand.split(w.panels(), [&](Share part) {
+    ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct);
+    lora_.expand(layer, target, part, to, hidden);
+  });
+  if (ranks_) meet(hand);
+  if (direct) return;
+  hand.split(n, [&](Share rows) {
+    if (ranks_) add_parts(turn, rows);
+    add_branch(bias, norm, rows);
+  });
 }
 
 void Transformer::forward(Hand& hand) {
@@ -263,28 +271,10 @@ void Transformer::forward(Hand& hand) {
     ops_.rms_norm(x_.get() + row * hidden, weight.data(), hidden, c.rms_eps, mine.row.get());
     return mine.row.get();
   };
-  const auto seen = [&](Activations view) {
-    view.ahead = &mine.ahead;
-    return view;
-  };
   int sums = 0;  // of parts that ranks give, in this slice: two in each layer
-  const auto add_to_x = [&](const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,
-                            const std::vector<float>& norm, auto in) {
-    const bool direct = !ranks_ && bias.empty() && norm.empty();
-    const int turn = sums++ % 2;
-    float* const to = direct ? x_.get() : ranks_ ? ranks_->part(turn, shard_.rank) : branch_.get();
-    if (lora_.active()) lora_.shrink(hand, layer, target, 1, [&] { return in(); });
-    hand.split(w.panels(), [&](Share part) {
-      ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct);
-      lora_.expand(layer, target, part, to, hidden);
-    });
-    if (ranks_) meet(hand);
-    if (direct) return;
-    hand.split(n, [&](Share rows) {
-      if (ranks_) add_parts(turn, rows);
-      add_branch(bias, norm, rows);
-    });
-  };
+  const auto add_to_x = [&](const tensor::Panels& panels, int layer, LoraTarget target, const std::vector<float>& bias,
+                            const std::vector<float>& norm,
+                            auto in) { add_output(hand, sums++ % 2, panels, layer, target, bias, norm, in); };
   // Panels of a head that one member must hold: for a norm or a scale of the whole.
   const int64_t heads_whole = c.qk_norm || tensor::kv_scaled(kv_format_) ? c.head_dim / tensor::kPanelRows : 1;
   hand.split(n, [&](Share rows) { embed(rows); });
@@ -307,7 +297,8 @@ void Transformer::forward(Hand& hand) {
     });
     ask_ahead(mine, hand, i + 1);
     if (o_forms != 0)
-      add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm, [view = seen(activations_.view(attended))] { return view; });
+      add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
+               [view = asking(activations_.view(attended), hand)] { return view; });
     else
       add_to_x(
           w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
@@ -321,7 +312,7 @@ void Transformer::forward(Hand& hand) {
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
     const unsigned down_forms = form_for(w.down.kind) | lora_.forms();
     const int64_t ffn = c.ffn_of(i);
-    const Activations gated = seen(gated_.view(ffn));  // which many rows' columns go to as soon as they are there
+    const Activations gated = asking(gated_.view(ffn), hand);  // which many rows' columns go to as soon as they are there
     hand.split(
         w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y(), n > kAloneRows ? down_forms : 0, gated); },
         kRecordPanels);

@@ -84,6 +84,10 @@ class Transformer final : public Model {
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
   void ask_ahead(Member& mine, const Hand& hand, int layer);
+  tensor::Activations asking(tensor::Activations view, const Hand& hand);
+  template <class In>
+  void add_output(Hand& hand, int turn, const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,
+                  const std::vector<float>& norm, In in);
   void forward(Hand& hand);
   void read_out(Hand& hand);
   void embed(tensor::Share rows);

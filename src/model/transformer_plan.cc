@@ -5,6 +5,10 @@
 #include "model/transformer.h"
 
 namespace baton::model {
+
+using tensor::Activations;
+using tensor::Share;
+
 namespace {
 
 // Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
@@ -83,6 +87,24 @@ void Transformer::plan_ahead(Window& window) {
     for (int64_t b = first; b <= last && window.blocks.size() < most; ++b)
       window.blocks.push_back(kv_.data() + static_cast<size_t>(row.blocks[b]) * layout_.block_bytes());
   }
+}
+
+// Activations as this member multiplies them: its kernels ask for what it reads later.
+Activations Transformer::asking(Activations view, const Hand& hand) {
+  view.ahead = &members_[static_cast<size_t>(hand.index())].ahead;
+  return view;
+}
+
+// From now on kernels ask for this member's share of what attention reads in `layer`.
+void Transformer::ask_ahead(Member& mine, const Hand& hand, int layer) {
+  mine.ahead = {};
+  if (layer == config().layers) return;
+  const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
+  const Share part = tensor::share(static_cast<int64_t>(blocks.size()), hand.index(), pool_.size());
+  mine.ahead = {.chunks = blocks.data() + part.begin,
+                .n = static_cast<size_t>(part.end - part.begin),
+                .bytes = layout_.layer_bytes(),
+                .offset = layout_.k_offset(layer, 0)};
 }
 
 // One item a span, and room for their partial states.

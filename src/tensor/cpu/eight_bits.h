@@ -4,7 +4,7 @@
 // share one widening, and results are those of a bf16 cache with the same elements, bit for bit. A token's scale belongs to all
 // of its dims, so it is multiplied onto the scores and onto the weights, never onto the elements. Included only by the .cc files
 // of this folder. Source: OCP FP8 1.0 for the formats; vLLM's per_token_head caches for the scales.
-#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/attend.h"
 #include "tensor/panels.h"
 
 namespace baton::tensor {

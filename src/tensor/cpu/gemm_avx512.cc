@@ -9,10 +9,12 @@
 namespace baton::tensor {
 namespace {
 
-// 12 sums and 12 chains of vpdpbusd fill its 2 x 5 slots (two a cycle, latency 5) and leave registers for the weights.
-inline constexpr int kTileRows = 12;
+// Rows of a tile. Quantised: 12 sums and 12 chains of vpdpbusd fill its 2 x 5 slots (two a cycle, latency 5) and leave registers for the
+// weights. Floats have no chains beside their sums; 16 streams that decode are one tile, which computes while the next weights come.
+template <PanelKind kind>
+inline constexpr int kTileRows = kind == PanelKind::kBf16 || kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block ? 16 : 12;
 // Panels stream from memory: this many bytes ahead hides the latency (about 6 records of 4-bit weights).
-inline constexpr size_t kPrefetchBytes = 2048;
+inline constexpr size_t kPrefetchBytes = 4096;
 
 // Lines of x.ahead that are asked for beside a record of 4-bit weights and 8 or 12 rows, some 100 cycles: what one core gets from
 // memory in that time and a little more.
@@ -150,7 +152,7 @@ inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row,
   for (int64_t pair = 0; pair < x.cols / 2; ++pair) {
     if (pair % 2 == 0) ask(1);
     const auto w = __builtin_bit_cast(__m512bh, _mm512_loadu_si512(panel + static_cast<size_t>(pair) * 64));
-    _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, _MM_HINT_T0);
+    if (row == 0) _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, _MM_HINT_T0);
 #pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
       int32_t two;
@@ -227,11 +229,11 @@ void tile_if(int64_t rows, const Panels& w, int64_t p, const Activations& x, int
 template <PanelKind kind>
 void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
   const int64_t groups = (m + kGroupOfRows - 1) / kGroupOfRows;
-  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
+  const int64_t tiles = (m + kTileRows<kind> - 1) / kTileRows<kind>;
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t row = groups * t / tiles * kGroupOfRows, next = groups * (t + 1) / tiles * kGroupOfRows;
-      tile_if<kind, kTileRows>(min_i(next, m) - row, w, p, x, row, out, stride, add);
+      tile_if<kind, kTileRows<kind>>(min_i(next, m) - row, w, p, x, row, out, stride, add);
     }
   }
 }

@@ -4,7 +4,7 @@
 // the machine multiplies bf16 (vdpbf16ps: on Zen 4 twice the work of fma in a cycle, on Intel as much), queries and softmax
 // weights are rounded to bf16 as the cache is, the sum of the weights is not; elsewhere the cache's pairs are widened for all
 // rows of a tile and queries and weights stay f32. Included only by the .cc files of this folder.
-#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/attend.h"
 
 namespace baton::tensor {
 namespace {

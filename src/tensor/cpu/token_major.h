@@ -1,7 +1,7 @@
 #pragma once
 // Attention over token-major tiles (K and V [token][dim]), written once over lanes.h's vectors: what the plain backend does.
 // Included only by the .cc files of this folder.
-#include "tensor/cpu/lanes.h"
+#include "tensor/cpu/attend.h"
 
 namespace baton::tensor {
 namespace {
