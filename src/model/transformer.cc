@@ -116,6 +116,7 @@ Result<> Transformer::load_weights(const std::function<void(double)>& progress) 
   step_bytes_ = weights_.step_bytes;
   for (LayerWeights& layer : weights_.layers)
     if (kv_format_ != tensor::KvFormat::kE4m3) layer.k_scale = layer.v_scale = 1;  // what the others hold is of its own scale
+  plan_weights();
   return {};
 }
 
@@ -291,11 +292,12 @@ void Transformer::forward(Hand& hand) {
     // What many rows attended is made ready for O by whoever has it, if a kv head's part of a row is whole records.
     const bool ready = n > kAloneRows && !slice_.split && c.heads / c.kv_heads * c.head_dim % tensor::kRecordInputs == 0;
     const unsigned o_forms = ready ? form_for(w.o.kind) | lora_.forms() : 0;
+    ask_for_weights(mine, hand, i);
     const std::vector<Item>& items = slice_.windows[layers_[static_cast<size_t>(i)].window].items;
     hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
       for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine, o_forms);
     });
-    ask_ahead(mine, hand, i + 1);
+    ask_for_cache(mine, hand, i + 1);
     if (o_forms != 0)
       add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
                [view = asking(activations_.view(attended), hand)] { return view; });
@@ -414,6 +416,7 @@ void Transformer::attend_item(const Item& item, const LayerWeights& w, int layer
   Window& window = slice_.windows[layers_[static_cast<size_t>(layer)].window];
   tensor::AttendRows rows;
   rows.soft_cap = c.attention_soft_cap;
+  rows.ahead = &mine.ahead;
   tensor::Partial states[tensor::kAttendRowsMax];
   const auto state_index = [&](int32_t r, int32_t head) {  // of the window's partials
     return (static_cast<size_t>(r) * c.heads + head) * slice_.spans_max + item.span_begin;

@@ -58,6 +58,7 @@ class Transformer final : public Model {
   };
   struct Layer {  // what a layer looks up, in windows of the slice and in ropes_
     size_t window = 0, rope = 0;
+    std::vector<const std::byte*> weights;  // pieces of what is read after attention
   };
   struct Slice {
     std::vector<Row> rows;
@@ -80,10 +81,12 @@ class Transformer final : public Model {
   void plan_layers(int32_t context);
   void plan_items(Window& window);
   void plan_ahead(Window& window);
+  void plan_weights();
   void split_items(Window& window);
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
-  void ask_ahead(Member& mine, const Hand& hand, int layer);
+  void ask_for_weights(Member& mine, const Hand& hand, int layer);
+  void ask_for_cache(Member& mine, const Hand& hand, int layer);
   tensor::Activations asking(tensor::Activations view, const Hand& hand);
   template <class In>
   void add_output(Hand& hand, int turn, const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,

@@ -22,7 +22,8 @@ void Transformer::finish_heads(const LayerWeights& w, bool is_q, int64_t row, Sh
       ops_.rms_norm(raw + i, norm.data(), c.head_dim, c.rms_eps, raw + i);
 }
 
-// Eight pairs of in[i] and in[i + 8], turned. Vectors by name: what is stored element by element and read back whole waits for both.
+// Eight pairs of in[i] and in[i + 8], turned. Vectors by name: what is stored element by element and read back whole waits for
+// both.
 static void rotate_eight(const float* in, const float* cosine, const float* sine, float factor, float (&out)[16]) {
   using Eight = float __attribute__((vector_size(32)));
   Eight a, b, c, s;

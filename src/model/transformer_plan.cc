@@ -17,6 +17,7 @@ constexpr size_t kItemsPerMember = 4;
 // Rows of a slice whose linear layers compute longer than they wait for their weights, and that are not yet a prompt: what they
 // attend to is asked for ahead.
 constexpr size_t kAheadRowsMin = 6, kAheadRowsMax = 64;
+constexpr size_t kPieceBytes = 4096;
 constexpr size_t kAheadBytes = 16 << 20;  // of a layer: what a last-level cache can hold beside the weights that pass through it
 
 }  // namespace
@@ -43,6 +44,17 @@ void Transformer::plan_layers(int32_t context) {
     layers_.push_back(layer);
   }
   for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
+}
+
+// What ask_for_weights() asks for; weights may come again after a sleep.
+void Transformer::plan_weights() {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i].weights.clear();
+    const LayerWeights& w = weights_.layers[i];
+    for (const tensor::Panels* panels : {&w.o, &w.gate, &w.up, &w.down})
+      for (size_t at = 0; panels->data && at + kPieceBytes <= panels->bytes(); at += kPieceBytes)
+        layers_[i].weights.push_back(panels->data + at);
+  }
 }
 
 // Items of a kind of layer: for each run of consecutive positions of one block table, kv heads times tiles of queries.
@@ -96,7 +108,7 @@ Activations Transformer::asking(Activations view, const Hand& hand) {
 }
 
 // From now on kernels ask for this member's share of what attention reads in `layer`.
-void Transformer::ask_ahead(Member& mine, const Hand& hand, int layer) {
+void Transformer::ask_for_cache(Member& mine, const Hand& hand, int layer) {
   mine.ahead = {};
   if (layer == config().layers) return;
   const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
@@ -105,6 +117,14 @@ void Transformer::ask_ahead(Member& mine, const Hand& hand, int layer) {
                 .n = static_cast<size_t>(part.end - part.begin),
                 .bytes = layout_.layer_bytes(),
                 .offset = layout_.k_offset(layer, 0)};
+}
+// ... of what the linear layers after attention multiply with.
+void Transformer::ask_for_weights(Member& mine, const Hand& hand, int layer) {
+  mine.ahead = {};
+  if (slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks.empty()) return;
+  const std::vector<const std::byte*>& pieces = layers_[static_cast<size_t>(layer)].weights;
+  const Share part = tensor::share(static_cast<int64_t>(pieces.size()), hand.index(), pool_.size());
+  mine.ahead = {.chunks = pieces.data() + part.begin, .n = static_cast<size_t>(part.end - part.begin), .bytes = kPieceBytes};
 }
 
 // One item a span, and room for their partial states.

@@ -25,7 +25,8 @@ constexpr int kBlocks = 48;
 // A model of so many ranks, 1: the whole. The pool, one for all, starts full of NaN: touching what nobody wrote shows.
 class Ranked {
  public:
-  Ranked(const std::string& path, int ranks, int threads = 1, std::vector<std::string> adapters = {}) : paths_(std::move(adapters)) {
+  Ranked(const std::string& path, int ranks, int threads = 1, std::vector<std::string> adapters = {})
+      : paths_(std::move(adapters)) {
     auto file = WeightFile::open(path);
     EXPECT_TRUE(file) << file.error().message;
     const ModelConfig c = (*file)->config();
@@ -105,7 +106,15 @@ struct Case {
 
 // A Hugging Face checkpoint of packed weights.
 TinySpec packed(const char* quant, uint64_t seed) {
-  return {.layers = 1, .hidden = 64, .heads = 4, .kv_heads = 2, .head_dim = 32, .ffn = 128, .dtype = Dtype::kF32, .seed = seed, .quant = quant};
+  return {.layers = 1,
+          .hidden = 64,
+          .heads = 4,
+          .kv_heads = 2,
+          .head_dim = 32,
+          .ffn = 128,
+          .dtype = Dtype::kF32,
+          .seed = seed,
+          .quant = quant};
 }
 
 // Numbers of KV heads above, at and below the ranks; quantised blocks that a cut goes through; what families add.
@@ -261,7 +270,10 @@ struct LoraFiles {
 // Every matrix of every kind of cut, also where the file holds several in one, and where another rank has our K and V.
 TEST(TransformerRanks, LoraAdaptersMeanTheSameInParts) {
   const Case cases[] = {
-      kCases[0], kCases[1], kCases[2], kCases[5],
+      kCases[0],
+      kCases[1],
+      kCases[2],
+      kCases[5],
       {{.layers = 2, .hidden = 64, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .family = "phi3", .seed = 83}, {2, 4}}};
   for (const Case& one : cases) {
     const TinyFile file(one.spec);

@@ -15,8 +15,8 @@ namespace baton::model {
 namespace {
 
 using testing::Doubles;
-using testing::relative_error;
 using testing::Reference;
+using testing::relative_error;
 using testing::TinyFile;
 using testing::TinySpec;
 
@@ -29,7 +29,8 @@ std::vector<std::string> isas() {
 
 // A model with its cache; the cache starts full of NaN, so touching an unwritten slot shows.
 struct Engine {
-  Engine(const std::string& path, const std::string& isa, int threads, int blocks = 64, kv::KvDtype kv_dtype = kv::KvDtype::kBf16) {
+  Engine(const std::string& path, const std::string& isa, int threads, int blocks = 64,
+         kv::KvDtype kv_dtype = kv::KvDtype::kBf16) {
     auto loaded = Model::load(path, {.threads = threads, .isa = isa, .kv_dtype = kv_dtype, .progress = {}});
     EXPECT_TRUE(loaded) << loaded.error().message;
     model = *std::move(loaded);
@@ -46,8 +47,8 @@ struct Engine {
   Buffer<std::byte> pool;
 };
 
-// Of tests that are about numbers, which TSan does not judge: LogitsDoNotDependOnChunksBatchOrThreads runs their shapes and caches
-// in one to three threads.
+// Of tests that are about numbers, which TSan does not judge: LogitsDoNotDependOnChunksBatchOrThreads runs their shapes and
+// caches in one to three threads.
 #if __has_feature(thread_sanitizer)
 constexpr bool kNumbers = false;
 #else
@@ -90,7 +91,15 @@ const TinySpec kShapes[] = {
      .vocab = 391,
      .dtype = Dtype::kF16,
      .seed = 15},
-    {.layers = 2, .hidden = 96, .heads = 6, .kv_heads = 2, .head_dim = 32, .ffn = 96, .dtype = Dtype::kQ8_0, .family = "qwen3", .seed = 16},
+    {.layers = 2,
+     .hidden = 96,
+     .heads = 6,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ffn = 96,
+     .dtype = Dtype::kQ8_0,
+     .family = "qwen3",
+     .seed = 16},
     {.layers = 1,
      .hidden = 64,
      .heads = 4,

@@ -57,6 +57,7 @@ struct KvView {
 struct AttendRows {
   int rows = 0;
   float soft_cap = 0;  // above 0: a score s (scaled) counts as soft_cap * tanh(s / soft_cap)
+  Ahead* ahead = nullptr;  // what kernels may ask memory for meanwhile; null: nothing
   const float* q[kAttendRowsMax];
   int32_t begin[kAttendRowsMax], end[kAttendRowsMax];
 };

@@ -3,14 +3,16 @@
 // each record once. MT only changes how many independent chains run, never the operations of one chain.
 #include <immintrin.h>
 
+#include "tensor/cpu/asking.h"
 #include "tensor/cpu/backends.h"
 #include "tensor/cpu/lanes.h"
 
 namespace baton::tensor {
 namespace {
 
-// Rows of a tile. Quantised: 12 sums and 12 chains of vpdpbusd fill its 2 x 5 slots (two a cycle, latency 5) and leave registers for the
-// weights. Floats have no chains beside their sums; 16 streams that decode are one tile, which computes while the next weights come.
+// Rows of a tile. Quantised: 12 sums and 12 chains of vpdpbusd fill its 2 x 5 slots (two a cycle, latency 5) and leave registers
+// for the weights. Floats have no chains beside their sums; 16 streams that decode are one tile, which computes while the next
+// weights come.
 template <PanelKind kind>
 inline constexpr int kTileRows = kind == PanelKind::kBf16 || kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block ? 16 : 12;
 // Panels stream from memory: this many bytes ahead hides the latency (about 6 records of 4-bit weights).
@@ -19,27 +21,6 @@ inline constexpr size_t kPrefetchBytes = 4096;
 // Lines of x.ahead that are asked for beside a record of 4-bit weights and 8 or 12 rows, some 100 cycles: what one core gets from
 // memory in that time and a little more.
 inline constexpr int kAheadLines = 8;
-
-// The cursor of Activations::ahead, in registers while a tile is computed.
-class Asking {
- public:
-  explicit Asking(Ahead* ahead) : ahead_(ahead), line_(ahead && ahead->at < ahead->n ? place() : nullptr) {}
-  void operator()(int lines) {
-    if (!line_) return;
-    for (int i = 0; i < lines; ++i) _mm_prefetch(line_ + i * 64, _MM_HINT_T1);
-    const auto size = static_cast<size_t>(lines) * 64;
-    line_ += size;
-    ahead_->within += size;
-    if (ahead_->within < ahead_->bytes) return;
-    ahead_->within = 0;
-    line_ = ++ahead_->at < ahead_->n ? place() : nullptr;
-  }
-
- private:
-  const std::byte* place() const { return ahead_->chunks[ahead_->at] + ahead_->offset + ahead_->within; }
-  Ahead* ahead_;
-  const std::byte* line_;
-};
 
 constexpr bool is_u4(PanelKind k) { return k == PanelKind::kU4 || k == PanelKind::kU4Min; }
 constexpr bool has_minima(PanelKind k) { return k == PanelKind::kU4Min || k == PanelKind::kU8Min; }

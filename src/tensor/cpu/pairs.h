@@ -4,6 +4,7 @@
 // the machine multiplies bf16 (vdpbf16ps: on Zen 4 twice the work of fma in a cycle, on Intel as much), queries and softmax
 // weights are rounded to bf16 as the cache is, the sum of the weights is not; elsewhere the cache's pairs are widened for all
 // rows of a tile and queries and weights stay f32. Included only by the .cc files of this folder.
+#include "tensor/cpu/asking.h"
 #include "tensor/cpu/attend.h"
 
 namespace baton::tensor {
@@ -96,7 +97,7 @@ struct Pairs {
   static const Factor* factors_of(const float* row) { return reinterpret_cast<const Factor*>(row); }
 
   template <int R, int T, bool kFetch = true>
-  static void score_groups(const KvView& kv, int64_t t, int64_t last, const Factor* q, float* s) {
+  static void score_groups(const KvView& kv, int64_t t, int64_t last, const Factor* q, float* s, Asking& ask) {
     // One head's tiles are islands of memory that no hardware prefetcher follows: ask for the keys of the tokens after these, and
     // for the values of these.
     const uint16_t *k[T], *next_k[T], *v[T];
@@ -108,6 +109,7 @@ struct Pairs {
     }
     Vf acc[T][kVectors][R] = {};
     for (int d = 0; d < kv.head_dim; d += 2) {
+      if constexpr (kLanes == 16 && kFetch) ask(1);
 #pragma clang loop unroll(full)
       for (int g = 0; g < T; ++g) {
         if constexpr (kFetch) {
@@ -124,9 +126,9 @@ struct Pairs {
 
   // Tokens [t, t1) in steps of T groups as long as the last group holds a token, the rest in smaller ones.
   template <int R, int T = groups(R)>
-  static void score_rows(const KvView& kv, int64_t t, int64_t t1, int64_t last, const Factor* q, float* s) {
-    for (; t + (T - 1) * 16 < t1; t += T * 16, s += T * 16) score_groups<R, T>(kv, t, last, q, s);
-    if constexpr (T > 1) score_rows<R, T / 2>(kv, t, t1, last, q, s);
+  static void score_rows(const KvView& kv, int64_t t, int64_t t1, int64_t last, const Factor* q, float* s, Asking& ask) {
+    for (; t + (T - 1) * 16 < t1; t += T * 16, s += T * 16) score_groups<R, T>(kv, t, last, q, s, ask);
+    if constexpr (T > 1) score_rows<R, T / 2>(kv, t, t1, last, q, s, ask);
   }
 
   // Dims [d, d + 16 * G).
@@ -171,15 +173,16 @@ struct Pairs {
   static void scores(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, int64_t last, const float* queries,
                      float* s, uint16_t*) {
     const Factor* q = factors_of(queries);
+    Asking ask(rows.ahead);
     if constexpr (kTileRows < kAttendRowsMax) {
       for (int64_t t = t0; rows.rows > kTileRows && t < t1; t += 16, s += 16) {
-        score_groups<kTileRows, 1>(kv, t, last, q, s);
+        score_groups<kTileRows, 1>(kv, t, last, q, s, ask);
         with_rows(rows.rows - kTileRows, [&]<int R>(int r) {
-          score_groups<R, 1, false>(kv, t, last, q + (kTileRows + r) * kQueries, s + (kTileRows + r) * kScoreStride);
+          score_groups<R, 1, false>(kv, t, last, q + (kTileRows + r) * kQueries, s + (kTileRows + r) * kScoreStride, ask);
         });
       }
     }
-    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { score_rows<R>(kv, t0, t1, last, q, s); });
+    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { score_rows<R>(kv, t0, t1, last, q, s, ask); });
   }
   static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, float* weights, float* o, uint16_t*) {
     for (int r = 0; r < rows.rows; ++r) to_factors(weights + r * kScoreStride, (t1 - t0 + 15) / 16 * 16);
