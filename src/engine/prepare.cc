@@ -4,6 +4,7 @@
 
 #include "base/prng.h"
 #include "text/chat_prompt.h"
+#include "wire/errors.h"
 
 namespace baton::engine {
 namespace {
@@ -30,28 +31,31 @@ Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
     if (id < 0 || id >= vocab) bad += cat(bad.empty() ? "" : ", ", id);
   }
   if (!bad.empty()) {
-    return fail(Code::kInvalidArgument, "token_id(s) [", bad,
-                "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
+    return wire::refuse(wire::About{"logit_bias"}, "token_id(s) [", bad,
+                        "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
   }
   for (int32_t id : f.stop_token_ids) {
     if (id < 0 || id >= vocab)
-      return fail(Code::kInvalidArgument, "token_id(s) in stop_token_ids [", id, "] are out of vocabulary. Vocabulary size: ", vocab);
+      return wire::refuse(wire::About{"stop_token_ids"}, "token_id(s) in stop_token_ids [", id,
+                          "] are out of vocabulary. Vocabulary size: ", vocab);
   }
   for (int32_t id : f.allowed_token_ids.value_or(std::vector<int32_t>{})) {
-    if (id < 0 || id >= vocab) return fail(Code::kInvalidArgument, "allowed_token_ids contains out-of-vocab token id!");
+    if (id < 0 || id >= vocab)
+      return wire::refuse(wire::About{"allowed_token_ids"}, "allowed_token_ids contains out-of-vocab token id!");
   }
   const int max = s.config->max_logprobs;
   const auto asked = [&](const std::optional<int32_t>& n) { return n.value_or(0) < 0 ? vocab : n.value_or(0); };
   if (max >= 0 && asked(f.logprobs) > max) {
-    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", asked(f.logprobs),
-                ", which is greater than max allowed: ", max);
+    return wire::refuse(wire::About{"logprobs"}, "Requested sample logprobs of ", asked(f.logprobs),
+                        ", which is greater than max allowed: ", max);
   }
   if (max >= 0 && asked(f.prompt_logprobs) > max) {
-    return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", asked(f.prompt_logprobs),
-                ", which is greater than max allowed: ", max);
+    return wire::refuse(wire::About{"prompt_logprobs"}, "Requested prompt logprobs of ", asked(f.prompt_logprobs),
+                        ", which is greater than max allowed: ", max);
   }
   if (f.beam_search && max >= 0 && 2 * f.n > max) {  // each step asks for twice its width
-    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", 2 * f.n, ", which is greater than max allowed: ", max);
+    return wire::refuse(wire::About{"logprobs"}, "Requested sample logprobs of ", 2 * f.n,
+                        ", which is greater than max allowed: ", max);
   }
   return {};
 }
@@ -76,7 +80,8 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   p.presence_penalty = first(f.presence_penalty, o.presence_penalty).value_or(0);
   if (p.temperature >= kGreedyBelow && p.temperature < 0.01)
     p.temperature = 0.01;  // below it float32 softmax overflows to one-hot noise
-  if (p.greedy() && f.n > 1 && !f.beam_search) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
+  if (p.greedy() && f.n > 1 && !f.beam_search)
+    return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
   const auto seed = f.seed ? f.seed : s.config->seed >= 0 ? std::optional(s.config->seed) : std::nullopt;
   p.seed = seed ? static_cast<uint64_t>(*seed) : secure_random_u64();
   p.min_tokens = f.min_tokens;
@@ -94,12 +99,12 @@ bool names_base(const Serving& s, std::string_view name) {
 // Lengths that no prompt makes possible. Less room than asked for is no error: the answer ends where the context does.
 Result<> check_lengths(const wire::GenerateFields& f, int32_t max_model_len) {
   if (f.max_tokens.value_or(0) > max_model_len) {
-    return fail(Code::kInvalidArgument, f.max_tokens_name, "=", *f.max_tokens, " cannot be greater than max_model_len=", max_model_len,
-                ". Please request fewer output tokens.");
+    return wire::refuse(wire::About{f.max_tokens_name}, f.max_tokens_name, "=", *f.max_tokens,
+                        " cannot be greater than max_model_len=", max_model_len, ". Please request fewer output tokens.");
   }
   if (f.truncate_prompt_tokens.value_or(0) > max_model_len) {
-    return fail(Code::kInvalidArgument, "truncate_prompt_tokens=", *f.truncate_prompt_tokens, " cannot be greater than max_model_len = ",
-                max_model_len, ". Please request a smaller truncation size.");
+    return wire::refuse(wire::About{"truncate_prompt_tokens"}, "truncate_prompt_tokens=", *f.truncate_prompt_tokens,
+                        " cannot be greater than max_model_len = ", max_model_len, ". Please request a smaller truncation size.");
   }
   return {};
 }
@@ -161,10 +166,13 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   const int32_t length = s.max_model_len;
   if (prompt.empty()) return fail(Code::kInvalidArgument, "The decoder prompt cannot be empty");
   if (tokens > length) {
-    return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your prompt contains ",
-                tokens, " input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.");
+    return wire::refuse(
+        wire::About{"input_tokens"}, "This model's maximum context length is ", length, " tokens. However, your prompt contains ",
+        tokens,
+        " input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.");
   }
-  if (tokens == length) return fail(Code::kInvalidArgument, "max_tokens must be at least 1, got 0: the prompt fills the context.");
+  if (tokens == length)
+    return wire::refuse(wire::About{"max_tokens"}, "max_tokens must be at least 1, got 0: the prompt fills the context.");
   Submission out;
   BATON_TRY(out.sampling, resolve_sampling(s, f));
   out.n = prefill_leg ? 1 : f.n;  // one sequence fills the cache; the decode leg makes the n answers
