@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "engine/speculative_config.h"
+#include "wire/sampling_numbers.h"
 
 namespace baton::engine {
 
@@ -23,9 +24,8 @@ struct KvEventsConfig {
 };
 
 // --override-generation-config: what the model's own generation_config.json would say.
-struct GenerationOverride {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int32_t> top_k, max_new_tokens;
+struct GenerationOverride : wire::SamplingNumbers {
+  std::optional<int32_t> max_new_tokens;
 };
 
 // A LoRA adapter: what --lora-modules and /v1/load_lora_adapter name.

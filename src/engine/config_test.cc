@@ -96,7 +96,11 @@ TEST(EngineConfig, VllmFlagsThatWouldChangeAnswersAreRefused) {
       {{"--uds", "/s"}, "--uds is not supported"},
       {{"--tokenizer", "other"}, "--tokenizer: the model's own"},
       {{"--default-chat-template-kwargs", "[]"}, "--default-chat-template-kwargs wants a JSON object"},
-      {{"--override-generation-config", R"({"temperature":9})"}, "temperature must be in [0, 2]"},
+      {{"--override-generation-config", R"({"temperature":9})"}, "--override-generation-config: temperature must be in [0, 2], got 9."},
+      {{"--override-generation-config", R"({"top_k":-2})"}, "--override-generation-config: top_k must be 0 (disable), or at least 1, got -2."},
+      {{"--override-generation-config", R"({"presence_penalty":-3})"}, "presence_penalty must be in [-2, 2], got -3."},
+      {{"--override-generation-config", R"({"top_p":"x"})"}, "--override-generation-config: top_p: Input should be a valid number"},
+      {{"--override-generation-config", R"({"max_new_tokens":0})"}, "max_new_tokens must be at least 1"},
       {{"--allowed-origins", "[1]"}, "--allowed-origins wants a JSON list of texts"},
   };
   for (const auto& [more, message] : cases) {

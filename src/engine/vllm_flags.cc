@@ -1,7 +1,6 @@
 #include "engine/vllm_flags.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "wire/fields.h"
 
@@ -181,20 +180,9 @@ Result<> read_generation(EngineConfig& c) {
   BATON_TRY(const Json json, object_of("--override-generation-config", c.override_generation));
   wire::Fields f(json);
   GenerationOverride& g = c.generation;
-  f.number("temperature", g.temperature);
-  f.number("top_p", g.top_p);
-  f.number("min_p", g.min_p);
-  f.number("repetition_penalty", g.repetition_penalty);
-  f.number("presence_penalty", g.presence_penalty);
-  f.number("frequency_penalty", g.frequency_penalty);
-  f.integer("top_k", g.top_k);
+  wire::read_sampling_numbers(f, g);
   f.integer("max_new_tokens", g.max_new_tokens);
-  f.require(g.temperature.value_or(0) >= 0 && g.temperature.value_or(0) <= 2, "temperature must be in [0, 2]");
-  f.require(g.top_p.value_or(1) > 0 && g.top_p.value_or(1) <= 1, "top_p must be in (0, 1]");
-  f.require(g.min_p.value_or(0) >= 0 && g.min_p.value_or(0) <= 1, "min_p must be in [0, 1]");
-  f.require(g.repetition_penalty.value_or(1) > 0, "repetition_penalty must be greater than zero");
-  f.require(std::abs(g.presence_penalty.value_or(0)) <= 2 && std::abs(g.frequency_penalty.value_or(0)) <= 2,
-            "penalties must be in [-2, 2]");
+  wire::check_sampling_numbers(f, g);
   f.require(g.max_new_tokens.value_or(1) >= 1, "max_new_tokens must be at least 1");
   if (f.error()) return fail(Code::kInvalidArgument, "--override-generation-config: ", f.error()->message);
   for (const std::string& key : f.unknown())

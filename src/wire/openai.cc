@@ -5,33 +5,17 @@
 
 #include "wire/fields.h"
 #include "wire/limits.h"
+#include "wire/sampling_numbers.h"
 
 namespace baton::wire {
 namespace {
 
 void read_sampling(Fields& f, GenerateFields& r) {
-  f.number("temperature", r.temperature);
-  f.number("top_p", r.top_p);
-  f.number("min_p", r.min_p);
-  f.number("frequency_penalty", r.frequency_penalty);
-  f.number("presence_penalty", r.presence_penalty);
-  f.number("repetition_penalty", r.repetition_penalty);
-  f.integer("top_k", r.top_k);
+  read_sampling_numbers(f, r);
   f.integer("seed", r.seed);
   f.integer("n", r.n);
   f.integer("min_tokens", r.min_tokens);
-  const auto in = [](const std::optional<double>& v, double low, double high) { return !v || (*v >= low && *v <= high); };
-  f.require(r.temperature.value_or(0) >= 0, About{"temperature"}, "temperature must be non-negative, got ",
-            r.temperature.value_or(0), ".");
-  f.require(in(r.temperature, 0, 2), About{"temperature"}, "temperature must be in [0, 2], got ", r.temperature.value_or(0), ".");
-  f.require(in(r.top_p, 0, 1) && r.top_p.value_or(1) > 0, About{"top_p"}, "top_p must be in (0, 1], got ", r.top_p.value_or(0),
-            ".");
-  f.require(in(r.min_p, 0, 1), "min_p must be in [0, 1], got ", r.min_p.value_or(0), ".");
-  f.require(in(r.frequency_penalty, -2, 2), "frequency_penalty must be in [-2, 2], got ", r.frequency_penalty.value_or(0), ".");
-  f.require(in(r.presence_penalty, -2, 2), "presence_penalty must be in [-2, 2], got ", r.presence_penalty.value_or(0), ".");
-  f.require(r.repetition_penalty.value_or(1) > 0, "repetition_penalty must be greater than zero, got ",
-            r.repetition_penalty.value_or(0), ".");
-  f.require(r.top_k.value_or(0) >= -1, "top_k must be 0 (disable), or at least 1, got ", r.top_k.value_or(0), ".");
+  check_sampling_numbers(f, r);
   f.require(r.n >= 1, "n must be at least 1, got ", r.n, ".");
   f.require(r.n <= kChoicesMax, "n must be at most ", kChoicesMax, ", got ", r.n, ".");
   f.require(r.n == 1 || r.beam_search || !r.temperature || *r.temperature >= 1e-5, "n must be 1 when using greedy sampling, got ",

@@ -12,16 +12,15 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "wire/sampling_numbers.h"
 #include "wire/structured_output.h"
 
 namespace baton::wire {
 
 constexpr int32_t kAllLogprobs = -1;  // prompt_logprobs: -1 = the whole vocabulary
 
-struct GenerateFields {
+struct GenerateFields : SamplingNumbers {
   std::string model;  // "" = the first served name
-  std::optional<double> temperature, top_p, min_p, frequency_penalty, presence_penalty, repetition_penalty;
-  std::optional<int32_t> top_k;
   std::optional<int64_t> seed;
   std::optional<int32_t> max_tokens;  // more than there is room for is no error: the answer ends where the context does
   const char* max_tokens_name = "max_tokens";  // as the client called it
