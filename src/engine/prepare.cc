@@ -126,10 +126,7 @@ Result<std::string> render_chat(const Serving& s, const wire::ChatRequest& r) {
   Json kwargs = r.template_kwargs;
   const Json& defaults = s.config->template_kwargs;
   for (size_t i = 0; i < defaults.keys.size(); ++i) {
-    if (kwargs.find(defaults.keys[i])) continue;
-    kwargs.kind = Json::Kind::kObject;
-    kwargs.keys.push_back(defaults.keys[i]);
-    kwargs.items.push_back(defaults.items[i]);
+    if (!kwargs.find(defaults.keys[i])) kwargs.set(defaults.keys[i], defaults.items[i]);
   }
   static const Json kNone;
   const bool hide_tools = s.config->exclude_tools_when_none && r.tool_choice == wire::ToolChoice::kNone;

@@ -240,9 +240,7 @@ void read_reasoning(Fields& f, ChatRequest& r) {
   Json value;
   value.kind = Json::Kind::kString;
   value.text = effort;
-  r.template_kwargs.kind = Json::Kind::kObject;
-  r.template_kwargs.keys.emplace_back("reasoning_effort");
-  r.template_kwargs.items.push_back(std::move(value));
+  r.template_kwargs.set("reasoning_effort", std::move(value));
 }
 
 void read_template(Fields& f, ChatRequest& r) {
