@@ -1,6 +1,7 @@
 #include "engine/config.h"
 
 #include "base/json.h"
+#include "engine/flag_file.h"
 #include "engine/limits.h"
 #include "engine/lora_flags.h"
 #include "engine/transfer_config.h"
@@ -41,6 +42,8 @@ std::vector<std::string> cache_dtype_names() {
 
 void add_server(Options& o, EngineConfig& c) {
   o.group("server");
+  o.add_file("config", "a YAML file of these flags, as vLLM reads it: port: 8000; what the command line has too is not taken from it",
+             read_flag_file);
   o.add("host", &c.host, "address to listen on");
   o.add("port", &c.port, "port", "port to listen on; 0 takes a free one", 0, 65535);
   o.add("api-key", &c.api_keys, "requests under /v1 must carry one of these as a bearer token").env("VLLM_API_KEY");

@@ -106,7 +106,6 @@ constexpr Group kGroups[] = {
      "worker-extension-cls"},
     {"the server listens on --host and --port, with the tokenizer, and speaks HTTP", "",
      "grpc headless skip-tokenizer-init tokens-only", "grpc-port uds"},
-    {"write its flags on the command line", "", "", "config"},
     {"say it as --speculative-config", "", "", "spec-method spec-model spec-tokens speculative-model num-speculative-tokens"},
 };
 
