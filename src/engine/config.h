@@ -70,6 +70,7 @@ struct EngineConfig {
   std::string chat_template;  // a file, or the template itself
   bool auto_tool_choice = false;
   std::string tool_call_parser, reasoning_parser;  // "" = none
+  std::string reasoning_config;                    // JSON
   bool log_requests = false;
   bool log_stats = true;
   std::string log_level = "info";

@@ -101,6 +101,10 @@ TEST(EngineConfig, VllmFlagsThatWouldChangeAnswersAreRefused) {
       {{"--override-generation-config", R"({"presence_penalty":-3})"}, "presence_penalty must be in [-2, 2], got -3."},
       {{"--override-generation-config", R"({"top_p":"x"})"}, "--override-generation-config: top_p: Input should be a valid number"},
       {{"--override-generation-config", R"({"max_new_tokens":0})"}, "max_new_tokens must be at least 1"},
+      {{"--reasoning-config", R"({"end":"x"})"}, "--reasoning-config has an unknown key: end"},
+      {{"--reasoning-config", R"({"reasoning_end_str":1})"}, "--reasoning-config wants a text as reasoning_end_str"},
+      {{"--reasoning-config", R"({"reasoning_parser":"x"})"}, "--reasoning-config has an unknown reasoning_parser: x"},
+      {{"--reasoning-config", "[]"}, "--reasoning-config wants a JSON object"},
       {{"--allowed-origins", "[1]"}, "--allowed-origins wants a JSON list of texts"},
   };
   for (const auto& [more, message] : cases) {

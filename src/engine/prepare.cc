@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "text/chat_prompt.h"
 #include "wire/errors.h"
+#include "wire/limits.h"
 
 namespace baton::engine {
 namespace {
@@ -22,6 +23,20 @@ Result<std::vector<std::vector<int32_t>>> bad_word_ids(const text::Tokenizer& to
     if (other) out.push_back(std::move(spaced));
   }
   return out;
+}
+
+Result<> check_logprob_ids(const wire::GenerateFields& f, int32_t vocab) {
+  const wire::About about{"logprob_token_ids"};
+  const std::vector<int32_t>& ids = f.logprob_token_ids;
+  if (ids.size() > wire::kLogprobIdsMax)
+    return wire::refuse(about, "Requested logprob_token_ids of length ", ids.size(), ", which is greater than max allowed: ",
+                        wire::kLogprobIdsMax);
+  std::string bad;
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) bad += cat(bad.empty() ? "" : ", ", id);
+  }
+  if (bad.empty()) return {};
+  return wire::refuse(about, "token_id(s) [", bad, "] in logprob_token_ids contain out-of-vocab token ids. Vocabulary size: ", vocab);
 }
 
 Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
@@ -43,9 +58,10 @@ Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
     if (id < 0 || id >= vocab)
       return wire::refuse(wire::About{"allowed_token_ids"}, "allowed_token_ids contains out-of-vocab token id!");
   }
+  BATON_OK(check_logprob_ids(f, vocab));
   const int max = s.config->max_logprobs;
   const auto asked = [&](const std::optional<int32_t>& n) { return n.value_or(0) < 0 ? vocab : n.value_or(0); };
-  if (max >= 0 && asked(f.logprobs) > max) {
+  if (max >= 0 && f.logprob_token_ids.empty() && asked(f.logprobs) > max) {
     return wire::refuse(wire::About{"logprobs"}, "Requested sample logprobs of ", asked(f.logprobs),
                         ", which is greater than max allowed: ", max);
   }
@@ -88,6 +104,14 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   p.logit_bias = f.logit_bias;
   if (f.allowed_token_ids) p.allowed = *f.allowed_token_ids;
   BATON_TRY(p.bad_words, bad_word_ids(*s.tokenizer, f.bad_words));
+  if (!f.thinking_token_budget || f.beam_search) return p;
+  if (!s.thinking) {
+    return fail(Code::kInvalidArgument,
+                "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser and/or "
+                "--reasoning-config to use thinking_token_budget.");
+  }
+  p.thinking = s.thinking;
+  p.thinking_budget = *f.thinking_token_budget;
   return p;
 }
 
@@ -197,6 +221,9 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.sampling.masked_until_min = out.stop_ids;
   out.sampling.masked_until_min.insert(out.sampling.masked_until_min.end(), out.eos_ids.begin(), out.eos_ids.end());
   out.logprobs = f.logprobs;
+  out.logprob_ids = f.logprob_token_ids;
+  if (!f.beam_search)
+    out.repetition = {.max_pattern = f.repetition.max_pattern, .min_pattern = f.repetition.min_pattern, .min_count = f.repetition.min_count};
   out.prompt_logprobs = prefill_leg ? std::nullopt : f.prompt_logprobs;
   out.priority = f.priority;
   out.cache_salt = f.cache_salt;

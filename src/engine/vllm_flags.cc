@@ -89,8 +89,7 @@ constexpr Group kGroups[] = {
      "enable-scale-out enable-offline-docs disable-frontend-multiprocessing trust-request-chat-template", ""},
     {"found by reading the template", nullptr, "", "chat-template-content-format"},
     {"one implementation compiles every constraint; a strict tool is constrained", nullptr, "enable-reasoning",
-     "structured-outputs-config guided-decoding-backend guided-decoding-disable-fallback tool-strict-level "
-     "reasoning-config"},
+     "structured-outputs-config guided-decoding-backend guided-decoding-disable-fallback tool-strict-level"},
     {"these limits are the server's own: docs/failure_contract.md", nullptr, "fail-on-environ-validation enable-fault-tolerance",
      "h11-max-incomplete-event-size h11-max-header-count ssl-ciphers fault-tolerance-config"},
     {"of other APIs than ours", nullptr, "cohere-is-reasoning-model",

@@ -133,6 +133,20 @@ void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
     chat.value(type == "any" ? "required" : type);
 }
 
+// "adaptive" leaves it to the model.
+void read_thinking(Fields& f, JsonWriter& chat) {
+  constexpr int32_t kLeast = 1024;
+  const Json* thinking = f.get("thinking");
+  if (!thinking || text_member(*thinking, "type") != "enabled") return;
+  Fields t(*thinking, "thinking.enabled");
+  std::optional<int32_t> budget;
+  t.integer("budget_tokens", budget);
+  t.require(budget.has_value(), At{"budget_tokens"}, "Field required");
+  t.require(budget.value_or(0) >= kLeast, At{"budget_tokens"}, "Input should be greater than or equal to ", kLeast);
+  if (t.error()) return f.reject(*t.error());
+  chat.field("thinking_token_budget", *budget);
+}
+
 void read_output(Fields& f, std::string_view source, JsonWriter& chat) {
   const Json* output = f.get("output_config");
   if (!output) return;
@@ -212,6 +226,7 @@ Result<std::string> chat_body_of_messages(const Json& body, std::string_view sou
                   {"top_k", "top_k"},
                   {"stream", "stream"},
                   {"kv_transfer_params", "kv_transfer_params"}});
+    read_thinking(f, chat);
     read_output(f, source, chat);
   }
   chat.end();

@@ -91,10 +91,48 @@ void read_stream(Fields& f, GenerateFields& r) {
 // What asks for something this engine does not do: said clearly, never ignored, because the answer would be wrong.
 void refuse_unsupported(Fields& f) {
   const auto refuse = [&](std::string_view what) { f.reject(Code::kUnimplemented, what, " is not supported by this engine"); };
-  for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs", "repetition_detection",
-                               "thinking_token_budget", "logprob_token_ids"}) {
+  for (std::string_view key : {"logits_processors", "prompt_embeds", "mm_processor_kwargs"}) {
     if (f.has(key)) refuse(key);
   }
+}
+
+// -1 is no budget, as none is; a truth or a number in a string is refused, where other fields take it.
+void read_thinking_budget(Fields& f, GenerateFields& r) {
+  const Json* budget = f.get("thinking_token_budget");
+  if (!budget) return;
+  const auto n = budget->is_number() && budget->text.find_first_of(".eE") == std::string::npos ? budget->as_int() : std::nullopt;
+  f.require(n && *n >= -1, About{"thinking_token_budget"},
+            "`thinking_token_budget` must be a non-negative integer or -1 for unlimited.");
+  if (n && *n >= 0) r.thinking_token_budget = n;
+}
+
+void read_repetition(Fields& f, GenerateFields& r) {
+  const Json* value = f.get("repetition_detection");
+  if (!value) return;
+  f.require(value->is_object(), At{"repetition_detection"}, "Input should be a dictionary or an instance of RepetitionDetectionParams");
+  if (f.error()) return;
+  Fields o(*value, "repetition_detection");
+  RepetitionDetection& d = r.repetition;
+  o.integer("max_pattern_size", d.max_pattern);
+  o.integer("min_pattern_size", d.min_pattern);
+  o.integer("min_count", d.min_count);
+  if (o.error()) return f.reject(*o.error());
+  f.require(d.max_pattern >= 0 && d.min_pattern >= 0 && d.min_pattern <= d.max_pattern,
+            "max_pattern_size, min_pattern_size must be >=0, with min_pattern_size <= max_pattern_size. Set both to 0 to disable "
+            "repetitive pattern detection.");
+  f.require(d.max_pattern == 0 || d.min_count >= 2,
+            "min_count must be >= 2 to detect repetitive patterns in engine output. If you do not wish to detect repetitive "
+            "patterns, set max_pattern_size to 0.");
+}
+
+// Beside `logprobs`, which must be set: then it is these tokens that are shown, all of them.
+void read_logprob_ids(Fields& f, GenerateFields& r, bool logprobs, std::string_view must) {
+  f.integers("logprob_token_ids", r.logprob_token_ids, kRequestJson.nodes_max);
+  if (r.logprob_token_ids.empty()) return;
+  const About about{"logprob_token_ids"};
+  f.require(!r.beam_search, about, "`logprob_token_ids` is not supported with beam search.");
+  f.require(logprobs, about, "when using `logprob_token_ids`, `logprobs` must be set", must, ".");
+  r.logprobs = kAllLogprobs;
 }
 
 void read_generate(Fields& f, GenerateFields& r) {
@@ -127,6 +165,8 @@ void read_generate(Fields& f, GenerateFields& r) {
     f.text("cache_salt", r.cache_salt, kCacheSaltBytesMax);
     f.require(!r.cache_salt.empty(), About{"cache_salt"}, "Parameter 'cache_salt' must be a non-empty string if provided.");
   }
+  read_thinking_budget(f, r);
+  read_repetition(f, r);
   f.flag("add_special_tokens", r.add_special_tokens);
   f.flag("return_tokens_as_token_ids", r.return_tokens_as_token_ids);
   f.flag("return_token_ids", r.return_token_ids);
@@ -327,6 +367,8 @@ Result<ChatRequest> parse_chat_request(const Json& body) {
   f.require(top_logprobs.value_or(0) == 0 || logprobs, About{"top_logprobs"},
             "when using `top_logprobs`, `logprobs` must be set to true.");
   if (logprobs) r.logprobs = top_logprobs.value_or(0);
+  read_logprob_ids(f, r, logprobs, " to true");
+  f.flag("return_prompt_text", r.return_prompt_text);
   BATON_OK(finish(f, r));
   return r;
 }
@@ -345,8 +387,13 @@ Result<CompletionRequest> parse_completion_request(const Json& body) {
   f.require(*r.max_tokens >= (r.echo ? 0 : 1), About{"max_tokens"}, "max_tokens must be at least 1, got ", *r.max_tokens, ".");
   f.integer("logprobs", r.logprobs);
   f.require(r.logprobs.value_or(0) >= kAllLogprobs, About{"logprobs"}, "`logprobs` must be a positive value or -1.");
+  const bool none = r.echo && *r.max_tokens == 0;
+  f.require(!none || !f.has("logprob_token_ids"), About{"logprob_token_ids"},
+            "`logprob_token_ids` is not supported when `echo=True` and `max_tokens=0` because no output tokens are generated.");
+  const std::optional<int32_t> prompt_rows = r.logprobs;
+  read_logprob_ids(f, r, r.logprobs.has_value(), "");
   f.require(!f.has("suffix"), About{"suffix"}, "suffix is not currently supported");
-  if (r.echo && r.logprobs && !r.prompt_logprobs) r.prompt_logprobs = r.logprobs;
+  if (r.echo && prompt_rows && !r.prompt_logprobs) r.prompt_logprobs = prompt_rows;
   BATON_OK(finish(f, r));
   return r;
 }

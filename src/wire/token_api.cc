@@ -70,6 +70,15 @@ Result<std::string> completion_body_of_generate(const Json& body, std::string_vi
                 {"priority", "priority"},
                 {"request_id", "request_id"},
                 {"kv_transfer_params", "kv_transfer_params"}});
+  // Here `logprobs` may be left out beside them, or counts them.
+  const Json *tokens = sampling->find("logprob_token_ids"), *logprobs = sampling->find("logprobs");
+  if (const size_t n = tokens && tokens->is_array() ? tokens->items.size() : 0; n > 0) {
+    const bool counted = logprobs && !logprobs->is_null();
+    f.require(!counted || logprobs->as_int() == static_cast<int64_t>(n), About{"logprob_token_ids"},
+              "When both logprobs and logprob_token_ids are set, logprobs must equal len(logprob_token_ids). Got logprobs=",
+              counted ? logprobs->raw(source) : "", ", len(logprob_token_ids)=", n, ".");
+    if (!counted) w.field("logprobs", n);
+  }
   for (size_t i = 0; i < sampling->keys.size(); ++i) {
     const std::string& key = sampling->keys[i];
     if (std::find(std::begin(kNotSampling), std::end(kNotSampling), key) == std::end(kNotSampling))
