@@ -237,7 +237,7 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_EQ(p.config.tool_call_parser, "hermes");
   EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
   EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
-            "invalid tool call parser: x (chose from { functiongemma, hermes, llama3_json, llama4_json, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
+            "invalid tool call parser: x (chose from { deepseek_v3, deepseek_v31, functiongemma, glm45, glm47, granite, hermes, kimi_k2, llama3_json, llama4_json, minimax_m2, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
   EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, mistral, openai_gptoss, qwen3 })");
 }
 
