@@ -142,6 +142,24 @@ TEST(Json, SpecialBytesAnywhere) {
     }
   }
 }
+TEST(Json, SetTakesThePlaceOfWhatFindFinds) {
+  Json doc = *parse_json(R"({"a":1,"b":2,"a":3})");
+  const Json list = *parse_json("[7]");
+  doc.set("a", list);  // of two members the one that counts
+  EXPECT_TRUE(doc.find("a")->is_array());
+  EXPECT_EQ(doc.items[0].as_int(), 1);
+  doc.set("c", Json{});
+  EXPECT_EQ(doc.keys, (std::vector<std::string>{"a", "b", "a", "c"}));
+  ASSERT_NE(doc.find("b"), nullptr);
+  *doc.find("b") = list;
+  EXPECT_TRUE(doc.find("b")->is_array());
+  Json other = list;
+  other.set("x", doc);
+  EXPECT_EQ(other.kind_name(), "object");
+  ASSERT_EQ(other.items.size(), 1u);
+  EXPECT_TRUE(other.find_path({"x", "a"})->is_array());
+}
+
 TEST(Json, IntegersAreExactOrNothing) {
   auto as_int = [](std::string_view s) { return parse_json(s)->as_int(); };
   EXPECT_EQ(as_int("9223372036854775807"), INT64_MAX);

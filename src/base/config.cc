@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "base/json.h"
 
@@ -205,6 +206,20 @@ Options& Options::add_duration(std::string name, int64_t* target_ms, std::string
   return add(std::move(o));
 }
 
+Options& Options::add_file(std::string name, std::string help,
+                           std::function<Result<std::vector<FlagInFile>>(const std::string&)> read) {
+  Option o;
+  o.name = file_flag_ = std::move(name), o.help = std::move(help);
+  auto path = std::make_shared<std::string>();
+  o.get = [path] { return *path; };
+  o.set = [path](std::string_view text) -> Result<> {
+    *path = text;
+    return {};
+  };
+  read_file_ = std::move(read);
+  return add(std::move(o));
+}
+
 Options& Options::alias(std::string name) {
   rows_.back().aliases.push_back(std::move(name));
   return *this;
@@ -238,25 +253,81 @@ Option* Options::find(std::string_view name) {
 
 Result<ParsedArgs> Options::parse(int argc, char** argv) { return parse(std::vector<std::string>(argv + 1, argv + argc)); }
 
-Result<ParsedArgs> Options::parse(const std::vector<std::string>& args) {
+// What the command line says is found first, because it decides what counts of a file, and set last.
+struct Options::Parsing {
+  struct Given {
+    Option* row;
+    std::string value, where;
+  };
   ParsedArgs out;
   std::vector<std::string> errors;
-  auto apply = [&](Option& row, std::string_view value, std::string_view where) {
+  std::vector<Given> given;
+  std::vector<std::string> files;
+
+  void set(Option& row, std::string_view value, std::string_view where) {
     if (auto r = row.set(value); !r) errors.push_back(cat(where, " ", r.error().message));
-  };
+  }
+  bool has(const Option* row) const {
+    return std::any_of(given.begin(), given.end(), [row](const Given& g) { return g.row == row; });
+  }
+};
+
+Result<ParsedArgs> Options::parse(const std::vector<std::string>& args) {
+  Parsing p;
+  from_command_line(p, args);
+  from_environment(p);
+  from_file(p);
+  for (const Parsing::Given& g : p.given) p.set(*g.row, g.value, g.where);
+  if (!p.errors.empty() && !p.out.help) return fail(Code::kInvalidArgument, join(p.errors, "\n"));
+  return std::move(p.out);
+}
+
+void Options::from_environment(Parsing& p) {
   for (auto& row : rows_) {
     const char* value = row.env.empty() ? nullptr : std::getenv(row.env.c_str());
-    if (value != nullptr && *value != '\0') apply(row, value, cat("environment variable ", row.env));
+    if (value != nullptr && *value != '\0') p.set(row, value, cat("environment variable ", row.env));
   }
+}
+
+void Options::from_file(Parsing& p) {
+  if (p.files.size() > 1) p.errors.push_back(cat("--", file_flag_, " is given more than once"));
+  if (p.files.size() != 1) return;
+  auto read = read_file_(p.files[0]);
+  if (!read) return p.errors.push_back(cat("--", file_flag_, " ", read.error().message));
+  for (const FlagInFile& flag : *read) {
+    Option* row = find(flag.name);
+    if (row == nullptr) {
+      unknown(p, flag.name, cat(flag.where, ": "));
+    } else if (normal(row->name) == normal(file_flag_)) {
+      p.errors.push_back(cat(flag.where, " has no place in such a file"));
+    } else if (p.has(row) || flag.values.empty()) {
+      // the command line's word, or the default
+    } else if (flag.values.size() > 1 && !row->is_list) {
+      p.errors.push_back(cat(flag.where, " wants one value, not ", flag.values.size()));
+    } else {
+      for (const std::string& value : flag.values) p.set(*row, value, flag.where);
+    }
+  }
+}
+
+void Options::unknown(Parsing& p, std::string_view name, std::string_view where) {
+  if (std::find(ignored_.begin(), ignored_.end(), normal(name)) != ignored_.end()) return;
+  if (unknown_whose_.empty())
+    p.errors.push_back(cat(where, "unknown flag --", name, " (", program_, " --help lists them)"));
+  else
+    p.out.warnings.push_back(cat(where, unknown_whose_, " flag --", name, " is not implemented here and is ignored"));
+}
+
+void Options::from_command_line(Parsing& p, const std::vector<std::string>& args) {
   for (size_t i = 0; i < args.size(); ++i) {
     std::string_view arg = args[i];
     if (arg == "--") {
-      out.positional.insert(out.positional.end(), args.begin() + static_cast<ptrdiff_t>(i) + 1, args.end());
+      p.out.positional.insert(p.out.positional.end(), args.begin() + static_cast<ptrdiff_t>(i) + 1, args.end());
       break;
     }
     if (arg == "-h") arg = "--help";
     if (!looks_like_flag(arg)) {
-      out.positional.emplace_back(arg);
+      p.out.positional.emplace_back(arg);
       continue;
     }
     arg.remove_prefix(arg[1] == '-' ? 2 : 1);
@@ -264,47 +335,39 @@ Result<ParsedArgs> Options::parse(const std::vector<std::string>& args) {
     std::string_view name = arg.substr(0, eq);
     std::optional<std::string_view> value = eq == std::string_view::npos ? std::nullopt : std::optional(arg.substr(eq + 1));
     if (name == "help" || name == "version" || normal(name) == "print-config") {
-      (name == "help" ? out.help : name == "version" ? out.version : out.print_config) = true;
+      (name == "help" ? p.out.help : name == "version" ? p.out.version : p.out.print_config) = true;
       continue;
     }
+    const std::string where = cat("--", name);
     Option* row = find(name);
     if (row == nullptr && name.starts_with("no-")) {
       row = find(name.substr(3));
       if (row != nullptr && row->is_bool && !value) {
-        apply(*row, "false", cat("--", name));
+        p.given.push_back({row, "false", where});
         continue;
       }
       row = nullptr;
     }
     auto next_is_value = [&] { return i + 1 < args.size() && !looks_like_flag(args[i + 1]) && args[i + 1] != "--"; };
     if (row == nullptr) {
-      bool ignored = std::find(ignored_.begin(), ignored_.end(), normal(name)) != ignored_.end();
-      if (!ignored && unknown_whose_.empty()) {
-        errors.push_back(cat("unknown flag --", name, " (", program_, " --help lists them)"));
-      } else {
-        if (!ignored) out.warnings.push_back(cat(unknown_whose_, " flag --", name, " is not implemented here and is ignored"));
-      }
+      unknown(p, name, "");
       // its value, if it has one, is not a positional argument; positionals come before flags
       if (!value && next_is_value()) ++i;
       continue;
     }
     if (row->is_bool && !value) {
-      apply(*row, "true", cat("--", name));
+      p.given.push_back({row, "true", where});
       continue;
     }
-    if (!value) {
-      if (i + 1 >= args.size() || args[i + 1] == "--") {
-        errors.push_back(cat("--", name, " wants a value"));
-        continue;
-      }
-      apply(*row, args[++i], cat("--", name));
-      while (row->is_list && next_is_value()) apply(*row, args[++i], cat("--", name));
+    if (!value && (i + 1 >= args.size() || args[i + 1] == "--")) {
+      p.errors.push_back(cat(where, " wants a value"));
       continue;
     }
-    apply(*row, *value, cat("--", name));
+    const bool several = !value && row->is_list;
+    p.given.push_back({row, std::string(value ? *value : args[++i]), where});
+    while (several && next_is_value()) p.given.push_back({row, args[++i], where});
+    if (!file_flag_.empty() && row == find(file_flag_)) p.files.push_back(p.given.back().value);
   }
-  if (!errors.empty() && !out.help) return fail(Code::kInvalidArgument, join(errors, "\n"));
-  return out;
 }
 
 std::string Options::help_text() const {

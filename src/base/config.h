@@ -2,7 +2,7 @@
 // Options: the one configuration table of a program. A row gives name, where the value lives, unit and help; from the rows come
 // flags, environment, --help, --print-config and docs/config.md (tools/config-docs). Validated once, all errors together.
 // Spelling: --name value, --name=value, -name value (Go style); names compare with '-' and '_' alike; a bool takes --name,
-// --no-name or --name=true|false. Precedence: flag > environment > default. An unknown flag is an error, or, with
+// --no-name or --name=true|false. Precedence: flag > file of flags > environment > default. An unknown flag is an error, or, with
 // unknown_is_warning (vLLM's and llm-d's flags we do not implement), a line in `warnings`. Owner: the caller keeps the targets
 // alive; single threaded, at start-up.
 #include <cstdint>
@@ -28,6 +28,13 @@ struct Option {
   bool is_list = false;  // repeatable, values appended
   std::function<Result<>(std::string_view)> set;
   std::function<std::string()> get;  // current value as text, for --print-config
+};
+
+// A flag as a file of flags gives it.
+struct FlagInFile {
+  std::string name;
+  std::vector<std::string> values;  // none: the flag's default
+  std::string where;                // "engine.yaml line 3: port", for errors
 };
 
 struct ParsedArgs {
@@ -58,6 +65,8 @@ class Options {
   Options& env(std::string variable);
   // Flags accepted and ignored without a warning (they ask for what we always do), and ones that take no value.
   Options& ignore(std::vector<std::string> names);
+  // A flag whose value names a file of more flags. One that the command line has too is not taken from the file.
+  Options& add_file(std::string name, std::string help, std::function<Result<std::vector<FlagInFile>>(const std::string&)> read);
   Options& unknown_is_warning(std::string whose);  // "vLLM": "warning: vLLM flag --x is not implemented, ignored"
 
   Result<ParsedArgs> parse(int argc, char** argv);
@@ -69,10 +78,17 @@ class Options {
   const std::string& program() const { return program_; }
 
  private:
+  struct Parsing;
   Option* find(std::string_view name);
+  void from_environment(Parsing& p);
+  void from_file(Parsing& p);
+  void from_command_line(Parsing& p, const std::vector<std::string>& args);
+  void unknown(Parsing& p, std::string_view name, std::string_view where);
   std::string program_, summary_, usage_, group_, unknown_whose_;
   std::vector<Option> rows_;
   std::vector<std::string> ignored_;
+  std::string file_flag_;  // "" = there is none
+  std::function<Result<std::vector<FlagInFile>>(const std::string&)> read_file_;
 };
 
 }  // namespace baton

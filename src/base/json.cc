@@ -279,6 +279,19 @@ const Json* Json::find(std::string_view key) const {
   return nullptr;
 }
 
+void Json::set(std::string_view key, Json value) {
+  if (!is_object()) {
+    *this = {};
+    kind = Kind::kObject;
+  }
+  if (Json* there = find(key)) {
+    *there = std::move(value);
+    return;
+  }
+  keys.emplace_back(key);
+  items.push_back(std::move(value));
+}
+
 const Json* Json::find_path(std::initializer_list<std::string_view> path) const {
   const Json* at = this;
   for (std::string_view key : path) {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -41,6 +42,9 @@ class Json {
   bool is_object() const { return kind == Kind::kObject; }
 
   const Json* find(std::string_view key) const;  // nullptr if this is no object or has no such key
+  Json* find(std::string_view key) { return const_cast<Json*>(std::as_const(*this).find(key)); }
+  // The member that find() finds, or a new one at the end; what is no object becomes one.
+  void set(std::string_view key, Json value);
   const Json* find_path(std::initializer_list<std::string_view> keys) const;
   // Numbers that are integers in the type's range, "1.0" and "1e2" included; nothing is rounded.
   std::optional<int64_t> as_int() const;

@@ -40,6 +40,10 @@ int http_status(Code code);             // 400 for kInvalidArgument, 503 for kUn
 struct [[nodiscard]] Error {
   Code code = Code::kUnknown;
   std::string message;
+  // Of a request that was refused, where an answer says it beside the message: the parameter that is meant ("" = none), and
+  // whether the form of the body was wrong. Made by wire/errors.h: refuse().
+  std::string param{};
+  bool form = false;
 };
 
 template <class T = void>

@@ -24,7 +24,9 @@ Task<Result<>> between_steps(const Serving& s, Work work) {
 
 // Step thread, after whatever changed.
 void show_sleep(const Serving& s) {
-  s.metrics->show_sleep(s.asleep.weights ? SleepState::kDiscardAll : s.asleep.kv ? SleepState::kWeightsOffloaded : SleepState::kAwake);
+  s.metrics->show_sleep(s.asleep.weights ? SleepState::kDiscardAll
+                        : s.asleep.kv    ? SleepState::kWeightsOffloaded
+                                         : SleepState::kAwake);
 }
 
 }  // namespace
@@ -49,7 +51,7 @@ Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
   const std::string_view level = query_parameter(request.query, "level");
   if (!level.empty() && level != "1" && level != "2")
-    co_return co_await send_error(out, Error{Code::kInvalidArgument, "level: Input should be 1 or 2"});
+    co_return co_await send_error(out, wire::refuse(wire::At{"level"}, "Input should be 1 or 2").error());
   if (s.node)
     co_return co_await send_error(
         out, Error{Code::kUnimplemented, "sleep is not supported while KV transfer is on: peers read this memory"});
@@ -68,8 +70,9 @@ Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
     return {};
   });
   if (!done) co_return co_await send_error(out, done.error());
-  co_await out.send(Response::json(200, cat(R"({"status":"sleeping","level":)", level == "2" ? 2 : 1, R"(,"kv_cache":"released","weights":")",
-                                            s.asleep.weights ? "released" : "kept", "\"}")));
+  co_await out.send(
+      Response::json(200, cat(R"({"status":"sleeping","level":)", level == "2" ? 2 : 1, R"(,"kv_cache":"released","weights":")",
+                              s.asleep.weights ? "released" : "kept", "\"}")));
 }
 
 Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
@@ -78,7 +81,7 @@ Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
   bool kv = tags.empty(), weights = tags.empty();
   for (std::string_view tag : tags) {
     if (tag != "weights" && tag != "kv_cache")
-      co_return co_await send_error(out, Error{Code::kInvalidArgument, "tags: Input should be 'weights' or 'kv_cache'"});
+      co_return co_await send_error(out, wire::refuse(wire::At{"tags"}, "Input should be 'weights' or 'kv_cache'").error());
     (tag == "weights" ? weights : kv) = true;
   }
   const auto done = co_await between_steps(s, [&s, kv, weights](Core& core) -> Result<> {

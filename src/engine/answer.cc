@@ -32,6 +32,8 @@ std::string_view finish_name(Finish finish) {
       return "error";
     case Finish::kCacheThreshold:
       return "cache_threshold";
+    case Finish::kRepetition:
+      return "repetition";
   }
   return "";
 }
@@ -66,6 +68,7 @@ Answer::Piece Answer::add(const TokenEvent& event) {
       stop_ = {.finish_reason = "stop", .stop_string = *detokenizer_.stopped()};
     else
       stop_ = {.finish_reason = std::string(finish_name(event.finish)), .stop_token = event.stop_token};
+    if (event.finish == Finish::kRepetition && !detokenizer_.stopped()) stop_.stop_string = "repetition_detected";
     done_ = true;
   }
   return piece;

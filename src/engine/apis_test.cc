@@ -12,6 +12,7 @@ using testing::call;
 using testing::events_of;
 using ::testing::HasSubstr;
 using testing::Reply;
+using testing::sse;
 using testing::talking;
 using testing::TestEngine;
 using testing::types_of;
@@ -407,6 +408,67 @@ TEST(Embeddings, AGenerativeModelHasNone) {
   const Reply reply = e.post("/v1/embeddings", R"({"input":"x"})");
   EXPECT_EQ(reply.status, 400);
   EXPECT_EQ(reply.error(), "The model does not support Embeddings API");
+}
+
+// The entries are of the tokens asked for, all of them, in their order behind the sampled one.
+TEST(Logprobs, OfTheTokensAskedFor) {
+  TestEngine e;
+  const auto ids_and_values = [](const Json& list) {
+    std::vector<std::pair<std::string, double>> out;
+    for (const Json& entry : list.items) out.emplace_back(entry.find("token")->text, *entry.find("logprob")->as_double());
+    return out;
+  };
+  const std::string chat = R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"temperature":0,"return_tokens_as_token_ids":true,"logprobs":true)";
+  e.model->say({60, 61, 62});
+  const Json all = e.post("/v1/chat/completions", chat + R"(,"top_logprobs":20})").json();
+  e.model->say({60, 61, 62});
+  const Json some = e.post("/v1/chat/completions", chat + R"(,"logprob_token_ids":[9,61,5,9]})").json();
+  const Json* rows = some.find("choices")->items[0].find_path({"logprobs", "content"});
+  const Json* full = all.find("choices")->items[0].find_path({"logprobs", "content"});
+  ASSERT_EQ(rows->items.size(), 3u);
+  const std::vector<std::vector<std::string>> want = {{"token_id:60", "token_id:9", "token_id:61", "token_id:5"},
+                                                      {"token_id:61", "token_id:9", "token_id:5"},
+                                                      {"token_id:62", "token_id:9", "token_id:61", "token_id:5"}};
+  for (size_t i = 0; i < 3; ++i) {
+    const auto entries = ids_and_values(*rows->items[i].find("top_logprobs"));
+    std::vector<std::string> names;
+    for (const auto& [name, value] : entries) names.push_back(name);
+    EXPECT_EQ(names, want[i]);
+    EXPECT_EQ(entries[0].second, *full->items[i].find("logprob")->as_double());
+  }
+  e.model->say({60, 61, 62});
+  const Json words = e.complete(R"("prompt":"a","max_tokens":2,"temperature":0,"logprobs":1,"logprob_token_ids":[9,5],"return_tokens_as_token_ids":true)").json();
+  EXPECT_EQ(words.find("choices")->items[0].find_path({"logprobs", "top_logprobs"})->items[0].keys,
+            (std::vector<std::string>{"token_id:60", "token_id:9", "token_id:5"}));
+  const auto generate = [&](const char* more) { return e.post("/inference/v1/generate", cat(R"({"token_ids":[5],"sampling_params":{"max_tokens":1,"logprob_token_ids":[9,5])", more, "}}")); };
+  EXPECT_EQ(generate("").json().find("choices")->items[0].find_path({"logprobs", "content"})->items[0].find("top_logprobs")->items.size(), 3u);
+  EXPECT_EQ(generate(R"(,"logprobs":2)").status, 200);
+  EXPECT_THAT(generate(R"(,"logprobs":3)").error(), HasSubstr("logprobs must equal len(logprob_token_ids). Got logprobs=3, len(logprob_token_ids)=2."));
+  std::string many = "[0";
+  for (int i = 1; i < 129; ++i) many += cat(",", i);
+  EXPECT_EQ(e.complete(cat(R"("prompt":"a","logprobs":1,"logprob_token_ids":)", many, "]")).error(),
+            "Requested logprob_token_ids of length 129, which is greater than max allowed: 128");
+  EXPECT_EQ(e.complete(R"("prompt":"a","logprobs":1,"logprob_token_ids":[5,300,-1])").error(),
+            "token_id(s) [300, -1] in logprob_token_ids contain out-of-vocab token ids. Vocabulary size: 300");
+  EXPECT_THAT(e.complete(R"("prompt":"a","echo":true,"max_tokens":0,"logprobs":1,"logprob_token_ids":[5])").error(), HasSubstr("no output tokens are generated"));
+  e.expect_idle();
+}
+
+TEST(Chat, ShowsThePromptsText) {
+  TestEngine e;
+  const std::string chat = R"({"messages":[{"role":"user","content":"hi"}],"chat_template":"<{{ messages[0].content }}>","max_tokens":2,"n":2,"seed":1)";
+  EXPECT_EQ(e.post("/v1/chat/completions", chat + R"(,"return_prompt_text":true})").json().find("prompt_text")->text, "<hi>");
+  EXPECT_TRUE(e.post("/v1/chat/completions", chat + "}").json().find("prompt_text")->is_null());
+  int shown = 0;
+  for (const std::string& event : sse(e.post("/v1/chat/completions", chat + R"(,"return_prompt_text":true,"stream":true})").body)) {
+    const auto chunk = parse_json(event);
+    if (!chunk || !chunk->find("prompt_text")) continue;
+    EXPECT_EQ(chunk->find("prompt_text")->text, "<hi>");
+    EXPECT_TRUE(chunk->find("choices")->items[0].find_path({"delta", "role"}));
+    ++shown;
+  }
+  EXPECT_EQ(shown, 2);  // one a choice, in its first chunk
+  EXPECT_EQ(e.post("/v1/chat/completions", chat + R"(,"stream":true})").body.find("prompt_text"), std::string::npos);
 }
 
 }  // namespace

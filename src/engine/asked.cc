@@ -108,6 +108,7 @@ Result<Asked> ask_chat(const Serving& s, wire::ChatRequest r) {
   const Json* content = r.messages.back().find("content");
   asked.echo = r.echo && role->text == "assistant" && content && content->is_string();
   if (asked.echo) prompt.echo_text = content->text;
+  if (r.return_prompt_text) prompt.shown = text;
   asked.fields = std::move(static_cast<wire::GenerateFields&>(r));
   server_defaults(s, asked.fields);
   return asked;

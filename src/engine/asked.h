@@ -4,6 +4,7 @@
 // Errors carry vLLM's wording. Pure but for what a Shape draws; any thread.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace baton::engine {
 struct AskedPrompt {
   std::vector<int32_t> ids;
   std::string echo_text;  // goes before the answer; "" = nothing
+  std::optional<std::string> shown{};  // what the answer shows as its prompt's text
 };
 
 struct Asked {

@@ -68,7 +68,7 @@ void split_whole(const parse::MessageFormat& format, wire::Choice& choice) {
   choice.reasoning = std::move(message.reasoning);
   for (parse::ToolCall& call : message.calls) {
     choice.tool_calls.push_back({.index = static_cast<int32_t>(choice.tool_calls.size()),
-                                 .id = call_id(format),
+                                 .id = call.id.empty() ? call_id(format) : std::move(call.id),
                                  .name = std::move(call.name),
                                  .arguments = std::move(call.arguments)});
   }
@@ -87,7 +87,7 @@ wire::Choice ChatMessage::chunk(int32_t index, const parse::Event& event) {
       out.reasoning = event.text;
       break;
     case parse::Event::Kind::kCall:
-      out.tool_calls = {{.index = calls_++, .id = call_id(format_), .name = event.text}};
+      out.tool_calls = {{.index = calls_++, .id = event.id.empty() ? call_id(format_) : event.id, .name = event.text}};
       break;
     case parse::Event::Kind::kArguments:
       out.tool_calls = {{.index = calls_ - 1, .arguments = event.text}};
@@ -102,7 +102,7 @@ std::vector<wire::Choice> ChatMessage::stream(wire::Choice choice) {
   if (choice.token_ids) move_to_end(ids_, *choice.token_ids);
   parse::Events events = parser_.add(choice.text);
   if (last) {
-    for (const parse::Event& event : parser_.finish()) parse::append(events, event.kind, event.text);
+    for (const parse::Event& event : parser_.finish()) parse::append(events, event);
   }
   std::vector<wire::Choice> out;
   for (const parse::Event& event : events) out.push_back(chunk(choice.index, event));

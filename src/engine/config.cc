@@ -1,8 +1,10 @@
 #include "engine/config.h"
 
 #include "base/json.h"
+#include "engine/flag_file.h"
 #include "engine/limits.h"
 #include "engine/lora_flags.h"
+#include "engine/reasoning_config.h"
 #include "engine/transfer_config.h"
 #include "engine/vllm_flags.h"
 #include "kv/layout.h"
@@ -41,6 +43,8 @@ std::vector<std::string> cache_dtype_names() {
 
 void add_server(Options& o, EngineConfig& c) {
   o.group("server");
+  o.add_file("config", "a YAML file of these flags, as vLLM reads it: port: 8000; what the command line has too is not taken from it",
+             read_flag_file);
   o.add("host", &c.host, "address to listen on");
   o.add("port", &c.port, "port", "port to listen on; 0 takes a free one", 0, 65535);
   o.add("api-key", &c.api_keys, "requests under /v1 must carry one of these as a bearer token").env("VLLM_API_KEY");
@@ -105,6 +109,9 @@ void add_model(Options& o, EngineConfig& c) {
   o.add("tool-call-parser", &c.tool_call_parser, cat("how the model writes calls: ", names_of(parse::tool_parsers())));
   o.add("reasoning-parser", &c.reasoning_parser,
         cat("how the model marks what it thinks, which is answered apart: ", names_of(parse::reasoning_parsers())));
+  o.add("reasoning-config", &c.reasoning_config,
+        "JSON as vLLM takes it: reasoning_start_str and reasoning_end_str, what begins thoughts and what is written when a request's "
+        "thinking_token_budget is spent, instead of the parser's own marks");
   o.add("max-logprobs", &c.max_logprobs, "", "most logprobs a request may ask for; -1 = the vocabulary", -1, 10'000'000);
 }
 
@@ -259,6 +266,10 @@ Result<> finish_config(EngineConfig& c, const std::vector<std::string>& position
     auto read = parse_speculative_config(c.speculative_config);
     require(read.has_value(), read ? "" : cat("--speculative-config: ", read.error().message));
     if (read) c.speculation = *read;
+  }
+  if (!c.reasoning_config.empty()) {
+    auto read = reasoning_marks(c);
+    require(read.has_value(), read ? "" : read.error().message);
   }
   if (auto read = read_lora_flags(c); !read) require(false, read.error().message);
   if (auto read = read_vllm_flags(c); !read) require(false, read.error().message);

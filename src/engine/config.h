@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "engine/speculative_config.h"
+#include "wire/sampling_numbers.h"
 
 namespace baton::engine {
 
@@ -23,9 +24,8 @@ struct KvEventsConfig {
 };
 
 // --override-generation-config: what the model's own generation_config.json would say.
-struct GenerationOverride {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
-  std::optional<int32_t> top_k, max_new_tokens;
+struct GenerationOverride : wire::SamplingNumbers {
+  std::optional<int32_t> max_new_tokens;
 };
 
 // A LoRA adapter: what --lora-modules and /v1/load_lora_adapter name.
@@ -70,6 +70,7 @@ struct EngineConfig {
   std::string chat_template;  // a file, or the template itself
   bool auto_tool_choice = false;
   std::string tool_call_parser, reasoning_parser;  // "" = none
+  std::string reasoning_config;                    // JSON
   bool log_requests = false;
   bool log_stats = true;
   std::string log_level = "info";

@@ -96,7 +96,15 @@ TEST(EngineConfig, VllmFlagsThatWouldChangeAnswersAreRefused) {
       {{"--uds", "/s"}, "--uds is not supported"},
       {{"--tokenizer", "other"}, "--tokenizer: the model's own"},
       {{"--default-chat-template-kwargs", "[]"}, "--default-chat-template-kwargs wants a JSON object"},
-      {{"--override-generation-config", R"({"temperature":9})"}, "temperature must be in [0, 2]"},
+      {{"--override-generation-config", R"({"temperature":9})"}, "--override-generation-config: temperature must be in [0, 2], got 9."},
+      {{"--override-generation-config", R"({"top_k":-2})"}, "--override-generation-config: top_k must be 0 (disable), or at least 1, got -2."},
+      {{"--override-generation-config", R"({"presence_penalty":-3})"}, "presence_penalty must be in [-2, 2], got -3."},
+      {{"--override-generation-config", R"({"top_p":"x"})"}, "--override-generation-config: top_p: Input should be a valid number"},
+      {{"--override-generation-config", R"({"max_new_tokens":0})"}, "max_new_tokens must be at least 1"},
+      {{"--reasoning-config", R"({"end":"x"})"}, "--reasoning-config has an unknown key: end"},
+      {{"--reasoning-config", R"({"reasoning_end_str":1})"}, "--reasoning-config wants a text as reasoning_end_str"},
+      {{"--reasoning-config", R"({"reasoning_parser":"x"})"}, "--reasoning-config has an unknown reasoning_parser: x"},
+      {{"--reasoning-config", "[]"}, "--reasoning-config wants a JSON object"},
       {{"--allowed-origins", "[1]"}, "--allowed-origins wants a JSON list of texts"},
   };
   for (const auto& [more, message] : cases) {
@@ -229,7 +237,7 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_EQ(p.config.tool_call_parser, "hermes");
   EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
   EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
-            "invalid tool call parser: x (chose from { functiongemma, hermes, llama3_json, llama4_json, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
+            "invalid tool call parser: x (chose from { deepseek_v3, deepseek_v31, functiongemma, glm45, glm47, granite, hermes, kimi_k2, llama3_json, llama4_json, minimax_m2, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
   EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, mistral, openai_gptoss, qwen3 })");
 }
 

@@ -135,7 +135,9 @@ Finish Core::finish_after(const Sequence& seq, int32_t token, int32_t n_output) 
   if (n_output >= seq.sampler.params().min_tokens && (contains(s.eos_ids, token) || contains(s.stop_ids, token))) return Finish::kStop;
   if (seq.sampler.ended_at(n_output)) return Finish::kStop;
   const int32_t total = static_cast<int32_t>(s.prompt.size()) + n_output;
-  return n_output >= s.max_tokens || total >= options_.scheduler.max_model_len ? Finish::kLength : Finish::kNone;
+  if (n_output >= s.max_tokens || total >= options_.scheduler.max_model_len) return Finish::kLength;
+  const bool repeats = n_output >= seq.sampler.params().min_tokens && seq.sampler.repeats_at(n_output, s.repetition);
+  return repeats ? Finish::kRepetition : Finish::kNone;
 }
 
 // The sampler has accepted the token already. same_step: not the first one of its step, so that no time lies between the two.

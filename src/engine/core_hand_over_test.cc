@@ -53,6 +53,27 @@ TEST(HandOver, DecodeComputesNoPromptToken) {
   }
 }
 
+// The one worker forces the first token, or the other goes on counting.
+TEST(HandOver, AThinkingBudgetIsTheSame) {
+  const auto marks = std::make_shared<const ThinkingMarks>(ThinkingMarks{.open = {11}, .close = {7}, .forced = {9, 7}});
+  Prng prng(24);
+  for (const int64_t budget : {0, 1, 5}) {
+    Ask ask{.prompt = random_prompt(prng, 100, 100)};
+    ask.prompt.push_back(11);
+    ask.sampling.thinking = marks;
+    ask.sampling.thinking_budget = budget;
+    const auto want = alone(ask).tokens;
+    EXPECT_EQ(want[static_cast<size_t>(budget)], 9);
+    EXPECT_EQ(want[static_cast<size_t>(budget) + 1], 7);
+    Pair pair;
+    ask.remote = pair.prefill_leg(ask.prompt, ask.sampling);
+    const Handle handle = submit(pair.decode, ask);
+    pair.decode.run();
+    EXPECT_EQ(collect(handle)[0].tokens, want) << budget;
+    pair.expect_clean();
+  }
+}
+
 TEST(HandOver, WithoutTheFirstTokenOnePromptTokenIsRecomputed) {
   Prng prng(21);
   Ask ask{.prompt = random_prompt(prng, 100, 100)};

@@ -44,6 +44,7 @@ Core::Samples Core::sample(const sched::StepPlan& plan, std::span<const float> l
 void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, Samples& out) {
   const auto vocab = static_cast<size_t>(model_.config().vocab);
   const std::optional<int32_t> logprobs = seq.group->submission.logprobs;
+  const std::vector<int32_t>& ids = seq.group->submission.logprob_ids;
   Samples::Part result{.id = part.id, .n_drafts = part.n_drafts};
   for (int32_t i = 0; i <= part.n_drafts; ++i) {
     const auto row = rows.subspan(static_cast<size_t>(i) * vocab, vocab);
@@ -55,7 +56,7 @@ void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span
     seq.sampler.accept(*token);
     ++result.n_tokens;
     out.tokens.push_back(*token);
-    out.tables.push_back(logprobs ? logprob_table(row, *token, *logprobs) : LogprobTable{});
+    out.tables.push_back(!logprobs ? LogprobTable{} : ids.empty() ? logprob_table(row, *token, *logprobs) : logprobs_of(row, *token, ids));
     const bool goes_on = i < part.n_drafts && *token == part.drafts[static_cast<size_t>(i)];
     if (!goes_on || finish_after(seq, *token, seq.n_output + result.n_tokens) != Finish::kNone) break;
   }

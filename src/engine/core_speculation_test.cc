@@ -23,6 +23,7 @@ constexpr double kHabit = 6;  // three of four tokens are the usual ones
 std::vector<Ask> random_asks(uint64_t seed, int count) {
   Prng prng(seed);
   const auto shared = random_prompt(prng, 40, 90);
+  const auto marks = std::make_shared<const ThinkingMarks>(ThinkingMarks{.open = {4}, .close = {6}, .forced = {1, 6}});
   std::vector<Ask> asks;
   for (int i = 0; i < count; ++i) {
     Ask ask{.prompt = prng.chance(0.5) ? shared : std::vector<int32_t>{}};
@@ -50,6 +51,8 @@ std::vector<Ask> random_asks(uint64_t seed, int count) {
       p.masked_until_min.insert(p.masked_until_min.end(), ask.stops.begin(), ask.stops.end());
     }
     if (prng.chance(0.3)) ask.logprobs = static_cast<int32_t>(prng.below(4));
+    if (prng.chance(0.2)) p.thinking = marks, p.thinking_budget = static_cast<int64_t>(prng.below(5));
+    if (prng.chance(0.1)) ask.repetition = {.max_pattern = 12, .min_count = 2};
     asks.push_back(std::move(ask));
   }
   return asks;
@@ -158,6 +161,7 @@ TEST(Speculation, ConstrainedAnswersToo) {
   std::vector<Handle> handles;
   for (Ask& ask : asks) {
     ask.eos = {0}, ask.stops = {}, ask.constraint = constraint, ask.max_tokens = 150;
+    ask.sampling.thinking = nullptr, ask.repetition = {};  // they would cut a text off where the constraint does not let it end
     ask.sampling.min_tokens = 0, ask.sampling.masked_until_min = {}, ask.sampling.bad_words = {};
     handles.push_back(submit(w, ask));
   }

@@ -6,6 +6,7 @@
 #include "engine/chat_message.h"
 #include "engine/prepare.h"
 #include "engine/reply.h"
+#include "wire/errors.h"
 #include "wire/fields.h"
 #include "wire/limits.h"
 #include "wire/openai_response.h"
@@ -20,7 +21,7 @@ Result<wire::LogprobEntry> entry_of(const Serving& s, const Json& json) {
   const Json *id = json.find("token_id"), *logprob = json.find("logprob"), *rank = json.find("rank");
   const auto token = id ? id->as_int() : std::nullopt;
   if (!token || *token < 0 || *token >= s.model->vocab)
-    return fail(Code::kInvalidArgument, "logprobs.content: token_id is out of vocabulary");
+    return wire::refuse(wire::At{"logprobs.content"}, "token_id is out of vocabulary");
   const auto n = static_cast<int32_t>(*token);
   std::string text = token_string(*s.tokenizer, n, s.config->return_tokens_as_token_ids), bytes(s.tokenizer->token_bytes(n));
   if (bytes.empty()) bytes = text;
@@ -72,7 +73,7 @@ struct Read {
 
 Result<Read> read_response(const Serving& s, const Json& json, std::string_view source, bool skip_special) {
   const Json* choices = json.find("choices");
-  if (!choices || !choices->is_array()) return fail(Code::kInvalidArgument, "generate_response.choices: Field required");
+  if (!choices || !choices->is_array()) return wire::refuse(wire::At{"generate_response.choices"}, "Field required");
   if (choices->items.size() > static_cast<size_t>(wire::kChoicesMax))
     return fail(Code::kInvalidArgument, "choices count (", choices->items.size(), ") exceeds server maximum (", wire::kChoicesMax,
                 ").");
@@ -80,7 +81,7 @@ Result<Read> read_response(const Serving& s, const Json& json, std::string_view 
   if (const Json* id = json.find("request_id")) out.id = id->as_string().value_or("");
   if (const Json* kv = json.find("kv_transfer_params"); kv && kv->is_object()) out.kv = kv->raw(source);
   for (const Json& item : choices->items) {
-    if (!item.is_object()) return fail(Code::kInvalidArgument, "generate_response.choices: Input should be a valid dictionary");
+    if (!item.is_object()) return wire::refuse(wire::At{"generate_response.choices"}, "Input should be a valid dictionary");
     wire::Fields f(item);
     std::vector<int32_t> ids;
     f.integers("token_ids", ids, static_cast<size_t>(s.max_model_len));
@@ -97,7 +98,7 @@ Result<Read> read_response(const Serving& s, const Json& json, std::string_view 
 
 Result<Json> body_of(const Serving& s, const net::Request& request) {
   BATON_TRY(Json body, parse_body(request));
-  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  if (!body.is_object()) return wire::refuse(wire::At{}, "Input should be a valid dictionary, got ", body.kind_name());
   wire::Fields f(body);
   std::string model;
   bool stream = false;
@@ -118,7 +119,7 @@ Result<std::string> chat(const Serving& s, const net::Request& request) {
   BATON_TRY(const Json body, body_of(s, request));
   const Json *response = body.find("generate_response"), *asked = body.find("chat_request"),
              *prompt_tokens = body.find("prompt_tokens");
-  if (!response || !response->is_object()) return fail(Code::kInvalidArgument, "generate_response: Field required");
+  if (!response || !response->is_object()) return wire::refuse(wire::At{"generate_response"}, "Field required");
   std::optional<wire::ChatRequest> chat_request;
   if (asked && asked->is_object()) {
     BATON_TRY(chat_request, wire::parse_chat_request(*asked));
@@ -147,7 +148,7 @@ Result<std::string> chat(const Serving& s, const net::Request& request) {
 Result<std::string> completion(const Serving& s, const net::Request& request) {
   BATON_TRY(const Json body, body_of(s, request));
   const Json *responses = body.find("generate_responses"), *counts = body.find("prompt_tokens");
-  if (!responses || !responses->is_array()) return fail(Code::kInvalidArgument, "generate_responses: Field required");
+  if (!responses || !responses->is_array()) return wire::refuse(wire::At{"generate_responses"}, "Field required");
   if (responses->items.empty()) return fail(Code::kInvalidArgument, "generate_responses must not be empty");
   if (counts && counts->is_array() && counts->items.size() != responses->items.size())
     return fail(Code::kInvalidArgument, "prompt_tokens length (", counts->items.size(),

@@ -7,6 +7,7 @@
 #include "engine/generate.h"
 #include "engine/prepare.h"
 #include "wire/embeddings.h"
+#include "wire/errors.h"
 #include "wire/headers.h"
 #include "wire/limits.h"
 
@@ -48,9 +49,9 @@ Result<Batch> prepare(const Serving& s, const Json& body) {
   for (size_t i = 0; i < n; ++i) {
     BATON_TRY(auto tokens, r.chat ? chat_tokens(s, *r.chat) : prompt_tokens(s, r.inputs[i], r.add_special_tokens));
     if (!r.fields.truncate_prompt_tokens && static_cast<int64_t>(tokens.size()) >= s.max_model_len) {
-      return fail(Code::kInvalidArgument, "This model's maximum context length is ", s.max_model_len,
-                  " tokens. However, you requested ", tokens.size(),
-                  " tokens in the input for embedding generation. Please reduce the length of the input.");
+      return wire::refuse(wire::About{"input_tokens"}, "This model's maximum context length is ", s.max_model_len,
+                          " tokens. However, you requested ", tokens.size(),
+                          " tokens in the input for embedding generation. Please reduce the length of the input.");
     }
     BATON_TRY(Submission submission, prepare_submission(s, r.fields, std::move(tokens), false));
     submission.pooling = s.pooling.pooling;
@@ -82,7 +83,9 @@ net::Task<> embeddings(const Serving& s, net::Request& request, net::ResponseWri
   if (!batch) co_return co_await send_error(out, batch.error());
   const std::string_view header = request.headers.get(wire::kRequestId).value_or("");
   const bool usable = !header.empty() && header.size() <= wire::kRequestIdBytesMax && valid_utf8(header);
-  const wire::Head head{.id = cat("embd-", usable ? std::string(header) : uuid4()), .model = answered_name(s, batch->request.model), .created = unix_seconds()};
+  const wire::Head head{.id = cat("embd-", usable ? std::string(header) : uuid4()),
+                        .model = answered_name(s, batch->request.model),
+                        .created = unix_seconds()};
 
   const auto mailbox = std::make_shared<TokenMailbox>();
   const size_t n = batch->submissions.size();

@@ -16,6 +16,7 @@
 #include "engine/limits.h"
 #include "engine/metrics.h"
 #include "engine/pooling.h"
+#include "engine/reasoning_config.h"
 #include "engine/response_store.h"
 #include "engine/step_loop.h"
 #include "net/http.h"
@@ -253,6 +254,7 @@ void Engine::Impl::choose_parsers() {
 Result<> Engine::Impl::start() {
   choose_parsers();
   BATON_TRY(serving.pooling, pooling_config(config));
+  BATON_TRY(serving.thinking, thinking_marks(config, *parts.tokenizer));
   BATON_OK(start_tracing());
   BATON_OK(start_adapters());
   BATON_OK(start_pool());

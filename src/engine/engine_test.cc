@@ -144,27 +144,6 @@ TEST(Engine, RefusesWithVllmsStatusAndWords) {
   EXPECT_EQ(e.complete(kGreedy).status, 200);
 }
 
-// A refusal names its field and its kind as vLLM's does: by the body's schema, or by the engine behind it.
-TEST(Engine, RefusalsNameTheirFieldAndKind) {
-  TestEngine e;
-  const std::tuple<const char*, const char*, const char*, const char*> cases[] = {
-      {"/v1/completions", R"({"prompt":"a","n":"two"})", "Bad Request", "body.n"},
-      {"/v1/completions", R"({"prompt":"a","stream_options":{"include_usage":true}})", "BadRequestError", "stream_options"},
-      {"/v1/completions", R"({"prompt":"a","temperature":-1})", "BadRequestError", "temperature"},
-      {"/v1/completions", R"({"prompt":"a","max_tokens":99999})", "BadRequestError", "max_tokens"},
-      {"/v1/completions", R"({"prompt":"a","model":"x"})", "NotFoundError", "model"},
-      {"/v1/completions", "{}", "BadRequestError", "prompt"},
-      {"/v1/chat/completions", "{}", "Bad Request", "body.messages"},
-      {"/v1/chat/completions", R"({"messages":[{"content":"x"}]})", "Bad Request", "body.messages.0.role"},
-  };
-  for (const auto& [path, body, type, param] : cases) {
-    const Json json = e.post(path, body).json();
-    EXPECT_EQ(json.find_path({"error", "type"})->text, type) << body;
-    EXPECT_EQ(json.find_path({"error", "param"})->text, param) << body;
-  }
-  EXPECT_THAT(e.complete(R"("prompt":"a","model":"x")").error(), HasSubstr("The model `x` does not exist. Valid aliases: tiny."));
-}
-
 // As vLLM has it: an answer ends where the context does, and only what no prompt makes possible is refused.
 TEST(Engine, MoreTokensThanThereIsRoomForIsNoError) {
   TestEngine e;

@@ -112,9 +112,14 @@ constexpr Row kCommon[] = {
     {R"("guided_grammar":"root ::= \"a\"")"},
     {R"("guided_whitespace_pattern":"")", Does::kChanges, R"("guided_json":{"type":"object","properties":{"a":{"type":"null"}},"required":["a"]})"},
     {R"("logits_processors":["x"])", Does::kRefused},
-    {R"("repetition_detection":{"max_pattern_size":3})", Does::kRefused},
-    {R"("thinking_token_budget":3)", Does::kRefused},
+    {R"("repetition_detection":{"max_pattern_size":3,"min_count":2})", Does::kChanges, kSays40},
+    {R"("repetition_detection":{"max_pattern_size":3})", Does::kRefused, "", "min_count must be >= 2"},
+    {R"("thinking_token_budget":3)", Does::kRefused},  // thinking_budget_test.cc has what it does with a --reasoning-parser
+    {R"("thinking_token_budget":-1)", Does::kSameHere},  // no budget
+    {R"("thinking_token_budget":true)", Does::kRefused},
+    {R"("logprob_token_ids":[3])", Does::kChanges, R"("logprobs":true)"},
     {R"("logprob_token_ids":[3])", Does::kRefused},
+    {R"("logprob_token_ids":[300])", Does::kRefused, R"("logprobs":true)"},
     {R"("prompt_embeds":"x")", Does::kRefused},
     {R"("mm_processor_kwargs":{"a":1})", Does::kRefused},
     {R"("stream_interval":3)", Does::kSameHere},                                          // how tokens are grouped in chunks
@@ -162,6 +167,8 @@ TEST(Fields, OfChats) {
       {R"("reasoning_effort":"low")", Does::kChanges, R"("chat_template":"{{ reasoning_effort }}{{ messages[0].content }}")"},
       {R"("echo":true)", Does::kChanges,
        R"("messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"add_generation_prompt":false)"},
+      {R"("return_prompt_text":true)"},
+      {R"("logprob_token_ids":[3])", Does::kRefused, R"("logprobs":true,"use_beam_search":true,"n":2)"},
       {R"("add_generation_prompt":false)"},
       {R"("continue_final_message":true)", Does::kChanges,
        R"("messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"add_generation_prompt":false)"},

@@ -311,6 +311,7 @@ Task<> Run::answer_whole(net::ResponseWriter& out) {
     if (asked_.echo_only) choices[i].stop = {.finish_reason = "length"};
     choices[i].prompt_rows = prompt_of(choices[i].index).rows;
     if (fields_.return_token_ids) choices[i].prompt_token_ids = prompt_of(choices[i].index).ids;
+    choices[i].prompt_text = asked_.prompts.front().shown;
     if (asked_.format.active()) split_whole(asked_.format, choices[i]);
     add_echo(choices[i]);
   }
@@ -371,6 +372,7 @@ std::string Run::chunk(const TokenEvent& event) {
   if (first) {
     wire::Choice opening{.index = choice.index};
     if (fields_.return_token_ids) opening.prompt_token_ids = prompt.ids;
+    opening.prompt_text = asked_.prompts.front().shown;
     out = asked_.shape->open(head_, opening, {.prompt_tokens = so_far.prompt_tokens});
   }
   const bool opened = !out.empty();

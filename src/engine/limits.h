@@ -23,6 +23,9 @@ constexpr int kKvPeersMax = 4096;        // addresses in --kv-peers: refused at 
 constexpr int32_t kDraftTokensMax = 64;  // of --speculative-config's num_speculative_tokens: refused at start beyond it
 constexpr int32_t kLookupTokensMax = 32;  // of its prompt_lookup_max, each length costs a look-up a token: refused at start beyond it
 
+constexpr size_t kFlagFileBytesMax = 1 << 20;  // a --config file; and of what is in it, aliases counted each time: refused at start
+constexpr size_t kFlagFileNodesMax = 100'000;
+constexpr int kFlagFileDepthMax = 32;
 constexpr size_t kChatTemplateBytesMax = 1 << 20;  // a --chat-template file, as text/limits.h has it for any template
 constexpr size_t kSentenceFileBytesMax = 1 << 20;  // modules.json and the like of a sentence-transformers directory
 constexpr int kKvEventBatchesMax = 1'000'000;  // of --kv-events-config's counts: refused at start beyond it

@@ -19,14 +19,14 @@ struct LoadRequest {
 Result<std::string> text_of(const Json& body, std::string_view key) {
   const Json* v = body.find(key);
   if (!v || v->is_null()) return std::string();
-  if (!v->is_string()) return fail(Code::kInvalidArgument, key, ": Input should be a valid string");
+  if (!v->is_string()) return wire::refuse(wire::At{key}, "Input should be a valid string");
   return v->text;
 }
 
 Result<bool> flag_of(const Json& body, std::string_view key) {
   const Json* v = body.find(key);
   if (!v || v->is_null()) return false;
-  if (!v->is_bool()) return fail(Code::kInvalidArgument, key, ": Input should be a valid boolean");
+  if (!v->is_bool()) return wire::refuse(wire::At{key}, "Input should be a valid boolean");
   return v->boolean;
 }
 

@@ -121,7 +121,7 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
       preemptions_of_request(maker(m, c).histogram("request_num_preemptions", "How often a request was preempted.", {1, 2, 3, 4, 5, 10, 20})),
       metrics_(m),
       labels_(maker(m, c).labels) {
-  for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold}) {
+  for (Finish f : {Finish::kStop, Finish::kLength, Finish::kAbort, Finish::kError, Finish::kCacheThreshold, Finish::kRepetition}) {
     finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", finish_name(f)));
   }
   add_constant(m, labels_, c.model_name);

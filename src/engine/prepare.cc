@@ -4,6 +4,8 @@
 
 #include "base/prng.h"
 #include "text/chat_prompt.h"
+#include "wire/errors.h"
+#include "wire/limits.h"
 
 namespace baton::engine {
 namespace {
@@ -23,6 +25,20 @@ Result<std::vector<std::vector<int32_t>>> bad_word_ids(const text::Tokenizer& to
   return out;
 }
 
+Result<> check_logprob_ids(const wire::GenerateFields& f, int32_t vocab) {
+  const wire::About about{"logprob_token_ids"};
+  const std::vector<int32_t>& ids = f.logprob_token_ids;
+  if (ids.size() > wire::kLogprobIdsMax)
+    return wire::refuse(about, "Requested logprob_token_ids of length ", ids.size(), ", which is greater than max allowed: ",
+                        wire::kLogprobIdsMax);
+  std::string bad;
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) bad += cat(bad.empty() ? "" : ", ", id);
+  }
+  if (bad.empty()) return {};
+  return wire::refuse(about, "token_id(s) [", bad, "] in logprob_token_ids contain out-of-vocab token ids. Vocabulary size: ", vocab);
+}
+
 Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
   const int32_t vocab = s.model->vocab;
   std::string bad;
@@ -30,28 +46,32 @@ Result<> check_ids(const Serving& s, const wire::GenerateFields& f) {
     if (id < 0 || id >= vocab) bad += cat(bad.empty() ? "" : ", ", id);
   }
   if (!bad.empty()) {
-    return fail(Code::kInvalidArgument, "token_id(s) [", bad,
-                "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
+    return wire::refuse(wire::About{"logit_bias"}, "token_id(s) [", bad,
+                        "] in logit_bias contain out-of-vocab token ids. Vocabulary size: ", vocab);
   }
   for (int32_t id : f.stop_token_ids) {
     if (id < 0 || id >= vocab)
-      return fail(Code::kInvalidArgument, "token_id(s) in stop_token_ids [", id, "] are out of vocabulary. Vocabulary size: ", vocab);
+      return wire::refuse(wire::About{"stop_token_ids"}, "token_id(s) in stop_token_ids [", id,
+                          "] are out of vocabulary. Vocabulary size: ", vocab);
   }
   for (int32_t id : f.allowed_token_ids.value_or(std::vector<int32_t>{})) {
-    if (id < 0 || id >= vocab) return fail(Code::kInvalidArgument, "allowed_token_ids contains out-of-vocab token id!");
+    if (id < 0 || id >= vocab)
+      return wire::refuse(wire::About{"allowed_token_ids"}, "allowed_token_ids contains out-of-vocab token id!");
   }
+  BATON_OK(check_logprob_ids(f, vocab));
   const int max = s.config->max_logprobs;
   const auto asked = [&](const std::optional<int32_t>& n) { return n.value_or(0) < 0 ? vocab : n.value_or(0); };
-  if (max >= 0 && asked(f.logprobs) > max) {
-    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", asked(f.logprobs),
-                ", which is greater than max allowed: ", max);
+  if (max >= 0 && f.logprob_token_ids.empty() && asked(f.logprobs) > max) {
+    return wire::refuse(wire::About{"logprobs"}, "Requested sample logprobs of ", asked(f.logprobs),
+                        ", which is greater than max allowed: ", max);
   }
   if (max >= 0 && asked(f.prompt_logprobs) > max) {
-    return fail(Code::kInvalidArgument, "Requested prompt logprobs of ", asked(f.prompt_logprobs),
-                ", which is greater than max allowed: ", max);
+    return wire::refuse(wire::About{"prompt_logprobs"}, "Requested prompt logprobs of ", asked(f.prompt_logprobs),
+                        ", which is greater than max allowed: ", max);
   }
   if (f.beam_search && max >= 0 && 2 * f.n > max) {  // each step asks for twice its width
-    return fail(Code::kInvalidArgument, "Requested sample logprobs of ", 2 * f.n, ", which is greater than max allowed: ", max);
+    return wire::refuse(wire::About{"logprobs"}, "Requested sample logprobs of ", 2 * f.n,
+                        ", which is greater than max allowed: ", max);
   }
   return {};
 }
@@ -76,13 +96,22 @@ Result<SamplingParams> resolve_sampling(const Serving& s, const wire::GenerateFi
   p.presence_penalty = first(f.presence_penalty, o.presence_penalty).value_or(0);
   if (p.temperature >= kGreedyBelow && p.temperature < 0.01)
     p.temperature = 0.01;  // below it float32 softmax overflows to one-hot noise
-  if (p.greedy() && f.n > 1 && !f.beam_search) return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
+  if (p.greedy() && f.n > 1 && !f.beam_search)
+    return fail(Code::kInvalidArgument, "n must be 1 when using greedy sampling, got ", f.n, ".");
   const auto seed = f.seed ? f.seed : s.config->seed >= 0 ? std::optional(s.config->seed) : std::nullopt;
   p.seed = seed ? static_cast<uint64_t>(*seed) : secure_random_u64();
   p.min_tokens = f.min_tokens;
   p.logit_bias = f.logit_bias;
   if (f.allowed_token_ids) p.allowed = *f.allowed_token_ids;
   BATON_TRY(p.bad_words, bad_word_ids(*s.tokenizer, f.bad_words));
+  if (!f.thinking_token_budget || f.beam_search) return p;
+  if (!s.thinking) {
+    return fail(Code::kInvalidArgument,
+                "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser and/or "
+                "--reasoning-config to use thinking_token_budget.");
+  }
+  p.thinking = s.thinking;
+  p.thinking_budget = *f.thinking_token_budget;
   return p;
 }
 
@@ -94,12 +123,12 @@ bool names_base(const Serving& s, std::string_view name) {
 // Lengths that no prompt makes possible. Less room than asked for is no error: the answer ends where the context does.
 Result<> check_lengths(const wire::GenerateFields& f, int32_t max_model_len) {
   if (f.max_tokens.value_or(0) > max_model_len) {
-    return fail(Code::kInvalidArgument, f.max_tokens_name, "=", *f.max_tokens, " cannot be greater than max_model_len=", max_model_len,
-                ". Please request fewer output tokens.");
+    return wire::refuse(wire::About{f.max_tokens_name}, f.max_tokens_name, "=", *f.max_tokens,
+                        " cannot be greater than max_model_len=", max_model_len, ". Please request fewer output tokens.");
   }
   if (f.truncate_prompt_tokens.value_or(0) > max_model_len) {
-    return fail(Code::kInvalidArgument, "truncate_prompt_tokens=", *f.truncate_prompt_tokens, " cannot be greater than max_model_len = ",
-                max_model_len, ". Please request a smaller truncation size.");
+    return wire::refuse(wire::About{"truncate_prompt_tokens"}, "truncate_prompt_tokens=", *f.truncate_prompt_tokens,
+                        " cannot be greater than max_model_len = ", max_model_len, ". Please request a smaller truncation size.");
   }
   return {};
 }
@@ -121,10 +150,7 @@ Result<std::string> render_chat(const Serving& s, const wire::ChatRequest& r) {
   Json kwargs = r.template_kwargs;
   const Json& defaults = s.config->template_kwargs;
   for (size_t i = 0; i < defaults.keys.size(); ++i) {
-    if (kwargs.find(defaults.keys[i])) continue;
-    kwargs.kind = Json::Kind::kObject;
-    kwargs.keys.push_back(defaults.keys[i]);
-    kwargs.items.push_back(defaults.items[i]);
+    if (!kwargs.find(defaults.keys[i])) kwargs.set(defaults.keys[i], defaults.items[i]);
   }
   static const Json kNone;
   const bool hide_tools = s.config->exclude_tools_when_none && r.tool_choice == wire::ToolChoice::kNone;
@@ -161,10 +187,13 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   const int32_t length = s.max_model_len;
   if (prompt.empty()) return fail(Code::kInvalidArgument, "The decoder prompt cannot be empty");
   if (tokens > length) {
-    return fail(Code::kInvalidArgument, "This model's maximum context length is ", length, " tokens. However, your prompt contains ",
-                tokens, " input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.");
+    return wire::refuse(
+        wire::About{"input_tokens"}, "This model's maximum context length is ", length, " tokens. However, your prompt contains ",
+        tokens,
+        " input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt.");
   }
-  if (tokens == length) return fail(Code::kInvalidArgument, "max_tokens must be at least 1, got 0: the prompt fills the context.");
+  if (tokens == length)
+    return wire::refuse(wire::About{"max_tokens"}, "max_tokens must be at least 1, got 0: the prompt fills the context.");
   Submission out;
   BATON_TRY(out.sampling, resolve_sampling(s, f));
   out.n = prefill_leg ? 1 : f.n;  // one sequence fills the cache; the decode leg makes the n answers
@@ -192,6 +221,9 @@ Result<Submission> prepare_submission(const Serving& s, const wire::GenerateFiel
   out.sampling.masked_until_min = out.stop_ids;
   out.sampling.masked_until_min.insert(out.sampling.masked_until_min.end(), out.eos_ids.begin(), out.eos_ids.end());
   out.logprobs = f.logprobs;
+  out.logprob_ids = f.logprob_token_ids;
+  if (!f.beam_search)
+    out.repetition = {.max_pattern = f.repetition.max_pattern, .min_pattern = f.repetition.min_pattern, .min_count = f.repetition.min_count};
   out.prompt_logprobs = prefill_leg ? std::nullopt : f.prompt_logprobs;
   out.priority = f.priority;
   out.cache_salt = f.cache_salt;

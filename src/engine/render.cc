@@ -58,8 +58,14 @@ void write_sampling(JsonWriter& w, const wire::GenerateFields& f, const Submissi
   write_texts(w, "stop", f.stop);
   write_ids(w, "stop_token_ids", f.stop_token_ids);
   w.field("ignore_eos", f.ignore_eos).field("max_tokens", s.max_tokens).field("min_tokens", f.min_tokens);
-  write_optional(w, "logprobs", f.logprobs);
+  write_optional(w, "logprobs", f.logprob_token_ids.empty() ? f.logprobs : std::nullopt);
   write_optional(w, "prompt_logprobs", f.prompt_logprobs);
+  if (!f.logprob_token_ids.empty()) write_ids(w, "logprob_token_ids", f.logprob_token_ids);
+  if (f.thinking_token_budget) w.field("thinking_token_budget", *f.thinking_token_budget);
+  if (const wire::RepetitionDetection& d = f.repetition; d.max_pattern > 0) {
+    w.key("repetition_detection").object().field("max_pattern_size", d.max_pattern);
+    w.field("min_pattern_size", d.min_pattern).field("min_count", d.min_count).end();
+  }
   w.field("skip_special_tokens", f.skip_special_tokens).field("include_stop_str_in_output", f.include_stop_str_in_output);
   write_texts(w, "bad_words", f.bad_words);
   w.key("logit_bias");

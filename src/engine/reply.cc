@@ -25,10 +25,11 @@ Result<Json> parse_body(const net::Request& request) {
   const std::string_view type = request.headers.get("content-type").value_or("");
   const std::string_view media = type.substr(0, type.find(';'));
   if (!net::same_header_name(media, "application/json")) {  // as names, media types compare without case
-    return fail(Code::kInvalidArgument, "Unsupported Media Type: Only 'application/json' is allowed");
+    return std::unexpected(Error{
+        .code = Code::kInvalidArgument, .message = "Unsupported Media Type: Only 'application/json' is allowed", .form = true});
   }
   auto body = parse_json(request.body, wire::kRequestJson);
-  if (!body) return fail(Code::kInvalidArgument, "JSON decode error: ", body.error().message);
+  if (!body) return wire::refuse(wire::At{}, "JSON decode error: ", body.error().message);
   return body;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "engine/adapters.h"
+#include "engine/repetition.h"
 #include "engine/sampler.h"
 #include "net/mailbox.h"
 #include "transfer/transfer.h"
@@ -17,7 +18,7 @@
 
 namespace baton::engine {
 
-enum class Finish : uint8_t { kNone, kStop, kLength, kAbort, kError, kCacheThreshold };
+enum class Finish : uint8_t { kNone, kStop, kLength, kAbort, kError, kCacheThreshold, kRepetition };
 
 // Where the time to the first token went, in microseconds; the prefill leg's share is included on the decode leg.
 struct Waterfall {
@@ -78,6 +79,8 @@ struct Submission {
   std::vector<int32_t> end_ids;  // tokens that may end a constrained answer, and do
   bool ignore_eos = false;
   std::optional<int32_t> logprobs, prompt_logprobs;
+  std::vector<int32_t> logprob_ids;  // not empty: logprobs are of these
+  RepetitionLimits repetition;       // ends it
   int32_t priority = 0;
   std::string cache_salt;
   std::shared_ptr<const Adapter> adapter;  // nullptr: the base model

@@ -105,15 +105,45 @@ void keep_nucleus(std::vector<Candidate>& kept, double share) {
 
 int32_t argmax(std::span<const float> logits) { return index_of(peak(logits), logits); }
 
-LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top) {
-  const float best = peak(logits).value;
-  const double log_sum = std::log(sum_exp(logits, best));
-  const auto logprob = [&](int32_t id) { return static_cast<float>(static_cast<double>(logits[id]) - best - log_sum); };
+namespace {
+
+struct LogSoftmax {
+  explicit LogSoftmax(std::span<const float> of) : logits(of), best(peak(of).value), log_sum(std::log(sum_exp(of, best))) {}
+  TokenLogprob entry(int32_t id, int32_t rank) const {
+    return {id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - best - log_sum), rank};
+  }
+  std::span<const float> logits;
+  float best;
+  double log_sum;
+};
+
+int32_t rank_of(std::span<const float> logits, int32_t token) {
   int32_t rank = 1;
   for (size_t i = 0; i < logits.size(); ++i) {
     rank += logits[i] > logits[token] || (logits[i] == logits[token] && static_cast<int32_t>(i) < token);
   }
-  LogprobTable table{{token, logprob(token), rank}};
+  return rank;
+}
+
+}  // namespace
+
+LogprobTable logprobs_of(std::span<const float> logits, int32_t token, std::span<const int32_t> ids) {
+  const LogSoftmax softmax(logits);
+  LogprobTable table{softmax.entry(token, rank_of(logits, token))};
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto there = std::ranges::find(table, ids[i], &TokenLogprob::id);
+    const TokenLogprob entry = softmax.entry(ids[i], static_cast<int32_t>(i) + 1);
+    if (there == table.end())
+      table.push_back(entry);
+    else
+      *there = entry;
+  }
+  return table;
+}
+
+LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top) {
+  const LogSoftmax softmax(logits);
+  LogprobTable table{softmax.entry(token, rank_of(logits, token))};
   const size_t wanted = top < 0 ? logits.size() : std::min(static_cast<size_t>(top), logits.size());
   if (wanted == 0) return table;
   std::vector<int32_t> ids(logits.size());
@@ -121,12 +151,13 @@ LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t
   const auto before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
   std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(wanted), ids.end(), before);
   for (size_t i = 0; i < wanted; ++i) {
-    if (ids[i] != token) table.push_back({ids[i], logprob(ids[i]), static_cast<int32_t>(i) + 1});
+    if (ids[i] != token) table.push_back(softmax.entry(ids[i], static_cast<int32_t>(i) + 1));
   }
   return table;
 }
 
 Sampler::Sampler(SamplingParams params, std::span<const int32_t> prompt) : params_(std::move(params)) {
+  if (params_.thinking) thinking_.emplace(params_.thinking, params_.thinking_budget, prompt);
   if (params_.repetition_penalty == 1) return;
   prompt_ids_.assign(prompt.begin(), prompt.end());
   std::sort(prompt_ids_.begin(), prompt_ids_.end());
@@ -138,6 +169,7 @@ void Sampler::constrain(grammar::Matcher matcher, std::vector<int32_t> end_ids, 
 }
 
 bool Sampler::may_begin_with(int32_t token) const {
+  if (thinking_ && thinking_->forced().value_or(token) != token) return false;
   if (constraint_) {
     const bool end = std::ranges::find(constraint_->end_ids, token) != constraint_->end_ids.end();
     if (end ? !constraint_->matcher.may_end() : !constraint_->matcher.accepts(token)) return false;
@@ -148,6 +180,7 @@ bool Sampler::may_begin_with(int32_t token) const {
 void Sampler::accept(int32_t token) {
   output_.push_back(token);
   ++counts_[token];
+  if (thinking_) thinking_->accept(token);
   if (!constraint_) return;
   Constrained& c = *constraint_;
   const bool end = std::ranges::find(c.end_ids, token) != c.end_ids.end();
@@ -242,6 +275,8 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& s
   Peak most = peak(logits);
   if (most.nan) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
   if (constraint_ && constraint_->left) return fail(Code::kInternal, "the answer does not keep to its structured output");
+  // No other logit comes near the one that is forced.
+  if (const auto forced = thinking_ ? thinking_->forced() : std::nullopt) return *forced;
   if (edits_logits()) {
     scratch.logits.assign(logits.begin(), logits.end());
     edit(scratch.logits);

@@ -1,10 +1,11 @@
 #pragma once
 // Sampler: logits to the next token of one sequence, in vLLM V1's order (facts sheet "engine" 1.8): the constraint, allowed ids, bad words,
-// min_tokens and logit_bias, penalties, then argmax or temperature, min_p, top_k, top_p and a draw. Guarantees: the result
+// min_tokens and logit_bias, penalties, the thinking budget, then argmax or temperature, min_p, top_k, top_p and a draw. Guarantees: the result
 // depends on this sequence's logits, parameters, tokens and seed alone, never on batch mates; draw i of a seed needs no draw
 // before it (Prng::at), so a decode worker goes on where prefill stopped. Ties go to the lowest id. Logprobs are those of the raw
 // logits, before any of the above. One per sequence; step thread.
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <unordered_map>
@@ -12,6 +13,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/repetition.h"
+#include "engine/thinking_budget.h"
 #include "grammar/walker.h"
 
 namespace baton::engine {
@@ -28,6 +31,8 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias{};
   std::vector<int32_t> allowed{};                 // empty = every token
   std::vector<std::vector<int32_t>> bad_words{};  // token sequences that must not appear
+  std::shared_ptr<const ThinkingMarks> thinking{};  // nullptr: thoughts may be as long as they like
+  int64_t thinking_budget = 0;
   bool greedy() const { return temperature < kGreedyBelow; }
 };
 
@@ -40,6 +45,8 @@ using LogprobTable = std::vector<TokenLogprob>;
 
 // The token first, then ranks 1..top without repeating it; top < 0: the whole vocabulary.
 LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top);
+// The token first, then the others asked for, each once; their rank is the place they were asked for in, as vLLM has it.
+LogprobTable logprobs_of(std::span<const float> logits, int32_t token, std::span<const int32_t> ids);
 int32_t argmax(std::span<const float> logits);  // -1 if nothing is above -inf
 
 // Buffers one step thread shares among its samplers.
@@ -64,6 +71,10 @@ class Sampler {
   bool may_begin_with(int32_t token) const;
   // The n-th token accepted, which is the last, ended a constrained text: nothing follows.
   bool ended_at(int32_t n) const { return constraint_ && constraint_->ended && std::cmp_equal(output_.size(), n); }
+  // The first n tokens accepted end going round in circles.
+  bool repeats_at(int32_t n, const RepetitionLimits& limits) const {
+    return ends_in_repetition(std::span(output_).first(static_cast<size_t>(n)), limits);
+  }
   const SamplingParams& params() const { return params_; }
 
  private:
@@ -84,6 +95,7 @@ class Sampler {
   std::vector<int32_t> output_;
   std::unordered_map<int32_t, int32_t> counts_;  // of the output
   std::optional<Constrained> constraint_;
+  std::optional<ThinkingBudget> thinking_;
 };
 
 }  // namespace baton::engine

@@ -13,6 +13,7 @@
 #include "engine/metrics.h"
 #include "engine/pooling.h"
 #include "engine/step_loop.h"
+#include "engine/thinking_budget.h"
 #include "model/config.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -37,6 +38,7 @@ struct Serving {
   std::string layout_id;
   int32_t max_model_len = 0;
   PoolingConfig pooling;
+  std::shared_ptr<const ThinkingMarks> thinking;  // nullptr: no budget can be kept
   bool kv_transfer = false;
   transfer::TransferNode* node = nullptr;  // nullptr: P/D is off. From I/O threads only what its header allows to any thread
   int64_t started_ms = 0;

@@ -1,7 +1,6 @@
 #include "engine/vllm_flags.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "wire/fields.h"
 
@@ -90,8 +89,7 @@ constexpr Group kGroups[] = {
      "enable-scale-out enable-offline-docs disable-frontend-multiprocessing trust-request-chat-template", ""},
     {"found by reading the template", nullptr, "", "chat-template-content-format"},
     {"one implementation compiles every constraint; a strict tool is constrained", nullptr, "enable-reasoning",
-     "structured-outputs-config guided-decoding-backend guided-decoding-disable-fallback tool-strict-level "
-     "reasoning-config"},
+     "structured-outputs-config guided-decoding-backend guided-decoding-disable-fallback tool-strict-level"},
     {"these limits are the server's own: docs/failure_contract.md", nullptr, "fail-on-environ-validation enable-fault-tolerance",
      "h11-max-incomplete-event-size h11-max-header-count ssl-ciphers fault-tolerance-config"},
     {"of other APIs than ours", nullptr, "cohere-is-reasoning-model",
@@ -107,7 +105,6 @@ constexpr Group kGroups[] = {
      "worker-extension-cls"},
     {"the server listens on --host and --port, with the tokenizer, and speaks HTTP", "",
      "grpc headless skip-tokenizer-init tokens-only", "grpc-port uds"},
-    {"write its flags on the command line", "", "", "config"},
     {"say it as --speculative-config", "", "", "spec-method spec-model spec-tokens speculative-model num-speculative-tokens"},
 };
 
@@ -181,20 +178,9 @@ Result<> read_generation(EngineConfig& c) {
   BATON_TRY(const Json json, object_of("--override-generation-config", c.override_generation));
   wire::Fields f(json);
   GenerationOverride& g = c.generation;
-  f.number("temperature", g.temperature);
-  f.number("top_p", g.top_p);
-  f.number("min_p", g.min_p);
-  f.number("repetition_penalty", g.repetition_penalty);
-  f.number("presence_penalty", g.presence_penalty);
-  f.number("frequency_penalty", g.frequency_penalty);
-  f.integer("top_k", g.top_k);
+  wire::read_sampling_numbers(f, g);
   f.integer("max_new_tokens", g.max_new_tokens);
-  f.require(g.temperature.value_or(0) >= 0 && g.temperature.value_or(0) <= 2, "temperature must be in [0, 2]");
-  f.require(g.top_p.value_or(1) > 0 && g.top_p.value_or(1) <= 1, "top_p must be in (0, 1]");
-  f.require(g.min_p.value_or(0) >= 0 && g.min_p.value_or(0) <= 1, "min_p must be in [0, 1]");
-  f.require(g.repetition_penalty.value_or(1) > 0, "repetition_penalty must be greater than zero");
-  f.require(std::abs(g.presence_penalty.value_or(0)) <= 2 && std::abs(g.frequency_penalty.value_or(0)) <= 2,
-            "penalties must be in [-2, 2]");
+  wire::check_sampling_numbers(f, g);
   f.require(g.max_new_tokens.value_or(1) >= 1, "max_new_tokens must be at least 1");
   if (f.error()) return fail(Code::kInvalidArgument, "--override-generation-config: ", f.error()->message);
   for (const std::string& key : f.unknown())

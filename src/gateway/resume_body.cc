@@ -45,7 +45,7 @@ std::string_view unfit(const Json& body, bool chat) {
   for (std::string_view key : {"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"}) {
     if (given(body, key)) return "structured output";
   }
-  for (std::string_view key : {"frequency_penalty", "presence_penalty", "bad_words", "logits_processors"}) {
+  for (std::string_view key : {"frequency_penalty", "presence_penalty", "bad_words", "logits_processors", "repetition_detection"}) {
     if (given(body, key)) return "sampling that looks at the answer so far";
   }
   const Json* temperature = body.find("temperature");

@@ -180,6 +180,7 @@ TEST(Resume, RefusesWhatTextAloneCannotContinue) {
                                       R"("frequency_penalty":0.1)",
                                       R"("presence_penalty":-1)",
                                       R"("bad_words":["x"])",
+                                      R"("repetition_detection":{"max_pattern_size":3,"min_count":2})",
                                       R"("response_format":{"type":"json_object"})",
                                       R"("guided_regex":"a+")",
                                       R"("structured_outputs":{"choice":["a"]})",

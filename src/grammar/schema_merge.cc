@@ -8,22 +8,6 @@
 namespace baton::grammar {
 namespace {
 
-Json* member(Json& object, std::string_view key) {
-  for (size_t i = 0; i < object.keys.size(); ++i) {
-    if (object.keys[i] == key) return &object.items[i];
-  }
-  return nullptr;
-}
-
-void put(Json& object, std::string_view key, Json value) {
-  if (Json* there = member(object, key)) {
-    *there = std::move(value);
-    return;
-  }
-  object.keys.emplace_back(key);
-  object.items.push_back(std::move(value));
-}
-
 std::vector<Json> list_of(const Json& v) { return v.is_array() ? v.items : std::vector<Json>{v}; }
 
 bool has(const std::vector<Json>& list, const Json& value) {
@@ -81,9 +65,9 @@ template <class Both>
 Result<Json> merge_members(const Json& a, const Json& b, Both both) {
   Json out = a;
   for (size_t i = 0; i < b.keys.size(); ++i) {
-    Json* mine = member(out, b.keys[i]);
+    Json* mine = out.find(b.keys[i]);
     if (!mine) {
-      put(out, b.keys[i], b.items[i]);
+      out.set(b.keys[i], b.items[i]);
       continue;
     }
     BATON_TRY(Json merged, both(b.keys[i], *mine, b.items[i]));

@@ -128,11 +128,9 @@ Result<ExprId> Reader::structures(const Json& outer) {
     Json content;
     content.kind = Json::Kind::kObject, content.keys = {"type", "json_schema"}, content.items = {type, *schema};
     tags.items.push_back(structure);
-    tags.items.back().keys.emplace_back("content");
-    tags.items.back().items.push_back(std::move(content));
+    tags.items.back().set("content", std::move(content));
   }
-  f.keys.emplace_back("tags");
-  f.items.push_back(std::move(tags));
+  f.set("tags", std::move(tags));
   return triggered_tags(f, {}, 0);
 }
 

@@ -13,6 +13,7 @@ struct Event {
   enum class Kind : uint8_t { kReasoning, kContent, kCall, kArguments };
   Kind kind = Kind::kContent;
   std::string text;
+  std::string id{};  // of a kCall, where the model wrote one
   bool operator==(const Event&) const = default;
 };
 using Events = std::vector<Event>;
@@ -23,7 +24,17 @@ inline void append(Events& out, Event::Kind kind, std::string_view text) {
   if (kind != Event::Kind::kCall && !out.empty() && out.back().kind == kind)
     out.back().text += text;
   else
-    out.push_back({kind, std::string(text)});
+    out.push_back({kind, std::string(text), {}});
+}
+inline void append_call(Events& out, std::string_view name, std::string_view id) {
+  out.push_back({Event::Kind::kCall, std::string(name), std::string(id)});
+}
+
+inline void append(Events& out, const Event& event) {
+  if (event.kind == Event::Kind::kCall)
+    out.push_back(event);
+  else
+    append(out, event.kind, event.text);
 }
 
 inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }

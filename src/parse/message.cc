@@ -19,7 +19,7 @@ Message joined(const Events& events) {
         join(out.content, event.text);
         break;
       case Event::Kind::kCall:
-        out.calls.push_back({event.text, ""});
+        out.calls.push_back({.name = event.text, .arguments = "", .id = event.id});
         break;
       case Event::Kind::kArguments:
         out.calls.back().arguments += event.text;
@@ -44,7 +44,7 @@ Events MessageParser::pass_on(Events split, bool last) {
   Events out;
   for (const Event& event : split) {
     if (event.kind == Event::Kind::kReasoning || !tool_parser_)
-      append(out, event.kind, event.text);
+      append(out, event);
     else
       tool_parser_->add(event.text, out);
   }
@@ -59,7 +59,7 @@ Events MessageParser::asked_for(Events events) {
     calls_ += event.kind == Event::Kind::kCall;
     const bool of_call = event.kind == Event::Kind::kCall || event.kind == Event::Kind::kArguments;
     if (of_call && calls_ > 1 && !format_.parallel_calls) continue;
-    append(kept, event.kind, event.text);
+    append(kept, event);
   }
   return kept;
 }
@@ -91,7 +91,7 @@ Message parse_message(const MessageFormat& format, std::string_view text) {
   const auto events = [&](const MessageFormat& f, bool& broken) {
     MessageParser parser(f);
     Events all = parser.add(text);
-    for (Event& event : parser.finish()) append(all, event.kind, event.text);
+    for (Event& event : parser.finish()) append(all, event);
     broken = parser.broken();
     return all;
   };

@@ -49,6 +49,7 @@ class MessageParser {
 
 struct ToolCall {
   std::string name, arguments;
+  std::string id{};  // "" = the model wrote none
   bool operator==(const ToolCall&) const = default;
 };
 struct Message {

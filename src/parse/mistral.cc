@@ -1,6 +1,7 @@
 // mistral: [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...] (tokenizers before version 11) or [TOOL_CALLS]f{...}, the tag
 // again before each (from version 11; later ones put [CALL_ID]id and [ARGS] between name and arguments).
 // phi4_mini_json: functools[{"name": "f", "arguments": {...}}, ...], "parameters" too.
+// granite: <|tool_call|>[{"name": "f", "arguments": {...}}, ...], or <tool_call> in its place.
 #include <algorithm>
 #include <cctype>
 
@@ -14,12 +15,16 @@ namespace baton::parse {
 namespace {
 
 struct Form {
-  std::string_view tag;
-  bool only_list;      // its bracket is the tag's end
-  bool or_parameters;  // are another name of "arguments"
+  std::string_view tag, or_tag;  // or_tag "" = tag alone
+  bool list_begun = false;       // its bracket is the tag's end
+  bool only_list = false;
+  bool or_parameters = false;  // are another name of "arguments"
 };
-constexpr Form kMistral{.tag = "[TOOL_CALLS]", .only_list = false, .or_parameters = false},
-    kPhi4Mini{.tag = "functools[", .only_list = true, .or_parameters = true};
+constexpr Form kMistral{.tag = "[TOOL_CALLS]", .or_tag = ""},
+    kPhi4Mini{.tag = "functools[", .or_tag = "", .list_begun = true, .only_list = true, .or_parameters = true},
+    kGranite{.tag = "<|tool_call|>", .or_tag = "<tool_call>", .only_list = true};
+
+TagScanner tags_of(const Form& form) { return form.or_tag.empty() ? TagScanner{form.tag} : TagScanner{form.tag, form.or_tag}; }
 
 bool is_name(std::string_view s) {
   return !s.empty() && s.size() <= kNameBytesMax &&
@@ -28,7 +33,7 @@ bool is_name(std::string_view s) {
 
 class Mistral final : public ToolParser {
  public:
-  explicit Mistral(const Form& form) : form_(form), tag_{form.tag}, call_(form.or_parameters) {}
+  explicit Mistral(const Form& form) : form_(form), tag_(tags_of(form)), call_(form.or_parameters) {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(tag_.take(), out);
     broken_ = true;
@@ -44,9 +49,9 @@ class Mistral final : public ToolParser {
   void step(char c, Events& out) override {
     if (state_ == State::kText) {
       std::string plain;
-      if (tag_.feed(c, plain) >= 0) {
-        state_ = form_.only_list ? State::kItem : State::kStart;
-        raw_ = form_.tag;
+      if (const int tag = tag_.feed(c, plain); tag >= 0) {
+        state_ = form_.list_begun ? State::kItem : State::kStart;
+        raw_ = tag == 0 ? form_.tag : form_.or_tag;
         call_.reset();
       }
       return content(plain, out);
@@ -57,7 +62,7 @@ class Mistral final : public ToolParser {
         return;
       case State::kStart:
         if (is_space(c)) return;
-        if (c != '[') return name_byte(c, out);
+        if (c != '[') return form_.only_list ? wrong(c, out) : name_byte(c, out);
         state_ = State::kItem;
         return;
       case State::kItem:
@@ -148,6 +153,7 @@ class Mistral final : public ToolParser {
 }  // namespace
 
 std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<Mistral>(kMistral); }
+std::unique_ptr<ToolParser> make_granite(const Json&) { return std::make_unique<Mistral>(kGranite); }
 std::unique_ptr<ToolParser> make_phi4_mini_json(const Json&) { return std::make_unique<Mistral>(kPhi4Mini); }
 
 }  // namespace baton::parse

@@ -18,7 +18,7 @@ parse::Events read(const parse::MessageFormat& format, std::string_view text, ui
   parse::MessageParser parser(format);
   parse::Events all;
   const auto take = [&](const parse::Events& events) {
-    for (const parse::Event& event : events) append(all, event.kind, event.text);
+    for (const parse::Event& event : events) append(all, event);
   };
   while (!text.empty()) {
     cut = cut * 1664525 + 1013904223;
@@ -46,7 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (data[0] & 0x40) format.reasoning = static_cast<parse::Reasoning::Start>(data[1] % 3);
   parse::MessageParser whole(format);
   parse::Events events = whole.add(text);
-  for (const parse::Event& event : whole.finish()) append(events, event.kind, event.text);
+  for (const parse::Event& event : whole.finish()) append(events, event);
   require(read(format, text, data[1]) == events);
   const parse::Message message = parse::parse_message(format, text);
   if (format.harmony) {

@@ -121,7 +121,7 @@ Stream streamed(const Case& c, Next next) {
   MessageParser parser(c.format);
   Stream out;
   const auto take = [&](const Events& events) {
-    for (const Event& event : events) append(out.events, event.kind, event.text);
+    for (const Event& event : events) append(out.events, event);
   };
   for (std::string_view text = c.text; !text.empty();) {
     const size_t n = next(text.size());
@@ -355,6 +355,19 @@ TEST(Parse, ReasoningMayBeLeftOut) {
   const Message m = parse_message(format, "hm</think>yes");
   EXPECT_FALSE(m.reasoning);
   EXPECT_EQ(m.content, "yes");
+}
+
+// Kimi's templates know a call by the id that the model gave it.
+TEST(Parse, ACallKeepsTheIdThatTheModelWrote) {
+  const MessageFormat format{.tool_parser = find_tool_parser("kimi_k2"), .tools = std::make_shared<const Json>()};
+  const Message message =
+      parse_message(format,
+                    "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}"
+                    "<|tool_call_end|><|tool_call_begin|> functions.g:1 <|tool_call_argument_begin|>{}<|tool_call_end|>");
+  ASSERT_EQ(message.calls.size(), 2u);
+  EXPECT_EQ(message.calls[0].id, "functions.f:0");
+  EXPECT_EQ(message.calls[1].id, "functions.g:1");
+  EXPECT_EQ(message.calls[1].name, "g");
 }
 
 }  // namespace

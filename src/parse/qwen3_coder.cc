@@ -1,105 +1,54 @@
 // qwen3_coder: <tool_call><function=f><parameter=p>VALUE</parameter>...</function></tool_call>. Qwen3-Coder. Values are bare
 // text: what they are in JSON follows from the type that the request's tool names for the parameter. Arguments go out a parameter
 // at a time. <function=...> without <tool_call> around it is a call too.
-#include <algorithm>
-#include <cctype>
-#include <charconv>
-#include <cmath>
+// minimax_m2: <minimax:tool_call><invoke name="f"><parameter name="p">VALUE</parameter>...</invoke></minimax:tool_call>,
+// likewise.
 
 #include "base/json.h"
 #include "parse/limits.h"
-#include "parse/python_literal.h"
+#include "parse/parameter_value.h"
 #include "parse/tag_scanner.h"
 #include "parse/tool_parser.h"
 
 namespace baton::parse {
 namespace {
 
-constexpr std::string_view kCallOpen = "<tool_call>", kCallClose = "</tool_call>";
-constexpr std::string_view kFunctionOpen = "<function=", kFunctionClose = "</function>";
-constexpr std::string_view kParameterOpen = "<parameter=", kParameterClose = "</parameter>";
+struct XmlForm {
+  std::string_view call_open, call_close, function_open, function_close, parameter_open, parameter_close;
+  bool quoted = false;     // names stand in quotes, or in none
+  bool own_lines = false;  // a line end around a value is no part of it
+};
+constexpr XmlForm kQwen3Coder{.call_open = "<tool_call>",
+                              .call_close = "</tool_call>",
+                              .function_open = "<function=",
+                              .function_close = "</function>",
+                              .parameter_open = "<parameter=",
+                              .parameter_close = "</parameter>",
+                              .own_lines = true};
+constexpr XmlForm kMinimaxM2{.call_open = "<minimax:tool_call>",
+                             .call_close = "</minimax:tool_call>",
+                             .function_open = "<invoke name=",
+                             .function_close = "</invoke>",
+                             .parameter_open = "<parameter name=",
+                             .parameter_close = "</parameter>",
+                             .quoted = true};
 
-std::string lower(std::string_view s) {
-  std::string out(s);
-  std::ranges::transform(out, out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-std::string_view trimmed(std::string_view s) {
-  while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
-  while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
-  return s;
-}
-
-// {"type": ["string", "null"]}, or a null among the alternatives.
-bool may_be_null(const Json& property) {
-  const auto is_null = [](const Json& j) { return j.as_string() == "null"; };
-  if (const Json* type = property.find("type")) return is_null(*type) || std::ranges::any_of(type->items, is_null);
-  for (const char* key : {"anyOf", "oneOf"}) {
-    const Json* ways = property.find(key);
-    const auto allows = [&](const Json& way) { return way.find("type") && is_null(*way.find("type")); };
-    if (ways && std::ranges::any_of(ways->items, allows)) return true;
-  }
-  return false;
-}
-
-// The schema's type of the parameter; nullopt if the tool or the parameter is not declared.
-std::optional<std::string> declared_type(const Json& tools, std::string_view function, std::string_view parameter) {
-  for (const Json& tool : tools.items) {
-    const Json* name = tool.find_path({"function", "name"});
-    if (name == nullptr || name->text != function) continue;
-    const Json* schema = tool.find_path({"function", "parameters", "properties"});
-    if (schema == nullptr) schema = tool.find_path({"function", "parameters"});
-    const Json* property = schema ? schema->find(parameter) : nullptr;
-    if (property == nullptr) return std::nullopt;
-    const Json* type = property->find("type");
-    if (type && type->is_string()) return lower(trimmed(type->text));
-    return may_be_null(*property) ? "string or null" : "string";
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> whole_number(std::string_view text) {
-  const bool minus = text.starts_with('-');
-  if (minus || text.starts_with('+')) text.remove_prefix(1);
-  if (text.empty() || !std::ranges::all_of(text, [](unsigned char c) { return std::isdigit(c) != 0; })) return std::nullopt;
-  while (text.size() > 1 && text.front() == '0') text.remove_prefix(1);
-  return cat(minus && text != "0" ? "-" : "", text);
-}
-
-std::optional<std::string> number(std::string_view text) {
-  if (auto whole = whole_number(text)) return whole;
-  if (text.starts_with('+')) text.remove_prefix(1);
-  double value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || problem != std::errc{} || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  if (value == std::trunc(value) && std::abs(value) < 9e15) return std::to_string(static_cast<int64_t>(value));
-  JsonWriter w;
-  w.value(value);
-  return w.take();
-}
-
-// The value as JSON, by the schema's type, as vLLM converts it; what does not fit its type stays a string.
-std::string as_json(std::string_view value, const std::optional<std::string>& type) {
-  const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
-    return std::ranges::find(names, *type) != names.end();
-  };
-  const auto begins = [&](std::initializer_list<std::string_view> names) {
-    return std::ranges::any_of(names, [&](std::string_view name) { return type->starts_with(name); });
-  };
-  const std::string_view bare = trimmed(value);
-  if (!type || is_one_of({"string", "str", "text", "varchar", "char", "enum"})) return json_string(value);
-  if (lower(bare) == "null") return "null";
-  if (type == "string or null") return json_string(value);
-  if (begins({"int", "uint", "long", "short", "unsigned"})) return whole_number(bare).value_or(json_string(value));
-  if (begins({"num", "float"})) return number(bare).value_or(json_string(value));
-  if (is_one_of({"boolean", "bool", "binary"})) return lower(bare) == "true" ? "true" : "false";
-  if (parse_json(bare, {.depth_max = static_cast<int>(kNestingMax)})) return std::string(bare);
-  return python_to_json(bare).value_or(json_string(value));
+void unquote(std::string& name) {
+  while (!name.empty() && is_space(name.back())) name.pop_back();
+  const bool both = name.size() > 1 && (name.front() == '"' || name.front() == '\'') && name.back() == name.front();
+  if (both) name = name.substr(1, name.size() - 2);
 }
 
 class Qwen3Coder final : public ToolParser {
  public:
-  explicit Qwen3Coder(const Json& tools) : tools_(tools) {}
+  Qwen3Coder(const XmlForm& form, const Json& tools)
+      : form_(form),
+        tools_(tools),
+        text_{form.call_open, form.function_open},
+        open_{form.function_open},
+        body_{form.parameter_open, form.function_close, form.parameter_close},
+        value_scan_{form.parameter_close, form.parameter_open, form.function_close},
+        end_{form.call_close, form.function_open} {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(text_.take(), out);
     if (state_ == State::kEnd) {
@@ -149,7 +98,7 @@ class Qwen3Coder final : public ToolParser {
           state_ = State::kText;
           after_call();
         } else if (tag == 1) {
-          raw_ = kFunctionOpen;
+          raw_ = form_.function_open;
           begin_function();
         } else if (!is_blank(plain)) {
           wrong(plain, out);
@@ -162,7 +111,7 @@ class Qwen3Coder final : public ToolParser {
   void begin(bool in_call, Events&) {
     in_call_ = in_call;
     called_ = false;
-    raw_ = in_call ? kCallOpen : kFunctionOpen;
+    raw_ = in_call ? form_.call_open : form_.function_open;
     if (in_call)
       state_ = State::kOpen;
     else
@@ -187,6 +136,7 @@ class Qwen3Coder final : public ToolParser {
       if (name.size() > kNameBytesMax || c == '<' || c == '\n') wrong(name, out);
       return;
     }
+    if (form_.quoted) unquote(name);
     if (state_ == State::kParameter) {
       state_ = State::kValue;
       value_.clear();
@@ -215,11 +165,10 @@ class Qwen3Coder final : public ToolParser {
     if (value_.size() > kCallBytesMax) return wrong(value_, out);
     if (tag < 0) return;
     std::string_view value = value_;
-    if (value.starts_with('\n')) value.remove_prefix(1);
-    if (value.ends_with('\n')) value.remove_suffix(1);
+    if (form_.own_lines && value.starts_with('\n')) value.remove_prefix(1);
+    if (form_.own_lines && value.ends_with('\n')) value.remove_suffix(1);
     append(out, Event::Kind::kArguments,
-           cat(parameters_++ > 0 ? ", " : "", json_string(parameter_), ": ",
-               as_json(value, declared_type(tools_, name_, parameter_))));
+           cat(parameters_++ > 0 ? ", " : "", json_string(parameter_), ": ", parameter_json(tools_, name_, parameter_, value)));
     state_ = State::kBody;
     if (tag == 1) begin_parameter();
     if (tag == 2) end_function(out);
@@ -230,10 +179,10 @@ class Qwen3Coder final : public ToolParser {
     after_call();
   }
 
+  const XmlForm& form_;
   const Json& tools_;
   State state_ = State::kText;
-  TagScanner text_{kCallOpen, kFunctionOpen}, open_{kFunctionOpen}, body_{kParameterOpen, kFunctionClose, kParameterClose},
-      value_scan_{kParameterClose, kParameterOpen, kFunctionClose}, end_{kCallClose, kFunctionOpen};
+  TagScanner text_, open_, body_, value_scan_, end_;
   bool in_call_ = false, called_ = false;
   std::string name_, parameter_, value_;
   int parameters_ = 0;
@@ -241,6 +190,7 @@ class Qwen3Coder final : public ToolParser {
 
 }  // namespace
 
-std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools) { return std::make_unique<Qwen3Coder>(tools); }
+std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools) { return std::make_unique<Qwen3Coder>(kQwen3Coder, tools); }
+std::unique_ptr<ToolParser> make_minimax_m2(const Json& tools) { return std::make_unique<Qwen3Coder>(kMinimaxM2, tools); }
 
 }  // namespace baton::parse

@@ -6,10 +6,17 @@ namespace baton::parse {
 namespace {
 
 constexpr ToolParserRow kRows[] = {
+    {.name = "deepseek_v3", .make = make_deepseek_v3, .special_tokens = true},
+    {.name = "deepseek_v31", .make = make_deepseek_v31, .special_tokens = true},
     {.name = "functiongemma", .make = make_functiongemma, .special_tokens = true},
+    {.name = "glm45", .make = make_glm45, .special_tokens = true},
+    {.name = "glm47", .make = make_glm45, .special_tokens = true},
+    {.name = "granite", .make = make_granite, .special_tokens = true},
     {.name = "hermes", .make = make_hermes, .special_tokens = true},
+    {.name = "kimi_k2", .make = make_kimi_k2, .special_tokens = true},
     {.name = "llama3_json", .make = make_llama3_json},
     {.name = "llama4_json", .make = make_llama3_json},
+    {.name = "minimax_m2", .make = make_minimax_m2, .special_tokens = true},
     {.name = "mistral", .make = make_mistral, .special_tokens = true, .short_ids = true},
     {.name = "openai", .make = make_openai, .special_tokens = true, .harmony = true},
     {.name = "phi4_mini_json", .make = make_phi4_mini_json},

@@ -56,9 +56,15 @@ const ToolParserRow* find_tool_parser(std::string_view name);  // nullptr if the
 // call in its own format, harmony.h.
 extern const ToolParserRow kRequiredCalls, kNamedCall, kRequiredHarmony, kNamedHarmony;
 
+std::unique_ptr<ToolParser> make_deepseek_v3(const Json& tools);
+std::unique_ptr<ToolParser> make_deepseek_v31(const Json& tools);
 std::unique_ptr<ToolParser> make_functiongemma(const Json& tools);
+std::unique_ptr<ToolParser> make_glm45(const Json& tools);
+std::unique_ptr<ToolParser> make_granite(const Json& tools);
 std::unique_ptr<ToolParser> make_hermes(const Json& tools);
+std::unique_ptr<ToolParser> make_kimi_k2(const Json& tools);
 std::unique_ptr<ToolParser> make_llama3_json(const Json& tools);
+std::unique_ptr<ToolParser> make_minimax_m2(const Json& tools);
 std::unique_ptr<ToolParser> make_mistral(const Json& tools);
 std::unique_ptr<ToolParser> make_openai(const Json& tools);
 std::unique_ptr<ToolParser> make_phi4_mini_json(const Json& tools);

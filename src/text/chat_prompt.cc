@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "text/harmony_messages.h"
-#include "text/json_set.h"
 
 namespace baton::text {
 namespace {
@@ -53,22 +52,22 @@ Json template_message(const Json& message, bool wants_parts) {
   Json out = message;
   const Json* content = message.find("content");
   if (!wants_parts) {
-    set(out, "content", make_string(joined_text(content)));
+    out.set("content", make_string(joined_text(content)));
   } else {
     std::vector<Json> parts;
     const auto add = [&](const std::string& text) {
       Json part;
-      set(part, "type", make_string("text"));
-      set(part, "text", make_string(text));
+      part.set("type", make_string("text"));
+      part.set("text", make_string(text));
       parts.push_back(std::move(part));
     };
     if (content && content->is_string()) add(content->text);
     for (size_t i = 0; content && content->is_array() && i < content->items.size(); ++i) add(part_text(content->items[i]));
-    set(out, "content", make_list(std::move(parts)));
+    out.set("content", make_list(std::move(parts)));
   }
   // What it thought has two names; a template reads one of them.
   for (const auto& [have, lack] : {std::pair{"reasoning", "reasoning_content"}, std::pair{"reasoning_content", "reasoning"}}) {
-    if (const Json* thought = out.find(have); thought && !out.find(lack)) set(out, lack, Json(*thought));
+    if (const Json* thought = out.find(have); thought && !out.find(lack)) out.set(lack, Json(*thought));
   }
   for (size_t i = 0; i < out.keys.size(); ++i) {
     if (out.keys[i] != "tool_calls" || !out.items[i].is_array()) continue;
@@ -77,7 +76,7 @@ Json template_message(const Json& message, bool wants_parts) {
         if (call.keys[f] != "function" || !call.items[f].is_object()) continue;
         const Json* arguments = call.items[f].find("arguments");
         if (!arguments || !arguments->is_string()) continue;
-        if (auto parsed = parse_json(arguments->text)) set(call.items[f], "arguments", std::move(*parsed));
+        if (auto parsed = parse_json(arguments->text)) call.items[f].set("arguments", std::move(*parsed));
       }
     }
   }
@@ -102,14 +101,14 @@ Result<std::string> render_chat(const ChatTemplate* model_template, const Tokeni
   for (const Json& message : r.messages) messages.push_back(template_message(message, chat_template->wants_content_parts()));
   if (chat_template->harmony()) messages = harmony_messages(std::move(messages));
   Json variables;
-  set(variables, "messages", make_list(std::move(messages)));
-  set(variables, "tools", r.tools);
-  if (!r.documents.is_null()) set(variables, "documents", r.documents);
-  set(variables, "add_generation_prompt", make_bool(r.add_generation_prompt));
-  set(variables, "bos_token", make_string(tokenizer.bos_text()));
-  set(variables, "eos_token", make_string(tokenizer.eos_text()));
+  variables.set("messages", make_list(std::move(messages)));
+  variables.set("tools", r.tools);
+  if (!r.documents.is_null()) variables.set("documents", r.documents);
+  variables.set("add_generation_prompt", make_bool(r.add_generation_prompt));
+  variables.set("bos_token", make_string(tokenizer.bos_text()));
+  variables.set("eos_token", make_string(tokenizer.eos_text()));
   for (size_t i = 0; i < r.template_kwargs.keys.size(); ++i)
-    set(variables, r.template_kwargs.keys[i], r.template_kwargs.items[i]);
+    variables.set(r.template_kwargs.keys[i], r.template_kwargs.items[i]);
   BATON_TRY(std::string text, chat_template->render(variables));
   if (!r.continue_final_message) return text;
 

@@ -4,8 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "text/json_set.h"
-
 namespace baton::text {
 namespace {
 
@@ -27,7 +25,7 @@ void set_text(Json& object, std::string_view key, std::string text) {
   Json value;
   value.kind = Json::Kind::kString;
   value.text = std::move(text);
-  set(object, key, std::move(value));
+  object.set(key, std::move(value));
 }
 
 bool has_role(const Json& message, std::string_view role) { return text_of(message, "role") == role; }
@@ -48,7 +46,7 @@ Json with_call(const Json& message, const Json& call, bool first) {
   Json calls;
   calls.kind = Json::Kind::kArray;
   calls.items = {call};
-  set(out, "tool_calls", std::move(calls));
+  out.set("tool_calls", std::move(calls));
   if (first) return out;
   set_text(out, "content", "");
   erase(out, "thinking");

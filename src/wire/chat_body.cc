@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "wire/errors.h"
+
 namespace baton::wire {
 
 std::string text_member(const Json& object, std::string_view key) {
@@ -26,7 +28,7 @@ void copy_members(JsonWriter& w, const Json& from, std::string_view source,
 Result<std::string> content_text(const Json& content, std::string_view where) {
   if (content.is_null()) return std::string();
   if (content.is_string()) return content.text;
-  if (!content.is_array()) return fail(Code::kInvalidArgument, where, ": Input should be a valid string or list");
+  if (!content.is_array()) return refuse(At{where}, "Input should be a valid string or list");
   std::string out;
   for (const Json& part : content.items) {
     if (part.is_string()) {
@@ -35,10 +37,10 @@ Result<std::string> content_text(const Json& content, std::string_view where) {
     }
     const Json* type = part.find("type");
     std::string_view name = type ? type->as_string().value_or("") : "";
-    if (name.empty()) return fail(Code::kInvalidArgument, where, ": each part needs a 'type'");
+    if (name.empty()) return refuse(At{where}, "each part needs a 'type'");
     if (name == "refusal" || name == "text" || name == "input_text" || name == "output_text") {
       const Json* text = part.find(name == "refusal" ? "refusal" : "text");
-      if (!text || !text->is_string()) return fail(Code::kInvalidArgument, where, ": a part of type '", name, "' needs its text");
+      if (!text || !text->is_string()) return refuse(At{where}, "a part of type '", name, "' needs its text");
       out += text->text;
       continue;
     }

@@ -13,29 +13,29 @@ std::vector<int32_t> ids_of(Fields& f, const Json& list) {
   out.reserve(list.items.size());
   for (const Json& item : list.items) {
     const auto id = item.as_int();
-    f.require(id && *id >= 0 && *id <= INT32_MAX, "input: Input should be a valid token id");
+    f.require(id && *id >= 0 && *id <= INT32_MAX, At{"input"}, "Input should be a valid token id");
     out.push_back(static_cast<int32_t>(id.value_or(0)));
   }
-  f.require(!out.empty(), "input: List should have at least 1 item after validation, not 0");
+  f.require(!out.empty(), At{"input"}, "List should have at least 1 item after validation, not 0");
   return out;
 }
 
 void read_input(Fields& f, EmbeddingRequest& r) {
   const Json* input = f.get("input");
-  f.require(input != nullptr, "input: Field required");
+  f.require(input != nullptr, At{"input"}, "Field required");
   if (f.error()) return;
-  f.require(input->is_string() || input->is_array(),
-            "input: Input should be a valid string, list of strings or list of token ids");
+  f.require(input->is_string() || input->is_array(), At{"input"},
+            "Input should be a valid string, list of strings or list of token ids");
   if (input->is_string()) {
     r.inputs.emplace_back(input->text);
   } else if (!input->items.empty() && input->items[0].is_number()) {
     r.inputs.emplace_back(ids_of(f, *input));
   } else {
-    f.require(!input->items.empty(), "input: List should have at least 1 item after validation, not 0");
-    f.require(input->items.size() <= static_cast<size_t>(kEmbeddingInputsMax), "input: List should have at most ",
+    f.require(!input->items.empty(), At{"input"}, "List should have at least 1 item after validation, not 0");
+    f.require(input->items.size() <= static_cast<size_t>(kEmbeddingInputsMax), At{"input"}, "List should have at most ",
               kEmbeddingInputsMax, " items, not ", input->items.size());
     for (const Json& item : input->items) {
-      f.require(item.is_string() || item.is_array(), "input: Input should be a valid string or list of token ids");
+      f.require(item.is_string() || item.is_array(), At{"input"}, "Input should be a valid string or list of token ids");
       if (f.error()) return;
       if (item.is_string())
         r.inputs.emplace_back(item.text);
@@ -63,7 +63,7 @@ std::string base64(std::span<const float> values) {
 }  // namespace
 
 Result<EmbeddingRequest> parse_embedding_request(const Json& body) {
-  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  if (!body.is_object()) return refuse(At{}, "Input should be a valid dictionary, got ", body.kind_name());
   Fields f(body);
   EmbeddingRequest r;
   f.text("model", r.model, 1024);
@@ -75,7 +75,7 @@ Result<EmbeddingRequest> parse_embedding_request(const Json& body) {
   }
   std::string encoding = "float";
   f.text("encoding_format", encoding, 64);
-  f.require(encoding == "float" || encoding == "base64", "encoding_format: Input should be 'float' or 'base64'");
+  f.require(encoding == "float" || encoding == "base64", At{"encoding_format"}, "Input should be 'float' or 'base64'");
   r.base64 = encoding == "base64";
   f.integer("dimensions", r.dimensions);
   f.require(r.dimensions.value_or(1) > 0, "Dimensions must be greater than 0");

@@ -1,7 +1,6 @@
 #include "wire/errors.h"
 
 #include <algorithm>
-#include <cctype>
 #include <iterator>
 
 #include "base/json.h"
@@ -63,63 +62,6 @@ const Status* find(int code) {
   return at != std::end(kStatuses) && at->code == code ? at : nullptr;
 }
 
-// What vLLM says beside a refusal's message, by how that begins: the field it is about, and whether the body's schema refused it,
-// which has the reason phrase as its type, or the engine behind it. param "" = null.
-struct KnownRefusal {
-  std::string_view begin, param;
-  bool schema;
-};
-constexpr KnownRefusal kKnownRefusals[] = {
-    {"temperature must", "temperature", false},
-    {"top_p must", "top_p", false},
-    {"max_tokens must be at least", "max_tokens", false},
-    {"This model's maximum context length", "input_tokens", false},
-    {"max_tokens=", "max_tokens", false},
-    {"max_completion_tokens=", "max_completion_tokens", false},
-    {"max_output_tokens=", "max_output_tokens", false},
-    {"truncate_prompt_tokens=", "truncate_prompt_tokens", false},
-    {"Requested sample logprobs", "logprobs", false},
-    {"Requested prompt logprobs", "prompt_logprobs", false},
-    {"token_id(s) in stop_token_ids", "stop_token_ids", false},
-    {"token_id(s)", "logit_bias", false},
-    {"logit_bias contains key(s)", "logit_bias", false},
-    {"allowed_token_ids contains", "allowed_token_ids", false},
-    {"allowed_token_ids is not None", "allowed_token_ids", false},
-    {"Stream options can only", "stream_options", false},
-    {"Either prompt or prompt_embeds", "prompt", false},
-    {"suffix is not", "suffix", false},
-    {"`prompt_logprobs`", "prompt_logprobs", false},
-    {"prompt_logprobs: ", "prompt_logprobs", false},
-    {"`top_logprobs`", "top_logprobs", false},
-    {"top_logprobs: ", "top_logprobs", false},
-    {"`logprobs`", "logprobs", false},
-    {"when using `top_logprobs`", "top_logprobs", false},
-    {"When response_format type is", "response_format", false},
-    {"You can only use one kind", "structured_outputs", false},
-    {"Parameter 'cache_salt'", "cache_salt", false},
-    {"When using `tool_choice`", "tool_choice", false},
-    {"Invalid value for `tool_choice`", "tool_choice", false},
-    {"The tool specified in `tool_choice`", "tool_choice", false},
-    {"background can only be used", "background", false},
-    {"prompt template is not supported", "prompt", false},
-    {"Input should be a valid dictionary", "body", true},
-    {"JSON decode error", "body", true},
-    {"Unsupported Media Type", "", true},
-};
-
-// "messages[0].role: Field required": the path of a field, as "body.messages.0.role"; "" if the message names none.
-std::string field_path(std::string_view message) {
-  const size_t colon = message.find(": ");
-  if (colon == std::string_view::npos) return "";
-  std::string out = "body.";
-  for (const char c : message.substr(0, colon)) {
-    const bool part = std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
-    if (!part && c != '.' && c != '[' && c != ']') return "";
-    if (c != ']') out += c == '[' ? '.' : c;
-  }
-  return out.back() == '.' ? "" : out;
-}
-
 }  // namespace
 
 std::string_view reason_phrase(int status) {
@@ -160,17 +102,25 @@ std::string error_json(int status, std::string_view message) {
 ApiError api_error(const Error& error) {
   ApiError out{.status = http_status(error.code), .message = error.message, .type = {}, .param = {}};
   if (error.code != Code::kInvalidArgument) return out;
-  bool schema = false;
-  const auto known = std::ranges::find_if(kKnownRefusals, [&](const KnownRefusal& row) { return error.message.starts_with(row.begin); });
-  if (known != std::end(kKnownRefusals)) {
-    if (!known->param.empty()) out.param = known->param;
-    schema = known->schema;
-  } else if (std::string path = field_path(error.message); !path.empty()) {
-    out.param = std::move(path);
-    schema = true;
-  }
-  if (schema) out.type = reason_phrase(out.status);
+  if (!error.param.empty()) out.param = error.param;
+  if (error.form) out.type = reason_phrase(out.status);
   return out;
+}
+
+std::unexpected<Error> refused(About about, std::string message) {
+  return std::unexpected(Error{.code = Code::kInvalidArgument, .message = std::move(message), .param = std::string(about.param)});
+}
+
+std::unexpected<Error> refused(At at, std::string_view what) {
+  std::string param = "body";
+  if (!at.path.empty()) param += '.';
+  for (const char c : at.path) {
+    if (c != ']') param += c == '[' ? '.' : c;
+  }
+  return std::unexpected(Error{.code = Code::kInvalidArgument,
+                               .message = cat(at.path, at.path.empty() ? "" : ": ", what),
+                               .param = std::move(param),
+                               .form = true});
 }
 
 }  // namespace baton::wire

@@ -22,6 +22,24 @@ struct ApiError {
 
 std::string error_json(const ApiError& error);
 std::string error_json(int status, std::string_view message);
-ApiError api_error(const Error& error);  // status from the code; type and param as vLLM gives them for that message
+ApiError api_error(const Error& error);  // status from the code; type and param from what the refuser said
+
+// Why a request is refused (kInvalidArgument). About: what it asks for; `param` names it as vLLM does. At: the form of the body,
+// at a path ("messages[0].role"; "" = the body as a whole), which the message begins with; the answer's param is
+// "body.messages.0.role".
+struct About {
+  std::string_view param;
+};
+struct At {
+  std::string_view path;
+};
+
+std::unexpected<Error> refused(About about, std::string message);
+std::unexpected<Error> refused(At at, std::string_view what);
+
+template <class Reason, class... Args>
+std::unexpected<Error> refuse(Reason reason, const Args&... args) {
+  return refused(reason, cat(args...));
+}
 
 }  // namespace baton::wire

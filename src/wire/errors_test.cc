@@ -30,16 +30,26 @@ TEST(Errors, StatusComesFromTheCode) {
   EXPECT_EQ(api_error({Code::kUnavailable, "down"}).status, 503);
 }
 
-// Beside the message: which field, and who refused it.
-TEST(Errors, ApiErrorSaysTheFieldAndTheKind) {
-  const auto of = [](const char* message, Code code = Code::kInvalidArgument) { return api_error(Error{code, message}); };
-  EXPECT_EQ(of("tools[0].function.name: Field required").param, "body.tools.0.function.name");
-  EXPECT_EQ(of("tools[0].function.name: Field required").type, "Bad Request");
-  EXPECT_EQ(of("temperature must be non-negative, got -1.").param, "temperature");
-  EXPECT_EQ(of("temperature must be non-negative, got -1.").type, "");  // the status's: BadRequestError
-  EXPECT_FALSE(of("min_tokens must be greater than or equal to 0, got -1.").param);
-  EXPECT_FALSE(of("two words: what follows is no field").param);
-  EXPECT_FALSE(of("model: gone", Code::kNotFound).param);
+// Beside the message an answer has what the refuser said of it, and nothing that the message alone says.
+TEST(Errors, ApiErrorSaysTheParameterAndTheKind) {
+  const ApiError form = api_error(refuse(At{"tools[0].function.name"}, "Field required").error());
+  EXPECT_EQ(form.message, "tools[0].function.name: Field required");
+  EXPECT_EQ(form.param, "body.tools.0.function.name");
+  EXPECT_EQ(form.type, "Bad Request");
+  const ApiError whole = api_error(refuse(At{}, "JSON decode error: ", "at byte ", 3).error());
+  EXPECT_EQ(whole.message, "JSON decode error: at byte 3");
+  EXPECT_EQ(whole.param, "body");
+  EXPECT_EQ(whole.type, "Bad Request");
+  const ApiError asked = api_error(refuse(About{"temperature"}, "temperature must be non-negative, got ", -1, ".").error());
+  EXPECT_EQ(asked.message, "temperature must be non-negative, got -1.");
+  EXPECT_EQ(asked.param, "temperature");
+  EXPECT_EQ(asked.type, "");  // the status's: BadRequestError
+  for (const char* message : {"temperature must be non-negative", "tools[0].name: Field required", "JSON decode error"}) {
+    const ApiError plain = api_error(Error{Code::kInvalidArgument, message});
+    EXPECT_FALSE(plain.param) << message;
+    EXPECT_EQ(plain.type, "") << message;
+  }
+  EXPECT_FALSE(api_error(Error{.code = Code::kNotFound, .message = "gone", .param = "body.model", .form = true}).param);
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ void Fields::flag(std::string_view key, bool& out) {
   const Json* value = get(key);
   if (!value) return;
   auto flag = lax_bool(*value);
-  if (!flag) return reject(Code::kInvalidArgument, key, ": Input should be a valid boolean");
+  if (!flag) return reject(At{key}, "Input should be a valid boolean");
   out = *flag;
 }
 
@@ -61,7 +61,7 @@ void Fields::integer(std::string_view key, std::optional<int64_t>& out) {
   const Json* value = get(key);
   if (!value) return;
   auto n = lax_int(*value);
-  if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
+  if (!n) return reject(At{key}, "Input should be a valid integer");
   out = *n;
 }
 
@@ -69,8 +69,7 @@ void Fields::integer(std::string_view key, std::optional<int32_t>& out) {
   std::optional<int64_t> wide;
   integer(key, wide);
   if (!wide) return;
-  if (*wide < INT32_MIN || *wide > INT32_MAX)
-    return reject(Code::kInvalidArgument, key, ": Input should be a valid integer, got ", *wide);
+  if (*wide < INT32_MIN || *wide > INT32_MAX) return reject(At{key}, "Input should be a valid integer, got ", *wide);
   out = static_cast<int32_t>(*wide);
 }
 
@@ -80,32 +79,37 @@ void Fields::integer(std::string_view key, int32_t& out) {
   if (n) out = *n;
 }
 
+void Fields::engine_integer(std::string_view key, std::optional<int32_t>& out) {
+  const bool clean = !error_;
+  integer(key, out);
+  if (clean && error_) error_ = refuse(About{key}, error_->message).error();
+}
+
 void Fields::number(std::string_view key, std::optional<double>& out) {
   const Json* value = get(key);
   if (!value) return;
   auto n = lax_double(*value);
-  if (!n) return reject(Code::kInvalidArgument, key, ": Input should be a valid number");
+  if (!n) return reject(At{key}, "Input should be a valid number");
   out = *n;
 }
 
 void Fields::text(std::string_view key, std::string& out, size_t bytes_max) {
   const Json* value = get(key);
   if (!value) return;
-  if (!value->is_string()) return reject(Code::kInvalidArgument, key, ": Input should be a valid string");
-  require(value->text.size() <= bytes_max, key, ": String should have at most ", bytes_max, " bytes");
+  if (!value->is_string()) return reject(At{key}, "Input should be a valid string");
+  require(value->text.size() <= bytes_max, At{key}, "String should have at most ", bytes_max, " bytes");
   out = value->text;
 }
 
 void Fields::texts(std::string_view key, std::vector<std::string>& out, size_t count_max, size_t bytes_max) {
   const Json* value = get(key);
   if (!value) return;
-  if (!value->is_string() && !value->is_array())
-    return reject(Code::kInvalidArgument, key, ": Input should be a valid string or list of strings");
+  if (!value->is_string() && !value->is_array()) return reject(At{key}, "Input should be a valid string or list of strings");
   const std::span<const Json> items = value->is_string() ? std::span(value, 1) : std::span(value->items);
-  require(items.size() <= count_max, key, ": List should have at most ", count_max, " items, not ", items.size());
+  require(items.size() <= count_max, At{key}, "List should have at most ", count_max, " items, not ", items.size());
   for (const Json& item : items) {
-    require(item.is_string(), key, ": Input should be a valid string");
-    require(item.text.size() <= bytes_max, key, ": String should have at most ", bytes_max, " bytes");
+    require(item.is_string(), At{key}, "Input should be a valid string");
+    require(item.text.size() <= bytes_max, At{key}, "String should have at most ", bytes_max, " bytes");
     if (error_) return;
     out.push_back(item.text);
   }
@@ -114,13 +118,13 @@ void Fields::texts(std::string_view key, std::vector<std::string>& out, size_t c
 void Fields::integers(std::string_view key, std::vector<int32_t>& out, size_t count_max) {
   const Json* value = get(key);
   if (!value) return;
-  if (!value->is_array()) return reject(Code::kInvalidArgument, key, ": Input should be a valid list");
-  require(value->items.size() <= count_max, key, ": List should have at most ", count_max, " items, not ", value->items.size());
+  if (!value->is_array()) return reject(At{key}, "Input should be a valid list");
+  require(value->items.size() <= count_max, At{key}, "List should have at most ", count_max, " items, not ", value->items.size());
   if (error_) return;
   out.reserve(value->items.size());
   for (const Json& item : value->items) {
     auto n = lax_int(item);
-    if (!n || *n < INT32_MIN || *n > INT32_MAX) return reject(Code::kInvalidArgument, key, ": Input should be a valid integer");
+    if (!n || *n < INT32_MIN || *n > INT32_MAX) return reject(At{key}, "Input should be a valid integer");
     out.push_back(static_cast<int32_t>(*n));
   }
 }

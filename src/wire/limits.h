@@ -13,6 +13,7 @@ constexpr size_t kStopStringsMax = 256;       // the detokenizer searches each o
 constexpr size_t kStopStringBytesMax = 4096;  // and holds back this much text
 constexpr size_t kStopTokensMax = 4096;
 constexpr size_t kLogitBiasMax = 65536;         // applied per sampled token
+constexpr size_t kLogprobIdsMax = 128;  // logprob_token_ids, as vLLM: 400 beyond it
 constexpr size_t kAllowedTokensMax = 1u << 20;  // at least any vocabulary
 constexpr size_t kBadWordsMax = 1024;
 constexpr size_t kBadWordBytesMax = 1024;

@@ -18,13 +18,13 @@ class Conversation {
   }
   void message(const Json& message, size_t index) {
     const std::string where = cat("messages[", index, "]");
-    f_.require(message.is_object(), where, ": Input should be a valid dictionary");
+    f_.require(message.is_object(), At{where}, "Input should be a valid dictionary");
     const std::string role = text_member(message, "role");
-    f_.require(role == "user" || role == "assistant" || role == "system", where,
-               ".role: Input should be 'user', 'assistant' or 'system'");
+    f_.require(role == "user" || role == "assistant" || role == "system", At{cat(where, ".role")},
+               "Input should be 'user', 'assistant' or 'system'");
     const Json* content = message.find("content");
-    f_.require(content && (content->is_string() || content->is_array()), where,
-               ".content: Input should be a valid string or list");
+    f_.require(content && (content->is_string() || content->is_array()), At{cat(where, ".content")},
+               "Input should be a valid string or list");
     if (f_.error()) return;
     if (content->is_string()) return add(role, content->text);
     f_.require(!content->items.empty(), "message content must not be empty");
@@ -48,7 +48,7 @@ class Conversation {
   }
   std::string content(const Json& value, std::string_view where) {
     auto text = content_text(value, where);
-    if (!text) f_.reject(text.error().code, text.error().message);
+    if (!text) f_.reject(text.error());
     return text.value_or("");
   }
 
@@ -57,7 +57,7 @@ class Conversation {
     const bool assistant = role == "assistant";
     if (type == "text") {
       const Json* text = block.find("text");
-      f_.require(text && text->is_string(), where, ".text: Input should be a valid string");
+      f_.require(text && text->is_string(), At{cat(where, ".text")}, "Input should be a valid string");
       if (f_.error()) return;
       if (assistant)
         turn_.text(text->text);
@@ -65,7 +65,7 @@ class Conversation {
         text_ += text->text;
     } else if (type == "tool_use" && assistant) {
       const std::string name = text_member(block, "name");
-      f_.require(!name.empty(), where, ".name: Field required");
+      f_.require(!name.empty(), At{cat(where, ".name")}, "Field required");
       const std::string_view input = raw_member(block, source_, "input");
       turn_.call(text_member(block, "id"), name, input.empty() ? "{}" : input);
     } else if (type == "tool_result") {
@@ -77,7 +77,7 @@ class Conversation {
     } else if (type == "image" || type == "document") {
       f_.reject(Code::kInvalidArgument, "At most 0 ", type, "(s) may be provided in one prompt: the model takes text only.");
     } else {
-      f_.reject(Code::kInvalidArgument, where, ".type: '", type, "' is not known, or not in a message of the ", role);
+      f_.reject(At{where + ".type"}, "'", type, "' is not known, or not in a message of the ", role);
     }
   }
 
@@ -100,8 +100,8 @@ class Conversation {
 
 void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
   const Json* tools = f.get("tools");
-  f.require(!tools || tools->is_array(), "tools: Input should be a valid list");
-  f.require(!tools || tools->items.size() <= kToolsMax, "tools: List should have at most ", kToolsMax, " items");
+  f.require(!tools || tools->is_array(), At{"tools"}, "Input should be a valid list");
+  f.require(!tools || tools->items.size() <= kToolsMax, At{"tools"}, "List should have at most ", kToolsMax, " items");
   const bool any = !f.error() && tools && !tools->items.empty();
   if (any) chat.key("tools").array();
   for (size_t i = 0; any && i < tools->items.size(); ++i) {
@@ -109,20 +109,20 @@ void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
     const std::string name = text_member(tool, "name"), type = text_member(tool, "type");
     if (!type.empty() && type != "custom")
       f.reject(Code::kUnimplemented, "tools[", i, "]: type '", type, "' is not supported by this engine");
-    f.require(!name.empty(), "tools[", i, "].name: Field required");
+    f.require(!name.empty(), At{cat("tools[", i, "].name")}, "Field required");
     const Json* schema = tool.find("input_schema");
-    f.require(schema && schema->is_object(), "tools[", i, "].input_schema: Input should be a valid dictionary");
+    f.require(schema && schema->is_object(), At{cat("tools[", i, "].input_schema")}, "Input should be a valid dictionary");
     write_function_tool(chat, name, raw_member(tool, source, "description"), raw_member(tool, source, "input_schema"));
   }
   if (any) chat.end();
   const Json* choice = f.get("tool_choice");
   if (!choice) return;
   const std::string type = text_member(*choice, "type");
-  f.require(type == "auto" || type == "any" || type == "tool" || type == "none",
-            "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'");
+  f.require(type == "auto" || type == "any" || type == "tool" || type == "none", At{"tool_choice.type"},
+            "Input should be 'auto', 'any', 'tool' or 'none'");
   f.require(type != "tool" || !text_member(*choice, "name").empty(),
             "tool_choice.name is required when tool_choice.type is 'tool'");
-  f.require(any || type == "auto" || type == "none", "When using `tool_choice`, `tools` must be set.");
+  f.require(any || type == "auto" || type == "none", About{"tool_choice"}, "When using `tool_choice`, `tools` must be set.");
   if (f.error() || !any) return;
   if (const Json* single = choice->find("disable_parallel_tool_use"); single && single->as_bool() == true)
     chat.field("parallel_tool_calls", false);
@@ -131,6 +131,20 @@ void read_tools(Fields& f, std::string_view source, JsonWriter& chat) {
     write_named_choice(chat, text_member(*choice, "name"));
   else
     chat.value(type == "any" ? "required" : type);
+}
+
+// "adaptive" leaves it to the model.
+void read_thinking(Fields& f, JsonWriter& chat) {
+  constexpr int32_t kLeast = 1024;
+  const Json* thinking = f.get("thinking");
+  if (!thinking || text_member(*thinking, "type") != "enabled") return;
+  Fields t(*thinking, "thinking.enabled");
+  std::optional<int32_t> budget;
+  t.integer("budget_tokens", budget);
+  t.require(budget.has_value(), At{"budget_tokens"}, "Field required");
+  t.require(budget.value_or(0) >= kLeast, At{"budget_tokens"}, "Input should be greater than or equal to ", kLeast);
+  if (t.error()) return f.reject(*t.error());
+  chat.field("thinking_token_budget", *budget);
 }
 
 void read_output(Fields& f, std::string_view source, JsonWriter& chat) {
@@ -182,20 +196,20 @@ std::string tool_use(const ToolCall& call, std::string_view input) {
 }  // namespace
 
 Result<std::string> chat_body_of_messages(const Json& body, std::string_view source, bool count_only) {
-  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  if (!body.is_object()) return refuse(At{}, "Input should be a valid dictionary, got ", body.kind_name());
   Fields f(body);
   std::string model;
   f.text("model", model, 1024);
-  f.require(!model.empty(), "model: Field required");
+  f.require(!model.empty(), At{"model"}, "Field required");
   int32_t max_tokens = 1;
-  f.require(count_only || f.has("max_tokens"), "max_tokens: Field required");
+  f.require(count_only || f.has("max_tokens"), At{"max_tokens"}, "Field required");
   f.integer("max_tokens", max_tokens);
   f.require(max_tokens > 0, "max_tokens must be positive");
   const Json* messages = f.get("messages");
-  f.require(messages && messages->is_array(), "messages: Input should be a valid list");
+  f.require(messages && messages->is_array(), At{"messages"}, "Input should be a valid list");
   if (f.error()) return std::unexpected(*f.error());
   f.require(!messages->items.empty(), "messages must contain at least one item");
-  f.require(messages->items.size() <= kMessagesMax, "messages: List should have at most ", kMessagesMax, " items");
+  f.require(messages->items.size() <= kMessagesMax, At{"messages"}, "List should have at most ", kMessagesMax, " items");
   Conversation conversation(f, source);
   if (const Json* system = f.get("system")) conversation.instructions(*system);
   for (size_t i = 0; i < messages->items.size() && !f.error(); ++i) conversation.message(messages->items[i], i);
@@ -212,6 +226,7 @@ Result<std::string> chat_body_of_messages(const Json& body, std::string_view sou
                   {"top_k", "top_k"},
                   {"stream", "stream"},
                   {"kv_transfer_params", "kv_transfer_params"}});
+    read_thinking(f, chat);
     read_output(f, source, chat);
   }
   chat.end();

@@ -12,16 +12,20 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "wire/sampling_numbers.h"
 #include "wire/structured_output.h"
 
 namespace baton::wire {
 
 constexpr int32_t kAllLogprobs = -1;  // prompt_logprobs: -1 = the whole vocabulary
 
-struct GenerateFields {
+// repetition_detection: end where the last tokens, min_pattern to max_pattern of them, stand there min_count times in a row.
+struct RepetitionDetection {
+  int32_t max_pattern = 0, min_pattern = 0, min_count = 0;  // max_pattern 0 = off; min_pattern 0 counts as 1
+};
+
+struct GenerateFields : SamplingNumbers {
   std::string model;  // "" = the first served name
-  std::optional<double> temperature, top_p, min_p, frequency_penalty, presence_penalty, repetition_penalty;
-  std::optional<int32_t> top_k;
   std::optional<int64_t> seed;
   std::optional<int32_t> max_tokens;  // more than there is room for is no error: the answer ends where the context does
   const char* max_tokens_name = "max_tokens";  // as the client called it
@@ -36,6 +40,7 @@ struct GenerateFields {
   std::optional<int32_t> truncate_prompt_tokens;  // -1 = max_model_len
   bool truncate_left = true;                      // keep the last tokens
   std::optional<int32_t> logprobs;                // entries beside the sampled token; nullopt = none
+  std::vector<int32_t> logprob_token_ids;         // not empty: the entries are of these tokens, and logprobs shows them all
   std::optional<int32_t> prompt_logprobs;
   bool stream = false, include_usage = false, continuous_usage = false;
   int32_t priority = 0;
@@ -44,6 +49,8 @@ struct GenerateFields {
   bool return_tokens_as_token_ids = false, return_token_ids = false;
   std::optional<Json> kv_transfer_params;
   std::optional<double> cache_hit_threshold;
+  std::optional<int64_t> thinking_token_budget;
+  RepetitionDetection repetition;
   bool beam_search = false;  // n is its width
   double length_penalty = 1;
   std::optional<StructuredOutput> structured;  // what the answer must be
@@ -62,6 +69,7 @@ struct ChatRequest : GenerateFields {
   std::string named_tool;           // with kNamed: one of tools
   bool parallel_tool_calls = true;  // false: only the first call is answered
   bool include_reasoning = true;
+  bool return_prompt_text = false;
 };
 
 using Prompt = std::variant<std::string, std::vector<int32_t>>;

@@ -266,7 +266,10 @@ std::string chat_response(const Head& head, std::span<const Choice> choices, con
   const Choice* first = choices.empty() ? nullptr : &choices[0];
   write_prompt_rows(w, first ? first->prompt_rows : std::nullopt);
   write_ids(w, "prompt_token_ids", first ? first->prompt_token_ids : std::nullopt);
-  w.field_null("prompt_text");
+  if (first && first->prompt_text)
+    w.field("prompt_text", *first->prompt_text);
+  else
+    w.field_null("prompt_text");
   write_kv(w, kv_transfer_params);
   w.end();
   return w.take();
@@ -346,6 +349,7 @@ std::string chat_chunk(const Head& head, const Choice& c, Delta delta, const Usa
   if (c.token_ids) write_ids(w, "token_ids", c.token_ids);
   w.end().end();
   if (c.prompt_token_ids) write_ids(w, "prompt_token_ids", c.prompt_token_ids);
+  if (c.prompt_text) w.field("prompt_text", *c.prompt_text);
   write_last(w, head, c, last_says_who);
   if (usage) {
     w.key("usage");

@@ -58,6 +58,7 @@ struct Choice {
   int32_t top = 0;                 // entries wanted beside the sampled token
   int64_t text_offset = 0;         // characters before text (streaming)
   std::optional<std::vector<int32_t>> token_ids{}, prompt_token_ids{};
+  std::optional<std::string> prompt_text{};  // of a chat, as the template made it
   std::optional<std::vector<LogprobRow>> prompt_rows{};  // prompt_logprobs: first is null
   // Chat, of an answer that was cut into parts.
   bool no_content = false;  // content is null; in a chunk it is left out

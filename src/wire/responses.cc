@@ -15,8 +15,8 @@ class Input {
 
   void read(const Json& input, std::string_view source) {
     if (input.is_string()) return add(cat(R"({"role":"user","content":)", json_string(input.text), "}"));
-    f_.require(input.is_array(), "input: Input should be a valid string or list");
-    f_.require(input.items.size() <= kMessagesMax, "input: List should have at most ", kMessagesMax, " items");
+    f_.require(input.is_array(), At{"input"}, "Input should be a valid string or list");
+    f_.require(input.items.size() <= kMessagesMax, At{"input"}, "List should have at most ", kMessagesMax, " items");
     for (size_t i = 0; i < input.items.size() && !f_.error(); ++i) item(input.items[i], source, i);
     flush();
   }
@@ -33,7 +33,7 @@ class Input {
   }
 
   void item(const Json& item, std::string_view source, size_t index) {
-    f_.require(item.is_object(), "input[", index, "]: Input should be a valid dictionary");
+    f_.require(item.is_object(), At{cat("input[", index, "]")}, "Input should be a valid dictionary");
     if (f_.error()) return;
     const std::string type = item.find("type") ? text_member(item, "type") : "message";
     const std::string status = text_member(item, "status");
@@ -48,14 +48,14 @@ class Input {
   std::string content(const Json& item, std::string_view key, size_t index) {
     const Json* value = item.find(key);
     auto text = value ? content_text(*value, cat("input[", index, "].", key)) : Result<std::string>();
-    if (!text) f_.reject(text.error().code, text.error().message);
+    if (!text) f_.reject(text.error());
     return text.value_or("");
   }
 
   void message(const Json& item, std::string_view, size_t index) {
     const std::string role = text_member(item, "role");
-    f_.require(!role.empty(), "input[", index, "].role: Field required");
-    f_.require(item.find("content") != nullptr, "input[", index, "].content: Field required");
+    f_.require(!role.empty(), At{cat("input[", index, "].role")}, "Field required");
+    f_.require(item.find("content") != nullptr, At{cat("input[", index, "].content")}, "Field required");
     const std::string text = content(item, "content", index);
     if (role != "assistant") return add(cat(R"({"role":)", json_string(role), R"(,"content":)", json_string(text), "}"));
     if (turn_.has_text()) flush();
@@ -64,15 +64,15 @@ class Input {
 
   void call(const Json& item, size_t index) {
     const std::string name = text_member(item, "name"), id = text_member(item, "call_id");
-    f_.require(!name.empty(), "input[", index, "].name: Field required");
-    f_.require(!id.empty(), "input[", index, "].call_id: Field required");
+    f_.require(!name.empty(), At{cat("input[", index, "].name")}, "Field required");
+    f_.require(!id.empty(), At{cat("input[", index, "].call_id")}, "Field required");
     turn_.call(id, name, text_member(item, "arguments"));
   }
 
   void call_output(const Json& item, size_t index) {
     const std::string id = text_member(item, "call_id");
-    f_.require(!id.empty(), "input[", index, "].call_id: Field required");
-    f_.require(item.find("output") != nullptr, "input[", index, "].output: Field required");
+    f_.require(!id.empty(), At{cat("input[", index, "].call_id")}, "Field required");
+    f_.require(item.find("output") != nullptr, At{cat("input[", index, "].output")}, "Field required");
     add(cat(R"({"role":"tool","tool_call_id":)", json_string(id), R"(,"content":)", json_string(content(item, "output", index)),
             "}"));
   }
@@ -99,13 +99,13 @@ class Input {
 
 void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
   const Json* tools = f.get("tools");
-  f.require(!tools || tools->is_array(), "tools: Input should be a valid list");
-  f.require(!tools || tools->items.size() <= kToolsMax, "tools: List should have at most ", kToolsMax, " items");
+  f.require(!tools || tools->is_array(), At{"tools"}, "Input should be a valid list");
+  f.require(!tools || tools->items.size() <= kToolsMax, At{"tools"}, "List should have at most ", kToolsMax, " items");
   const Json* choice = f.get("tool_choice");
   if (choice) r.echo_tool_choice = choice->raw(source);
   if (f.error() || !tools || tools->items.empty()) {
     const bool asks = choice && choice->as_string() != "auto" && choice->as_string() != "none";
-    f.require(!asks, "When using `tool_choice`, `tools` must be set.");
+    f.require(!asks, About{"tool_choice"}, "When using `tool_choice`, `tools` must be set.");
     return;
   }
   r.echo_tools = tools->raw(source);
@@ -113,9 +113,9 @@ void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWri
   for (size_t i = 0; i < tools->items.size(); ++i) {
     const Json& tool = tools->items[i];
     const std::string type = text_member(tool, "type"), name = text_member(tool, "name");
-    f.require(!type.empty(), "tools[", i, "].type: Field required");
+    f.require(!type.empty(), At{cat("tools[", i, "].type")}, "Field required");
     if (type != "function") f.reject(Code::kUnimplemented, "tools[", i, "]: type '", type, "' is not supported by this engine");
-    f.require(!name.empty(), "tools[", i, "].name: Field required");
+    f.require(!name.empty(), At{cat("tools[", i, "].name")}, "Field required");
     write_function_tool(chat, name, raw_member(tool, source, "description"), raw_member(tool, source, "parameters"));
   }
   chat.end();
@@ -135,16 +135,16 @@ void read_tools(Fields& f, std::string_view source, ResponsesRequest& r, JsonWri
 void read_format(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
   const Json* text = f.get("text");
   if (!text) return;
-  f.require(text->is_object(), "text: Input should be a valid dictionary");
+  f.require(text->is_object(), At{"text"}, "Input should be a valid dictionary");
   r.echo_text = text->raw(source);
   const Json* format = text->find("format");
   if (!format || format->is_null()) return;
   const std::string type = text_member(*format, "type");
-  f.require(!type.empty(), "text.format.type: Field required");
+  f.require(!type.empty(), At{"text.format.type"}, "Field required");
   if (f.error() || type == "text") return;
   chat.key("response_format").object().field("type", type);
   if (type == "json_schema") {
-    f.require(format->find("schema") != nullptr, "text.format.schema: Field required");
+    f.require(format->find("schema") != nullptr, At{"text.format.schema"}, "Field required");
     chat.key("json_schema").object();
     copy_members(chat, *format, source,
                  {{"name", "name"}, {"description", "description"}, {"schema", "schema"}, {"strict", "strict"}});
@@ -162,21 +162,21 @@ void read_include(Fields& f, ResponsesRequest& r, JsonWriter& chat) {
                                          "web_search_call.action.sources", "web_search_call.results"};
   bool logprobs = false;
   for (const std::string& what : include) {
-    f.require(std::find(std::begin(kKnown), std::end(kKnown), what) != std::end(kKnown), "include: Input should be '", kKnown[0],
-              "', ..., got '", what, "'");
+    f.require(std::find(std::begin(kKnown), std::end(kKnown), what) != std::end(kKnown), At{"include"}, "Input should be '",
+              kKnown[0], "', ..., got '", what, "'");
     logprobs |= what == "message.output_text.logprobs";
   }
-  int32_t top = 0;
-  f.integer("top_logprobs", top);
+  std::optional<int32_t> top;
+  f.engine_integer("top_logprobs", top);
   if (!logprobs) return;
-  chat.field("logprobs", true).field("top_logprobs", top);
-  r.echo_top_logprobs = std::to_string(top);
+  chat.field("logprobs", true).field("top_logprobs", top.value_or(0));
+  r.echo_top_logprobs = std::to_string(top.value_or(0));
 }
 
 void read_reasoning(Fields& f, std::string_view source, ResponsesRequest& r, JsonWriter& chat) {
   const Json* reasoning = f.get("reasoning");
   if (!reasoning) return;
-  f.require(reasoning->is_object(), "reasoning: Input should be a valid dictionary");
+  f.require(reasoning->is_object(), At{"reasoning"}, "Input should be a valid dictionary");
   r.echo_reasoning = reasoning->raw(source);
   copy_members(chat, *reasoning, source, {{"effort", "reasoning_effort"}});
 }
@@ -211,17 +211,17 @@ void read_plain(Fields& f, const Json& body, std::string_view source, ResponsesR
                 {"kv_transfer_params", "kv_transfer_params"}});
   std::string truncation = "disabled";
   f.text("truncation", truncation, 16);
-  f.require(truncation == "auto" || truncation == "disabled", "truncation: Input should be 'auto' or 'disabled'");
+  f.require(truncation == "auto" || truncation == "disabled", At{"truncation"}, "Input should be 'auto' or 'disabled'");
   if (truncation == "auto") chat.field("truncate_prompt_tokens", -1);
   const Json* metadata = f.get("metadata");
-  f.require(!metadata || metadata->is_object(), "metadata: Input should be a valid dictionary");
+  f.require(!metadata || metadata->is_object(), At{"metadata"}, "Input should be a valid dictionary");
   r.echo_metadata = raw_member(body, source, "metadata");
   r.echo_user = raw_member(body, source, "user");
   r.echo_service_tier = raw_member(body, source, "service_tier");
   r.echo_truncation = raw_member(body, source, "truncation");
   r.echo_max_tool_calls = raw_member(body, source, "max_tool_calls");
   r.echo_instructions = raw_member(body, source, "instructions");
-  f.require(!f.has("prompt"), "prompt template is not supported");
+  f.require(!f.has("prompt"), About{"prompt"}, "prompt template is not supported");
   // They bring a past along, or ask for the raw messages: without them the answer would be another.
   for (std::string_view key : {"conversation", "previous_response", "previous_input_messages"}) {
     if (f.has(key)) f.reject(Code::kUnimplemented, key, " is not supported by this engine");
@@ -235,18 +235,18 @@ void read_plain(Fields& f, const Json& body, std::string_view source, ResponsesR
 }  // namespace
 
 Result<ResponsesRequest> parse_responses_request(const Json& body, std::string_view source) {
-  if (!body.is_object()) return fail(Code::kInvalidArgument, "Input should be a valid dictionary, got ", body.kind_name());
+  if (!body.is_object()) return refuse(At{}, "Input should be a valid dictionary, got ", body.kind_name());
   Fields f(body);
   ResponsesRequest r;
   f.flag("store", r.store);
   f.flag("background", r.background);
   f.flag("stream", r.stream);
-  f.require(!r.background || r.store, "background can only be used when `store` is true");
+  f.require(!r.background || r.store, About{"background"}, "background can only be used when `store` is true");
   f.text("previous_response_id", r.previous_response_id, kRequestIdBytesMax);
   f.text("request_id", r.request_id, kRequestIdBytesMax);
   f.text("instructions", r.instructions, kRequestJson.bytes_max);
   const Json* input = f.get("input");
-  f.require(input != nullptr, "input: Field required");
+  f.require(input != nullptr, At{"input"}, "Field required");
   JsonWriter chat;
   chat.object();
   read_plain(f, body, source, r, chat);

@@ -23,31 +23,31 @@ void read_object(Fields& f, const Json& value, Kind kind, std::string_view name,
   found.add(kind, name);
   if (value.is_string()) {
     auto parsed = parse_json(value.text, kRequestJson);
-    if (!parsed) return f.reject(Code::kInvalidArgument, name, ": Invalid JSON: ", parsed.error().message);
+    if (!parsed) return f.reject(At{name}, "Invalid JSON: ", parsed.error().message);
     found.output.schema = *std::move(parsed);
   } else {
     found.output.schema = value;
   }
-  f.require(found.output.schema.is_object() || (kind == Kind::kSchema && found.output.schema.is_bool()), name,
-            ": Input should be a valid dictionary or string");
+  f.require(found.output.schema.is_object() || (kind == Kind::kSchema && found.output.schema.is_bool()), At{name},
+            "Input should be a valid dictionary or string");
 }
 
 void read_text(Fields& f, Fields& object, std::string_view key, Kind kind, std::string_view name, Found& found) {
   if (!object.has(key)) return;
   found.add(kind, name);
   object.text(key, found.output.text, kConstraintBytesMax);
-  f.require(!object.error(), object.error() ? object.error()->message : "");
+  if (object.error()) f.reject(*object.error());
 }
 
 void read_choices(Fields& f, Fields& object, std::string_view key, std::string_view name, Found& found) {
   const Json* value = object.get(key);
   if (!value) return;
   found.add(Kind::kChoice, name);
-  f.require(value->is_array(), name, ": Input should be a valid list");
-  f.require(!value->items.empty(), name, ": List should have at least 1 item after validation, not 0");
+  f.require(value->is_array(), At{name}, "Input should be a valid list");
+  f.require(!value->items.empty(), At{name}, "List should have at least 1 item after validation, not 0");
   if (f.error()) return;
   object.texts(key, found.output.choices, kChoiceTextsMax, kConstraintBytesMax);
-  f.require(!object.error(), object.error() ? object.error()->message : "");
+  if (object.error()) f.reject(*object.error());
 }
 
 void read_response_format(Fields& f, Found& found) {
@@ -56,17 +56,17 @@ void read_response_format(Fields& f, Found& found) {
   const Json* type = format->find("type");
   const std::string_view name = type ? type->as_string().value_or("") : "";
   f.require(name == "text" || name == "json_object" || name == "json_schema" || name == "structural_tag",
-            "response_format.type: Input should be 'text', 'json_object', 'json_schema' or 'structural_tag'");
+            At{"response_format.type"}, "Input should be 'text', 'json_object', 'json_schema' or 'structural_tag'");
   if (f.error() || name == "text") return;
   if (name == "structural_tag") return read_object(f, *format, Kind::kStructuralTag, "response_format", found);
   if (name == "json_object") return found.add(Kind::kJsonObject, "response_format");
   const Json* object = format->find("json_schema");
-  f.require(object && !object->is_null(),
+  f.require(object && !object->is_null(), About{"response_format"},
             "When response_format type is 'json_schema', the 'json_schema' field must be provided.");
-  f.require(f.error() || object->is_object(), "response_format.json_schema: Input should be a valid dictionary");
+  f.require(f.error() || object->is_object(), At{"response_format.json_schema"}, "Input should be a valid dictionary");
   if (f.error()) return;
   const Json* label = object->find("name");
-  f.require(label && label->is_string(), "response_format.json_schema.name: Field required");
+  f.require(label && label->is_string(), At{"response_format.json_schema.name"}, "Field required");
   const Json* schema = object->find("schema");
   if (!schema || schema->is_null()) return found.add(Kind::kJsonObject, "response_format");  // any, as OpenAI has it
   read_object(f, *schema, Kind::kSchema, "response_format.json_schema.schema", found);
@@ -75,9 +75,9 @@ void read_response_format(Fields& f, Found& found) {
 void read_structured(Fields& f, Found& found) {
   const Json* value = f.get("structured_outputs");
   if (!value) return;
-  f.require(value->is_object(), "structured_outputs: Input should be a valid dictionary");
+  f.require(value->is_object(), At{"structured_outputs"}, "Input should be a valid dictionary");
   if (f.error()) return;
-  Fields o(*value);
+  Fields o(*value, "structured_outputs");
   const size_t before = found.names.size();
   if (const Json* schema = o.get("json")) read_object(f, *schema, Kind::kSchema, "structured_outputs.json", found);
   if (const Json* tag = o.get("structural_tag"))
@@ -91,7 +91,7 @@ void read_structured(Fields& f, Found& found) {
   o.flag("disable_any_whitespace", compact);
   found.output.any_whitespace &= !compact;
   if (o.has("whitespace_pattern")) o.text("whitespace_pattern", found.output.whitespace_pattern.emplace(), kConstraintBytesMax);
-  if (o.error()) return f.reject(o.error()->code, "structured_outputs.", o.error()->message);
+  if (o.error()) return f.reject(*o.error());
   f.require(found.names.size() > before, "You must use one kind of structured outputs constraint but none are specified.");
 }
 
@@ -115,7 +115,7 @@ void read_structured_output(Fields& f, std::optional<StructuredOutput>& out) {
   if (f.error() || found.names.empty()) return;
   std::string all;
   for (const std::string& name : found.names) all += cat(all.empty() ? "" : ", ", name);
-  f.require(found.names.size() == 1,
+  f.require(found.names.size() == 1, About{"structured_outputs"},
             "You can only use one kind of structured outputs constraint but multiple are specified: ", all);
   out = std::move(found.output);
 }

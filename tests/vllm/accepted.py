@@ -13,7 +13,6 @@ ROWS = [
     (r"^(completions|chat)", r"chunk adds choices\[\]\.delta\.content: string", "the last chunk of a text may bear an empty piece"),
     (r"^completions echo stream", r"prompt_token_ids", "ids that nobody asked for"),
     (r"^chat echo", r"prompt_logprobs", "likewise: vLLM scores the prompt of any echo"),
-    (r"^chat prompt text", r"prompt_text", "return_prompt_text is not implemented: it stays null; /tokenize shows the prompt"),
     (r"^responses", r"lacks .*\b(tools\[\]|output\[\]|item|text|format|reasoning)\.(\w+\.)?\w+: null", "tools, formats and reasoning are repeated as they came, without the nulls of the official client's newest types"),
     (r"^generate", r"weight_versions|mm_placeholders", "weights do not change while the server runs, prompts are text: null"),
     (r"^tokenizer info", r"added_tokens_decoder|name_or_path|truncation_side|tokenizer_class|lacks|adds", "the model's own tokenizer_config.json, not what a Python class makes of it"),
@@ -24,7 +23,7 @@ ROWS = [
     (r"salt slash|tools empty|chat template$|stop text|length over|stream interval 0", r"^status: 400 there .* 200 here", "taken: no harm in it"),
     (r"messages tool (any|named)$", r"^status: 400 there", "a call that was cut off is no client's mistake: its input is {}"),
     # What we refuse otherwise.
-    (r"thinking budget|repetition detection|logprob token ids|completions embeds|chat mm kwargs|responses item type", r"^status: \d+ there .* 501 here", "not implemented, and said so, never passed over"),
+    (r"completions embeds|chat mm kwargs|responses item type", r"^status: \d+ there .* 501 here", "not implemented, and said so, never passed over"),
     (r"detokenize out", r"^status: 200 there .* 400 here", "an id that is none is an error, not an empty text"),
     (r"^completions logprobs true", r"^status: 200 there .* 400 here", "a truth is no number of logprobs"),
     # In other words.

@@ -62,6 +62,7 @@ struct Ask {
   int32_t max_tokens = 20, n = 1;
   std::vector<int32_t> eos{}, stops{};
   std::optional<int32_t> logprobs{}, prompt_logprobs{};
+  RepetitionLimits repetition{};
   bool prefill_leg = false;
   std::optional<RemotePrompt> remote{};
   std::optional<double> threshold{};
@@ -90,6 +91,7 @@ inline Handle submit(Worker& w, const Ask& ask) {
   s.end_ids = ask.eos;
   s.logprobs = ask.logprobs;
   s.prompt_logprobs = ask.prompt_logprobs;
+  s.repetition = ask.repetition;
   s.prefill_leg = ask.prefill_leg;
   s.send_first_token = ask.prefill_leg;
   s.remote = ask.remote;
