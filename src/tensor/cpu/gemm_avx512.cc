@@ -15,7 +15,9 @@ namespace {
 // weights come.
 template <PanelKind kind>
 inline constexpr int kTileRows = kind == PanelKind::kBf16 || kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block ? 16 : 12;
-// Panels stream from memory: this many bytes ahead hides the latency (about 6 records of 4-bit weights).
+// Panels of floats stream from memory: this many bytes ahead hides the latency. Quantised ones leave that to the core's own
+// prefetchers and ask for a record's lines together: on Zen 4 a row alone then decodes 1.16 times as fast as with lines asked for
+// far ahead.
 inline constexpr size_t kPrefetchBytes = 4096;
 
 // Lines of x.ahead that are asked for beside a record of 4-bit weights and 8 or 12 rows, some 100 cycles: what one core gets from
@@ -70,7 +72,7 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind)) {
     ask(kAheadLines);
     if (row == 0)  // later tiles find the panel in cache
-      for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + kPrefetchBytes + i, _MM_HINT_T0);
+      for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + i, _MM_HINT_T0);
     const auto block = [&](int m) -> const Block32& { return group[m / kGroupOfRows]->block[m % kGroupOfRows]; };
     const auto inputs = [&](int m, int quad_index) {
       return quad(group[m / kGroupOfRows]->q[m % kGroupOfRows] + quad_index * 4);
