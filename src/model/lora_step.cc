@@ -17,12 +17,6 @@ constexpr size_t slot(LoraTarget t) {
 
 LoraTarget next(LoraTarget t, int n) { return static_cast<LoraTarget>(static_cast<int>(t) + n); }
 
-// Rows from `row` on. Adapters' matrices are of floats: the 8-bit form, whose rows lie in groups, is not theirs.
-Activations rows_from(const Activations& x, int64_t row) {
-  const int64_t at = row * x.cols;
-  return {.cols = x.cols, .bf16 = x.bf16 + at, .rounded = x.rounded + at, .f32 = x.f32 + at};
-}
-
 }  // namespace
 
 void LoraStep::add(size_t row, const LoraAdapter& adapter) {
@@ -65,7 +59,7 @@ const LoraMatrix* LoraStep::Run::matrix(int layer, LoraTarget target) const {
 
 Activations LoraStep::t_of(const Run& run, LoraTarget target, int64_t rank) const {
   Activations all = t_[slot(target)].view(cols_);
-  all = rows_from(all, run.first);
+  all = all.from(run.first);
   all.cols = padded_cols(rank);
   return all;
 }
@@ -76,7 +70,7 @@ void LoraStep::shrink_rows(const Run& run, Share rows, int layer, LoraTarget tar
   const LoraMatrix& m = *of;
   const int64_t rank = m.a.rows;
   float* const raw = raw_[slot(target)].get() + rows.begin * cols_;
-  ops_.gemm(m.a, 0, m.a.panels(), rows_from(x, rows.begin), rows.end - rows.begin, raw, cols_, false);
+  ops_.gemm(m.a, 0, m.a.panels(), x.from(rows.begin), rows.end - rows.begin, raw, cols_, false);
   const Activations t = t_of(run, target, rank);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     float* const values = raw + (r - rows.begin) * cols_;

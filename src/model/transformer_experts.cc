@@ -16,12 +16,6 @@ using tensor::Share;
 
 namespace {
 
-// The activations from row `first` on, a multiple of kGroupOfRows.
-Activations from_row(const Activations& x, int64_t first) {
-  const int64_t at = first * x.cols;
-  return {.cols = x.cols, .q8 = x.group(first), .bf16 = x.bf16 + at, .rounded = x.rounded + at, .f32 = x.f32 + at};
-}
-
 void add_bias(float* row, const std::vector<float>& bias, int64_t from, int64_t to) {
   if (bias.empty()) return;
   for (int64_t i = from; i < to; ++i) row[i] += bias[static_cast<size_t>(i)];
@@ -166,9 +160,9 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
       const ExpertWeights& e = w.experts[static_cast<size_t>(g.expert)];
       float* const gate = mix.gate.get() + g.first_slot * ffn;
       float* const up = mix.up.get() + g.first_slot * ffn;
-      ops_.gemm(e.gate, p.begin, p.end, from_row(in, g.first_slot), g.rows, gate, ffn, false);
+      ops_.gemm(e.gate, p.begin, p.end, in.from(g.first_slot), g.rows, gate, ffn, false);
       lora_.expand_slots(layer, LoraTarget::kGate, g.first_slot, g.rows, p, mix.gate.get(), ffn);
-      ops_.gemm(e.up, p.begin, p.end, from_row(in, g.first_slot), g.rows, up, ffn, false);
+      ops_.gemm(e.up, p.begin, p.end, in.from(g.first_slot), g.rows, up, ffn, false);
       lora_.expand_slots(layer, LoraTarget::kUp, g.first_slot, g.rows, p, mix.up.get(), ffn);
       const int64_t from = p.begin * tensor::kPanelRows, to = std::min(ffn, p.end * tensor::kPanelRows);
       for (int64_t r = 0; r < g.rows; ++r) {
@@ -185,7 +179,7 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
     for_groups(items, one.down.panels(), [&](const Group& g, Share p) {
       const ExpertWeights& e = w.experts[static_cast<size_t>(g.expert)];
       float* const out = mix.out.get() + g.first_slot * hidden;
-      ops_.gemm(e.down, p.begin, p.end, from_row(mid, g.first_slot), g.rows, out, hidden, false);
+      ops_.gemm(e.down, p.begin, p.end, mid.from(g.first_slot), g.rows, out, hidden, false);
       lora_.expand_slots(layer, LoraTarget::kDown, g.first_slot, g.rows, p, mix.out.get(), hidden);
       const int64_t from = p.begin * tensor::kPanelRows, to = std::min(hidden, p.end * tensor::kPanelRows);
       for (int64_t r = 0; r < g.rows; ++r) add_bias(out + r * hidden, e.down_bias, from, to);

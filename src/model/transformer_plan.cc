@@ -20,6 +20,13 @@ constexpr size_t kAheadRowsMin = 6, kAheadRowsMax = 64;
 constexpr size_t kPieceBytes = 4096;
 constexpr size_t kAheadBytes = 16 << 20;  // of a layer: what a last-level cache can hold beside the weights that pass through it
 
+// What one member asks for.
+tensor::Ahead share_of(const std::vector<const std::byte*>& chunks, int member, int members, size_t bytes, size_t offset) {
+  const Share part = tensor::share(static_cast<int64_t>(chunks.size()), member, members);
+  return {
+      .chunks = chunks.data() + part.begin, .n = static_cast<size_t>(part.end - part.begin), .bytes = bytes, .offset = offset};
+}
+
 }  // namespace
 
 // Layers that see as far back share a plan of attention, layers that turn alike their cosines.
@@ -46,14 +53,14 @@ void Transformer::plan_layers(int32_t context) {
   for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
 }
 
-// What ask_for_weights() asks for; weights may come again after a sleep.
+// What ask_for_weights() asks for, of large models the beginning; weights may come again after a sleep.
 void Transformer::plan_weights() {
   for (size_t i = 0; i < layers_.size(); ++i) {
     layers_[i].weights.clear();
     const LayerWeights& w = weights_.layers[i];
     for (const tensor::Panels* panels : {&w.o, &w.gate, &w.up, &w.down})
       for (size_t at = 0; panels->data && at + kPieceBytes <= panels->bytes(); at += kPieceBytes)
-        layers_[i].weights.push_back(panels->data + at);
+        if (layers_[i].weights.size() < kAheadBytes / kPieceBytes) layers_[i].weights.push_back(panels->data + at);
   }
 }
 
@@ -112,19 +119,14 @@ void Transformer::ask_for_cache(Member& mine, const Hand& hand, int layer) {
   mine.ahead = {};
   if (layer == config().layers) return;
   const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
-  const Share part = tensor::share(static_cast<int64_t>(blocks.size()), hand.index(), pool_.size());
-  mine.ahead = {.chunks = blocks.data() + part.begin,
-                .n = static_cast<size_t>(part.end - part.begin),
-                .bytes = layout_.layer_bytes(),
-                .offset = layout_.k_offset(layer, 0)};
+  mine.ahead = share_of(blocks, hand.index(), pool_.size(), layout_.layer_bytes(), layout_.k_offset(layer, 0));
 }
 // ... of what the linear layers after attention multiply with.
 void Transformer::ask_for_weights(Member& mine, const Hand& hand, int layer) {
   mine.ahead = {};
   if (slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks.empty()) return;
   const std::vector<const std::byte*>& pieces = layers_[static_cast<size_t>(layer)].weights;
-  const Share part = tensor::share(static_cast<int64_t>(pieces.size()), hand.index(), pool_.size());
-  mine.ahead = {.chunks = pieces.data() + part.begin, .n = static_cast<size_t>(part.end - part.begin), .bytes = kPieceBytes};
+  mine.ahead = share_of(pieces, hand.index(), pool_.size(), kPieceBytes, 0);
 }
 
 // One item a span, and room for their partial states.

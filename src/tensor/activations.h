@@ -46,6 +46,15 @@ struct Activations {
   Ahead* ahead = nullptr;    // of the thread that multiplies them; null: nothing
 
   Quantised* group(int64_t row) const { return q8 + row / kGroupOfRows * (cols / 32); }  // the row's first block
+  // Rows from `row` on; the i8 form only where it begins a group. Nothing is asked for ahead.
+  Activations from(int64_t row) const {
+    const int64_t at = row * cols;
+    return {.cols = cols,
+            .q8 = row % kGroupOfRows == 0 ? group(row) : nullptr,
+            .bf16 = bf16 + at,
+            .rounded = rounded + at,
+            .f32 = f32 + at};
+  }
 };
 
 }  // namespace baton::tensor

@@ -258,13 +258,19 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, Block32& block)
   block = {.d = d, .ds = d * static_cast<float>(total), .nsum = finite ? -total : 0, .nsum_low = finite ? -first : 0};
 }
 
-// The nearest bf16 of kLanes values, ties to even; as f32 where the backend does not multiply bf16 itself.
+#if defined(__AVX512BF16__)
+// The nearest bf16 of kLanes values, ties to even.
+inline void store_bf16(uint16_t* p, Vf v) {
+  const __m256bh nearest = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, v));
+  __builtin_memcpy(p, &nearest, sizeof nearest);
+}
+#endif
+// The same among prepared activations; as f32 where the backend does not multiply bf16 itself.
 template <bool kBf16Products>
 inline void put_bf16(Vf v, const Activations& out, int64_t at) {
 #if defined(__AVX512BF16__)
   static_assert(kBf16Products);
-  const __m256bh nearest = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, v));
-  __builtin_memcpy(out.bf16 + at, &nearest, sizeof nearest);
+  store_bf16(out.bf16 + at, v);
 #else
   for (int i = 0; i < kLanes; ++i) {
     const uint16_t nearest = to_bf16(v[i]);

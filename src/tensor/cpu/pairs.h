@@ -31,10 +31,7 @@ struct Pairs {
   // Queries and weights as multiply() reads them: bf16, side by side where the row's floats lay.
   using Factor = uint16_t;
   static void to_factors(float* row, int64_t n) {
-    for (int64_t i = 0; i < n; i += kLanes) {
-      const __m256bh nearest = _mm512_cvtneps_pbh(__builtin_bit_cast(__m512, load(row + i)));
-      __builtin_memcpy(reinterpret_cast<uint16_t*>(row) + i, &nearest, sizeof nearest);
-    }
+    for (int64_t i = 0; i < n; i += kLanes) store_bf16(reinterpret_cast<uint16_t*>(row) + i, load(row + i));
   }
   static Vf multiply_pairs(Vf acc, Vi pairs, const uint16_t* x) {
     int32_t two;
