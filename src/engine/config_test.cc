@@ -237,8 +237,8 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_EQ(p.config.tool_call_parser, "hermes");
   EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
   EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
-            "invalid tool call parser: x (chose from { deepseek_v3, deepseek_v31, functiongemma, glm45, glm47, granite, hermes, kimi_k2, llama3_json, llama4_json, minimax_m2, mistral, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml })");
-  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, mistral, openai_gptoss, qwen3 })");
+            "invalid tool call parser: x (chose from { deepseek_v3, deepseek_v31, deepseek_v32, deepseek_v4, ernie45, functiongemma, glm45, glm47, granite, granite-20b-fc, granite4, hermes, hunyuan_a13b, internlm, jamba, kimi_k2, lfm2, llama3_json, llama4_json, llama4_pythonic, longcat, mimo, minimax_m2, mistral, olmo3, openai, phi4_mini_json, pythonic, qwen3_coder, qwen3_json, qwen3_xml, seed_oss, step3p5, xlam })");
+  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { deepseek_r1, deepseek_v3, deepseek_v4, ernie45, glm45, glm47, granite, holo2, hunyuan_a13b, kimi_k2, mimo, minimax_m2, mistral, nemotron_v3, olmo3, openai_gptoss, qwen3, seed_oss, step3, step3p5 })");
 }
 
 TEST(EngineConfig, SpeculativeConfigIsVllms) {

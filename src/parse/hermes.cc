@@ -1,5 +1,7 @@
 // hermes: <tool_call>{"name": "f", "arguments": {...}}</tool_call>, any number of them, text before and between. Hermes 2 and 3,
-// Qwen 2.5 and 3, and many others. The last closing tag may be missing.
+// Qwen 2.5 and 3, Granite 4, Ernie 4.5 and many others. The last closing tag may be missing. Others have tags of their own:
+// longcat <longcat_tool_call>...</longcat_tool_call>; internlm <|action_start|><|plugin|>...<|action_end|>, with "parameters";
+// granite-20b-fc <function_call>... with nothing that closes it.
 #include "parse/json_call.h"
 #include "parse/tag_scanner.h"
 #include "parse/tool_parser.h"
@@ -7,10 +9,22 @@
 namespace baton::parse {
 namespace {
 
-constexpr std::string_view kOpen = "<tool_call>", kClose = "</tool_call>";
+struct TaggedForm {
+  std::string_view open, close;  // close "": the object's end is the call's
+  bool or_parameters = false;    // are another name of "arguments"
+};
+constexpr TaggedForm kHermes{.open = "<tool_call>", .close = "</tool_call>"},
+    kLongcat{.open = "<longcat_tool_call>", .close = "</longcat_tool_call>"},
+    kInternlm{.open = "<|action_start|><|plugin|>", .close = "<|action_end|>", .or_parameters = true},
+    kGranite20b{.open = "<function_call>", .close = ""};
 
 class Hermes final : public ToolParser {
  public:
+  explicit Hermes(const TaggedForm& form)
+      : form_(form),
+        open_{form.open},
+        close_(form.close.empty() ? TagScanner{} : TagScanner{form.close}),
+        call_(form.or_parameters) {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(open_.take(), out);
     const std::string held = close_.take();
@@ -31,7 +45,7 @@ class Hermes final : public ToolParser {
       if (open_.feed(c, plain) >= 0) {
         state_ = State::kJson;
         call_.reset();
-        raw_ = kOpen;
+        raw_ = form_.open;
       }
       return content(plain, out);
     }
@@ -41,6 +55,7 @@ class Hermes final : public ToolParser {
       if (call_.done()) {
         state_ = State::kAfter;
         if (!call_.valid()) broken_ = true;
+        if (form_.close.empty()) end();
       }
       if (!call_.bad()) return;
       broken_ = true;
@@ -54,18 +69,24 @@ class Hermes final : public ToolParser {
       broken_ = true;
       append(out, Event::Kind::kContent, plain);
     }
-    if (!closed) return;
+    if (closed) end();
+  }
+  void end() {
     state_ = State::kText;
     after_call();
   }
 
+  const TaggedForm& form_;
   State state_ = State::kText;
-  TagScanner open_{kOpen}, close_{kClose};
-  JsonCall call_{false};
+  TagScanner open_, close_;
+  JsonCall call_;
 };
 
 }  // namespace
 
-std::unique_ptr<ToolParser> make_hermes(const Json&) { return std::make_unique<Hermes>(); }
+std::unique_ptr<ToolParser> make_hermes(const Json&) { return std::make_unique<Hermes>(kHermes); }
+std::unique_ptr<ToolParser> make_longcat(const Json&) { return std::make_unique<Hermes>(kLongcat); }
+std::unique_ptr<ToolParser> make_internlm(const Json&) { return std::make_unique<Hermes>(kInternlm); }
+std::unique_ptr<ToolParser> make_granite_20b_fc(const Json&) { return std::make_unique<Hermes>(kGranite20b); }
 
 }  // namespace baton::parse

@@ -1,7 +1,5 @@
 // mistral: [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...] (tokenizers before version 11) or [TOOL_CALLS]f{...}, the tag
 // again before each (from version 11; later ones put [CALL_ID]id and [ARGS] between name and arguments).
-// phi4_mini_json: functools[{"name": "f", "arguments": {...}}, ...], "parameters" too.
-// granite: <|tool_call|>[{"name": "f", "arguments": {...}}, ...], or <tool_call> in its place.
 #include <algorithm>
 #include <cctype>
 
@@ -14,17 +12,7 @@
 namespace baton::parse {
 namespace {
 
-struct Form {
-  std::string_view tag, or_tag;  // or_tag "" = tag alone
-  bool list_begun = false;       // its bracket is the tag's end
-  bool only_list = false;
-  bool or_parameters = false;  // are another name of "arguments"
-};
-constexpr Form kMistral{.tag = "[TOOL_CALLS]", .or_tag = ""},
-    kPhi4Mini{.tag = "functools[", .or_tag = "", .list_begun = true, .only_list = true, .or_parameters = true},
-    kGranite{.tag = "<|tool_call|>", .or_tag = "<tool_call>", .only_list = true};
-
-TagScanner tags_of(const Form& form) { return form.or_tag.empty() ? TagScanner{form.tag} : TagScanner{form.tag, form.or_tag}; }
+constexpr std::string_view kTag = "[TOOL_CALLS]";
 
 bool is_name(std::string_view s) {
   return !s.empty() && s.size() <= kNameBytesMax &&
@@ -33,7 +21,6 @@ bool is_name(std::string_view s) {
 
 class Mistral final : public ToolParser {
  public:
-  explicit Mistral(const Form& form) : form_(form), tag_(tags_of(form)), call_(form.or_parameters) {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(tag_.take(), out);
     broken_ = true;
@@ -49,9 +36,9 @@ class Mistral final : public ToolParser {
   void step(char c, Events& out) override {
     if (state_ == State::kText) {
       std::string plain;
-      if (const int tag = tag_.feed(c, plain); tag >= 0) {
-        state_ = form_.list_begun ? State::kItem : State::kStart;
-        raw_ = tag == 0 ? form_.tag : form_.or_tag;
+      if (tag_.feed(c, plain) >= 0) {
+        state_ = State::kStart;
+        raw_ = kTag;
         call_.reset();
       }
       return content(plain, out);
@@ -62,7 +49,7 @@ class Mistral final : public ToolParser {
         return;
       case State::kStart:
         if (is_space(c)) return;
-        if (c != '[') return form_.only_list ? wrong(c, out) : name_byte(c, out);
+        if (c != '[') return name_byte(c, out);
         state_ = State::kItem;
         return;
       case State::kItem:
@@ -142,18 +129,15 @@ class Mistral final : public ToolParser {
     }
   }
 
-  const Form& form_;
   State state_ = State::kText;
-  TagScanner tag_;
-  JsonCall call_;
+  TagScanner tag_{kTag};
+  JsonCall call_{false};
   JsonExtent extent_;
   std::string name_;
 };
 
 }  // namespace
 
-std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<Mistral>(kMistral); }
-std::unique_ptr<ToolParser> make_granite(const Json&) { return std::make_unique<Mistral>(kGranite); }
-std::unique_ptr<ToolParser> make_phi4_mini_json(const Json&) { return std::make_unique<Mistral>(kPhi4Mini); }
+std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<Mistral>(); }
 
 }  // namespace baton::parse

@@ -1,20 +1,41 @@
 // pythonic: the answer is a Python list of calls with literal keyword arguments: [f(a=1, b='x'), g()]. Llama 3.2 and 4, ToolACE.
-// An answer that does not begin with '[' is text. Arguments go out one keyword at a time.
+// An answer that does not begin with '[' is text. Arguments go out one keyword at a time. llama4_pythonic: likewise, between
+// <|python_start|> and <|python_end|> or not. lfm2: <|tool_call_start|>[...]<|tool_call_end|>, text before and behind. olmo3:
+// <function_calls>, a call a line without brackets, </function_calls>, text before and behind. What closes the last may be
+// missing.
 #include <cctype>
 #include <utility>
 
 #include "base/json.h"
 #include "parse/limits.h"
 #include "parse/python_literal.h"
+#include "parse/tag_scanner.h"
 #include "parse/tool_parser.h"
 
 namespace baton::parse {
 namespace {
 
+struct PythonicForm {
+  std::string_view open{}, close{};  // "" = no tags
+  bool anywhere = false;             // the opening tag has to be there, and text may stand before it
+  bool lines = false;                // a call a line, no brackets
+};
+constexpr PythonicForm kPythonic{}, kLlama4{.open = "<|python_start|>", .close = "<|python_end|>"},
+    kLfm2{.open = "<|tool_call_start|>", .close = "<|tool_call_end|>", .anywhere = true},
+    kOlmo3{.open = "<function_calls>", .close = "</function_calls>", .anywhere = true, .lines = true};
+
+TagScanner scanner_of(std::string_view tag) { return tag.empty() ? TagScanner{} : TagScanner{tag}; }
+
 class Pythonic final : public ToolParser {
  public:
+  explicit Pythonic(const PythonicForm& form)
+      : form_(form),
+        state_(form.anywhere ? State::kOpen : State::kStart),
+        open_scan_(scanner_of(form.open)),
+        close_scan_(scanner_of(form.close)) {}
   void finish(Events& out) override {
-    if (state_ == State::kText || state_ == State::kAfter) return;
+    if (state_ == State::kOpen) return content(open_scan_.take(), out);
+    if (state_ == State::kText || state_ == State::kAfter || (state_ == State::kNext && form_.lines)) return;
     broken_ = broken_ || state_ != State::kStart;
     if (called_)
       append(out, Event::Kind::kArguments, argument_);
@@ -23,22 +44,18 @@ class Pythonic final : public ToolParser {
   }
 
  private:
-  enum class State : uint8_t { kStart, kName, kArguments, kNext, kAfter, kText };
+  enum class State : uint8_t { kOpen, kStart, kName, kArguments, kNext, kAfter, kText };
 
   void step(char c, Events& out) override {
     if (state_ == State::kText) return content({&c, 1}, out);
+    if (state_ == State::kOpen) return open_byte(c, out);
     if (!called_) raw_ += c;
     switch (state_) {
       case State::kText:
+      case State::kOpen:
         return;
       case State::kStart:
-        if (c == '[')
-          state_ = State::kName;
-        else if (!is_space(c)) {
-          state_ = State::kText;
-          content(std::exchange(raw_, {}), out);
-        }
-        return;
+        return start(c, out);
       case State::kName:
         if (is_space(c) && name_.empty()) return;
         if (c == '(' && !name_.empty()) {
@@ -53,20 +70,64 @@ class Pythonic final : public ToolParser {
       case State::kArguments:
         return argument_byte(c, out);
       case State::kNext:
-        if (c == ',') {
-          state_ = State::kName;
-        } else if (c == ']') {
-          state_ = State::kAfter;
-          raw_.clear();
-          after_call();
-        } else if (!is_space(c)) {
-          wrong({&c, 1}, out);
-        }
-        return;
+        return form_.lines ? next_line(c, out) : next(c, out);
       case State::kAfter:
-        if (!is_space(c)) wrong({&c, 1}, out);
-        return;
+        return close_byte(c, out);
     }
+  }
+
+  void open_byte(char c, Events& out) {
+    std::string plain;
+    if (open_scan_.feed(c, plain) >= 0) {
+      state_ = form_.lines ? State::kName : State::kStart;
+      raw_ = form_.open;
+      name_.clear();
+    }
+    content(plain, out);
+  }
+  // The bracket, behind white space and a tag that may be missing.
+  void start(char c, Events& out) {
+    if (is_space(c)) return;
+    std::string_view begun = raw_;
+    while (!begun.empty() && is_space(begun.front())) begun.remove_prefix(1);
+    if (begun.starts_with(form_.open)) begun.remove_prefix(form_.open.size());
+    if (begun.empty() || form_.open.starts_with(begun)) return;
+    if (c == '[' && is_blank(begun.substr(0, begun.size() - 1))) {
+      state_ = State::kName;
+      return;
+    }
+    state_ = form_.anywhere ? State::kOpen : State::kText;
+    content(std::exchange(raw_, {}), out);
+  }
+  void next(char c, Events& out) {
+    if (c == ',') {
+      state_ = State::kName;
+    } else if (c == ']') {
+      state_ = State::kAfter;
+      raw_.clear();
+      after_call();
+    } else if (!is_space(c)) {
+      wrong({&c, 1}, out);
+    }
+  }
+  // Behind a call of a line: the next one, or what closes them.
+  void next_line(char c, Events& out) {
+    if (is_space(c) || c == ',') return;
+    if (c == form_.close.front()) {
+      state_ = State::kAfter;
+      raw_.clear();
+      after_call();
+      return close_byte(c, out);
+    }
+    state_ = State::kName;
+    if (std::isalpha(static_cast<unsigned char>(c)) == 0 && c != '_') return wrong({&c, 1}, out);
+    name_ = c;
+  }
+  void close_byte(char c, Events& out) {
+    std::string plain;
+    const bool closed = close_scan_.feed(c, plain) >= 0;
+    if (!is_blank(plain)) return wrong(plain + close_scan_.take(), out);
+    if (closed && form_.anywhere) state_ = State::kOpen;
   }
 
   void wrong(std::string_view rest, Events& out) {
@@ -138,7 +199,9 @@ class Pythonic final : public ToolParser {
     return true;
   }
 
-  State state_ = State::kStart;
+  const PythonicForm& form_;
+  State state_;
+  TagScanner open_scan_, close_scan_;
   bool called_ = false;  // the call's name went out
   bool escape_ = false;
   char quote_ = '\0';
@@ -147,6 +210,9 @@ class Pythonic final : public ToolParser {
 
 }  // namespace
 
-std::unique_ptr<ToolParser> make_pythonic(const Json&) { return std::make_unique<Pythonic>(); }
+std::unique_ptr<ToolParser> make_pythonic(const Json&) { return std::make_unique<Pythonic>(kPythonic); }
+std::unique_ptr<ToolParser> make_llama4_pythonic(const Json&) { return std::make_unique<Pythonic>(kLlama4); }
+std::unique_ptr<ToolParser> make_lfm2(const Json&) { return std::make_unique<Pythonic>(kLfm2); }
+std::unique_ptr<ToolParser> make_olmo3(const Json&) { return std::make_unique<Pythonic>(kOlmo3); }
 
 }  // namespace baton::parse

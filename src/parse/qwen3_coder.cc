@@ -2,7 +2,10 @@
 // text: what they are in JSON follows from the type that the request's tool names for the parameter. Arguments go out a parameter
 // at a time. <function=...> without <tool_call> around it is a call too.
 // minimax_m2: <minimax:tool_call><invoke name="f"><parameter name="p">VALUE</parameter>...</invoke></minimax:tool_call>,
-// likewise.
+// likewise. seed_oss, mimo and step3p5 are qwen3_coder with other tags or spaces. deepseek_v32:
+// <｜DSML｜function_calls><｜DSML｜invoke name="f"><｜DSML｜parameter name="p" string="true">VALUE</｜DSML｜parameter>...
+// </｜DSML｜invoke></｜DSML｜function_calls>: the attribute says whether the value is text or JSON. deepseek_v4:
+// <｜DSML｜tool_calls> in that place.
 
 #include "base/json.h"
 #include "parse/limits.h"
@@ -15,8 +18,9 @@ namespace {
 
 struct XmlForm {
   std::string_view call_open, call_close, function_open, function_close, parameter_open, parameter_close;
-  bool quoted = false;     // names stand in quotes, or in none
-  bool own_lines = false;  // a line end around a value is no part of it
+  bool quoted = false;       // names stand in quotes, or in none
+  bool own_lines = false;    // a line end around a value is no part of it
+  bool says_string = false;  // behind a parameter's name: string="true", else the value is JSON
 };
 constexpr XmlForm kQwen3Coder{.call_open = "<tool_call>",
                               .call_close = "</tool_call>",
@@ -32,6 +36,44 @@ constexpr XmlForm kMinimaxM2{.call_open = "<minimax:tool_call>",
                              .parameter_open = "<parameter name=",
                              .parameter_close = "</parameter>",
                              .quoted = true};
+
+constexpr XmlForm kSeedOss{.call_open = "<seed:tool_call>",
+                           .call_close = "</seed:tool_call>",
+                           .function_open = "<function=",
+                           .function_close = "</function>",
+                           .parameter_open = "<parameter=",
+                           .parameter_close = "</parameter>",
+                           .own_lines = true};
+constexpr XmlForm kMimo{.call_open = "<tool_call>",
+                        .call_close = "</tool_call>",
+                        .function_open = "<function=",
+                        .function_close = "</function>",
+                        .parameter_open = "<parameter=",
+                        .parameter_close = "</parameter>"};
+constexpr XmlForm kDeepseekV32{.call_open = "<｜DSML｜function_calls>",
+                               .call_close = "</｜DSML｜function_calls>",
+                               .function_open = "<｜DSML｜invoke name=",
+                               .function_close = "</｜DSML｜invoke>",
+                               .parameter_open = "<｜DSML｜parameter name=",
+                               .parameter_close = "</｜DSML｜parameter>",
+                               .quoted = true,
+                               .says_string = true};
+constexpr XmlForm deepseek_v4() {
+  XmlForm form = kDeepseekV32;
+  form.call_open = "<｜DSML｜tool_calls>";
+  form.call_close = "</｜DSML｜tool_calls>";
+  return form;
+}
+constexpr XmlForm kDeepseekV4 = deepseek_v4();
+
+// What stands behind the name's quote is cut off the name: true if it says that the value is text.
+bool cut_attribute(std::string& name) {
+  const size_t end = name.starts_with('"') ? name.find('"', 1) : std::string::npos;
+  if (end == std::string::npos) return false;
+  const bool text = name.find("string=\"true\"", end) != std::string::npos;
+  name.resize(end + 1);
+  return text;
+}
 
 void unquote(std::string& name) {
   while (!name.empty() && is_space(name.back())) name.pop_back();
@@ -136,6 +178,7 @@ class Qwen3Coder final : public ToolParser {
       if (name.size() > kNameBytesMax || c == '<' || c == '\n') wrong(name, out);
       return;
     }
+    if (state_ == State::kParameter && form_.says_string) is_text_ = cut_attribute(name);
     if (form_.quoted) unquote(name);
     if (state_ == State::kParameter) {
       state_ = State::kValue;
@@ -167,11 +210,14 @@ class Qwen3Coder final : public ToolParser {
     std::string_view value = value_;
     if (form_.own_lines && value.starts_with('\n')) value.remove_prefix(1);
     if (form_.own_lines && value.ends_with('\n')) value.remove_suffix(1);
-    append(out, Event::Kind::kArguments,
-           cat(parameters_++ > 0 ? ", " : "", json_string(parameter_), ": ", parameter_json(tools_, name_, parameter_, value)));
+    append(out, Event::Kind::kArguments, cat(parameters_++ > 0 ? ", " : "", json_string(parameter_), ": ", value_json(value)));
     state_ = State::kBody;
     if (tag == 1) begin_parameter();
     if (tag == 2) end_function(out);
+  }
+  std::string value_json(std::string_view value) const {
+    const bool json = form_.says_string && !is_text_ && parse_json(value, {.depth_max = static_cast<int>(kNestingMax)});
+    return json ? std::string(value) : parameter_json(tools_, name_, parameter_, value);
   }
   void end_function(Events& out) {
     append(out, Event::Kind::kArguments, "}");
@@ -183,7 +229,7 @@ class Qwen3Coder final : public ToolParser {
   const Json& tools_;
   State state_ = State::kText;
   TagScanner text_, open_, body_, value_scan_, end_;
-  bool in_call_ = false, called_ = false;
+  bool in_call_ = false, called_ = false, is_text_ = false;
   std::string name_, parameter_, value_;
   int parameters_ = 0;
 };
@@ -192,5 +238,9 @@ class Qwen3Coder final : public ToolParser {
 
 std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools) { return std::make_unique<Qwen3Coder>(kQwen3Coder, tools); }
 std::unique_ptr<ToolParser> make_minimax_m2(const Json& tools) { return std::make_unique<Qwen3Coder>(kMinimaxM2, tools); }
+std::unique_ptr<ToolParser> make_seed_oss(const Json& tools) { return std::make_unique<Qwen3Coder>(kSeedOss, tools); }
+std::unique_ptr<ToolParser> make_mimo(const Json& tools) { return std::make_unique<Qwen3Coder>(kMimo, tools); }
+std::unique_ptr<ToolParser> make_deepseek_v32(const Json& tools) { return std::make_unique<Qwen3Coder>(kDeepseekV32, tools); }
+std::unique_ptr<ToolParser> make_deepseek_v4(const Json& tools) { return std::make_unique<Qwen3Coder>(kDeepseekV4, tools); }
 
 }  // namespace baton::parse

@@ -7,13 +7,47 @@ namespace {
 
 constexpr ReasoningRow kRows[] = {
     {.name = "deepseek_r1", .always = true},
+    {.name = "deepseek_v3"},
+    {.name = "deepseek_v4", .tags = {.call = "<｜DSML｜tool_calls>"}},
+    {.name = "ernie45", .always = true, .tags = {.answer_open = "<response>", .answer_close = "</response>"}},
+    {.name = "glm45", .always = true, .tags = {.call = "<tool_call>"}},
+    {.name = "glm47", .always = true, .tags = {.call = "<tool_call>"}},
+    {.name = "granite",
+     .tags = {.open = "Here is my thought process:",
+              .close = "Here is my response:",
+              .or_open = "Here's my thought process:",
+              .or_close = "Here's my response:"}},
+    {.name = "holo2", .always = true},
+    {.name = "hunyuan_a13b", .tags = {.answer_open = "<answer>", .answer_close = "</answer>"}},
+    {.name = "kimi_k2", .always = true, .tags = {.call = "<|tool_calls_section_begin|>"}, .special_tokens = true},
+    {.name = "mimo", .tags = {.call = "<tool_call>", .call_goes_on = "<"}},
+    {.name = "minimax_m2", .always = true, .tags = {.call = "<minimax:tool_call>"}},
     {.name = "mistral", .tags = {.open = "[THINK]", .close = "[/THINK]", .call = "[TOOL_CALLS]"}, .special_tokens = true},
+    {.name = "nemotron_v3", .tags = {.call = "<tool_call>", .call_goes_on = "{<"}},
+    {.name = "olmo3", .always = true},
     {.name = "openai_gptoss", .special_tokens = true, .harmony = true},
     {.name = "qwen3", .tags = {.call = "<tool_call>", .call_goes_on = "{<"}},
+    {.name = "seed_oss",
+     .tags = {.open = "<seed:think>", .close = "</seed:think>", .call = "<seed:tool_call>"},
+     .special_tokens = true},
+    {.name = "step3", .always = true},
+    {.name = "step3p5", .always = true, .tags = {.call = "<tool_call>", .call_goes_on = "<"}},
 };
 
+// 0, and 1 if there is or_close, end the thoughts; the last is `call`.
 TagScanner ends_of(const ThinkTags& tags) {
-  return tags.call.empty() ? TagScanner{tags.close} : TagScanner{tags.close, tags.call};
+  TagScanner out{tags.close};
+  if (!tags.or_close.empty()) out.add_tag(tags.or_close);
+  if (!tags.call.empty()) out.add_tag(tags.call);
+  return out;
+}
+
+bool opens(const ThinkTags& tags, std::string_view text) { return text == tags.open || (text == tags.or_open && !text.empty()); }
+bool may_open(const ThinkTags& tags, std::string_view text) {
+  return tags.open.starts_with(text) || tags.or_open.starts_with(text);
+}
+bool ends_with_either(std::string_view text, std::string_view tag, std::string_view or_tag) {
+  return text.ends_with(tag) || (!or_tag.empty() && text.ends_with(or_tag));
 }
 
 }  // namespace
@@ -35,13 +69,20 @@ Reasoning::Start Reasoning::start_of(const ReasoningRow& row, std::string_view p
                                                                                                : Start::kContent;
   }
   while (!prompt.empty() && is_space(prompt.back())) prompt.remove_suffix(1);
-  if (prompt.ends_with(closing)) return Start::kContent;  // the template says that there is nothing to think
-  if (prompt.ends_with(opening)) return Start::kThinking;
+  // The template says that there is nothing to think.
+  if (ends_with_either(prompt, closing, row.tags.or_close)) return Start::kContent;
+  if (ends_with_either(prompt, opening, row.tags.or_open)) return Start::kThinking;
   return row.always ? Start::kThinking : Start::kByTag;
 }
 
 Reasoning::Reasoning(Start start, const ThinkTags& tags)
-    : tags_(tags), start_(start), state_(start == Start::kContent ? State::kContent : State::kStart), close_(ends_of(tags)) {}
+    : tags_(tags),
+      start_(start),
+      state_(start != Start::kContent   ? State::kStart
+             : tags.answer_open.empty() ? State::kContent
+                                        : State::kAnswer),
+      close_(ends_of(tags)),
+      answer_close_(tags.answer_close.empty() ? TagScanner{} : TagScanner{tags.answer_close}) {}
 
 void Reasoning::release_start(Events& out) {
   state_ = start_ == Start::kThinking ? State::kThinking : State::kContent;
@@ -50,21 +91,39 @@ void Reasoning::release_start(Events& out) {
 
 void Reasoning::add(std::string_view piece, Events& out) {
   for (size_t i = 0; i < piece.size(); ++i) {
-    if (state_ == State::kContent) return append(out, Event::Kind::kContent, piece.substr(i));
-    if (state_ == State::kThinking) {
-      think(piece[i], out);
-      continue;
+    switch (state_) {
+      case State::kContent:
+        return say(piece.substr(i), out);
+      case State::kThinking:
+        think(piece[i], out);
+        break;
+      case State::kAnswer:
+        answer(piece[i], out);
+        break;
+      case State::kStart:
+        start(piece[i], out);
+        break;
     }
-    held_ += piece[i];
-    const size_t from = held_.find_first_not_of(" \n\t\r");
-    if (from == std::string::npos) continue;
-    const std::string_view tag = std::string_view(held_).substr(from);
-    if (tag == tags_.open) {
-      held_.clear();
-      state_ = State::kThinking;
-    } else if (!tags_.open.starts_with(tag)) {
-      release_start(out);
-    }
+  }
+}
+
+// False: c changes nothing, for it goes on with white space. No tag has two spaces in a row.
+bool Reasoning::hold(char c) {
+  const bool goes_on = is_space(c) && !held_.empty() && is_space(held_.back());
+  held_ += c;
+  return !goes_on;
+}
+
+void Reasoning::start(char c, Events& out) {
+  if (!hold(c)) return;
+  const size_t from = held_.find_first_not_of(" \n\t\r");
+  if (from == std::string::npos) return;
+  const std::string_view tag = std::string_view(held_).substr(from);
+  if (opens(tags_, tag)) {
+    held_.clear();
+    state_ = State::kThinking;
+  } else if (!may_open(tags_, tag)) {
+    release_start(out);
   }
 }
 
@@ -79,10 +138,34 @@ void Reasoning::think(char c, Events& out) {
   std::string thought;
   const int end = close_.feed(c, thought);
   append(out, Event::Kind::kReasoning, thought);
-  if (end == 0) state_ = State::kContent;
-  if (end != 1) return;
+  if (end < 0) return;
+  if (end == 0 || (end == 1 && !tags_.or_close.empty())) {
+    state_ = tags_.answer_open.empty() ? State::kContent : State::kAnswer;
+    return;
+  }
   call_ = tags_.call;
   if (tags_.call_goes_on.empty()) end_by_call(out);
+}
+
+// Behind the thoughts, where a tag may open the answer.
+void Reasoning::answer(char c, Events& out) {
+  if (!hold(c)) return;
+  const size_t from = held_.find_first_not_of(" \n\t\r");
+  if (from == std::string::npos) return;
+  const std::string_view tag = std::string_view(held_).substr(from);
+  if (tag == tags_.answer_open)
+    held_.clear();
+  else if (tags_.answer_open.starts_with(tag))
+    return;
+  state_ = State::kContent;
+  say(std::exchange(held_, {}), out);
+}
+
+void Reasoning::say(std::string_view text, Events& out) {
+  if (tags_.answer_close.empty()) return append(out, Event::Kind::kContent, text);
+  std::string plain;
+  for (const char c : text) (void)answer_close_.feed(c, plain);
+  append(out, Event::Kind::kContent, plain);
 }
 
 void Reasoning::end_by_call(Events& out) {
@@ -93,6 +176,9 @@ void Reasoning::end_by_call(Events& out) {
 void Reasoning::finish(Events& out) {
   if (state_ == State::kStart) release_start(out);
   if (state_ == State::kThinking) append(out, Event::Kind::kReasoning, call_ + close_.take());
+  if (state_ == State::kAnswer || state_ == State::kContent) {
+    append(out, Event::Kind::kContent, std::exchange(held_, {}) + answer_close_.take());
+  }
 }
 
 }  // namespace baton::parse

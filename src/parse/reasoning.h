@@ -13,8 +13,11 @@ namespace baton::parse {
 
 struct ThinkTags {
   std::string_view open = "<think>", close = "</think>";
-  std::string_view call = "";        // ends the thoughts too, and is no part of them; "" = nothing else does
-  std::string_view call_goes_on = "";  // only with one of these behind it and white space, so it can be thought about; "" = always
+  std::string_view call = "";  // ends the thoughts too, and is no part of them; "" = nothing else does
+  std::string_view call_goes_on =
+      "";  // only with one of these behind it and white space, so it can be thought about; "" = always
+  std::string_view or_open = "", or_close = "";          // other spellings; "" = none
+  std::string_view answer_open = "", answer_close = "";  // around the answer, and no part of it; either may be missing; "" = none
 };
 
 struct ReasoningRow {
@@ -40,17 +43,21 @@ class Reasoning {
   bool thinking() const { return state_ == State::kThinking; }  // what comes next is thought
 
  private:
-  enum class State : uint8_t { kStart, kThinking, kContent };
+  enum class State : uint8_t { kStart, kThinking, kAnswer, kContent };
+  bool hold(char c);
+  void start(char c, Events& out);
   void release_start(Events& out);
   void think(char c, Events& out);
+  void answer(char c, Events& out);
+  void say(std::string_view text, Events& out);
   void end_by_call(Events& out);
 
   ThinkTags tags_;
   Start start_;
   State state_;
-  std::string held_;  // white space and perhaps a <think> at the start
+  std::string held_;  // white space and perhaps a tag: of the thoughts at the start, of the answer behind them
   std::string call_;  // tags.call and white space, while what follows is not known
-  TagScanner close_;
+  TagScanner close_, answer_close_;
 };
 
 }  // namespace baton::parse

@@ -12,6 +12,8 @@ class TagScanner {
  public:
   TagScanner(std::initializer_list<std::string_view> tags)
       : tags_(tags) {}  // none empty, none the beginning of another; not copied
+  TagScanner() = default;
+  void add_tag(std::string_view tag) { tags_.push_back(tag); }  // before the first byte
 
   // The index of the tag that c completes, else -1. Bytes that are no part of a tag are appended to `plain`.
   int feed(char c, std::string& plain) {

@@ -44,31 +44,43 @@ struct ToolParserRow {
   std::string_view name;
   std::unique_ptr<ToolParser> (*make)(const Json& tools);  // the request's; must outlive the parser
   bool special_tokens = false;                             // its tags are special tokens: they must not be skipped
-  bool short_ids = false;  // ids of nine letters and digits, which the family's templates insist on
-  bool forced = false;     // the request left the model no choice: beside its calls the message's content is "", not null
+  bool short_ids = false;     // ids of nine letters and digits, which the family's templates insist on
+  bool forced = false;        // the request left the model no choice: beside its calls the message's content is "", not null
   bool ends_as_text = false;  // finish_reason stays "stop"
   bool harmony = false;       // harmony.h reads the whole answer, reasoning too
 };
 std::span<const ToolParserRow> tool_parsers();
 const ToolParserRow* find_tool_parser(std::string_view name);  // nullptr if there is none
 
-// Not in the table: tool_choice "required"; and a named tool, with that tool alone in `tools`. The same where the model writes the
-// call in its own format, harmony.h.
+// Not in the table: tool_choice "required"; and a named tool, with that tool alone in `tools`. The same where the model writes
+// the call in its own format, harmony.h.
 extern const ToolParserRow kRequiredCalls, kNamedCall, kRequiredHarmony, kNamedHarmony;
 
 std::unique_ptr<ToolParser> make_deepseek_v3(const Json& tools);
 std::unique_ptr<ToolParser> make_deepseek_v31(const Json& tools);
+std::unique_ptr<ToolParser> make_deepseek_v32(const Json& tools);
+std::unique_ptr<ToolParser> make_deepseek_v4(const Json& tools);
 std::unique_ptr<ToolParser> make_functiongemma(const Json& tools);
 std::unique_ptr<ToolParser> make_glm45(const Json& tools);
 std::unique_ptr<ToolParser> make_granite(const Json& tools);
+std::unique_ptr<ToolParser> make_granite_20b_fc(const Json& tools);
 std::unique_ptr<ToolParser> make_hermes(const Json& tools);
+std::unique_ptr<ToolParser> make_internlm(const Json& tools);
+std::unique_ptr<ToolParser> make_jamba(const Json& tools);
 std::unique_ptr<ToolParser> make_kimi_k2(const Json& tools);
+std::unique_ptr<ToolParser> make_lfm2(const Json& tools);
 std::unique_ptr<ToolParser> make_llama3_json(const Json& tools);
+std::unique_ptr<ToolParser> make_llama4_pythonic(const Json& tools);
+std::unique_ptr<ToolParser> make_longcat(const Json& tools);
+std::unique_ptr<ToolParser> make_mimo(const Json& tools);
 std::unique_ptr<ToolParser> make_minimax_m2(const Json& tools);
 std::unique_ptr<ToolParser> make_mistral(const Json& tools);
+std::unique_ptr<ToolParser> make_olmo3(const Json& tools);
 std::unique_ptr<ToolParser> make_openai(const Json& tools);
 std::unique_ptr<ToolParser> make_phi4_mini_json(const Json& tools);
 std::unique_ptr<ToolParser> make_pythonic(const Json& tools);
 std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools);
+std::unique_ptr<ToolParser> make_seed_oss(const Json& tools);
+std::unique_ptr<ToolParser> make_xlam(const Json& tools);
 
 }  // namespace baton::parse

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes what vLLM's own parsers make of answers, for BATON_PARSE_CASES of src/parse/parse_test.cc: in an environment where vLLM 0.32 can be imported.
+"""Writes what vLLM's own parsers make of answers, for src/parse/parse_test.cc: in an environment where vLLM 0.32 can be imported.
 
-    make_parse_cases.py OUT.json [--seed N] [--rounds N]
+    make_parse_cases.py tests/cases/tools/vllm.json --rounds 8 --telling    # what is kept there
+    make_parse_cases.py OUT.json [--seed N] [--rounds N]                    # more of them, for BATON_PARSE_CASES
 
 Answers are put together from the pieces of each format: several calls, text before, between and behind them, nested braces, tags within strings,
 escapes, empty arguments, cut off anywhere. Each goes through a parser whole, and as a stream in random chunks; both outcomes are written.
 Not asked: what gpt-oss sends to tools of its own (python), which vLLM drops and we take for reasoning;
-phi4_mini_json, functiongemma, whose parsers there lose calls with a list in them, and do not stream."""
+phi4_mini_json, functiongemma, whose parsers there lose calls with a list in them, and do not stream; thoughts of hunyuan_a13b, known there by
+ids of its own tokenizer."""
 
 import argparse
 import json
@@ -21,7 +23,11 @@ from transformers import PreTrainedTokenizerFast
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import ParserManager
 
-TAGS = ["<|im_end|>", "<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>"]
+TAGS = ["<|im_end|>", "<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>",
+        "<|tool_call|>", "<tool_calls>", "</tool_calls>", "<function_call>", "<longcat_tool_call>", "</longcat_tool_call>", "<|action_start|>", "<|plugin|>", "<|action_end|>", "<seed:think>", "</seed:think>",
+        "<seed:tool_call>", "</seed:tool_call>", "<minimax:tool_call>", "</minimax:tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
+        "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
+        "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "<|python_start|>", "<|python_end|>", "<|tool_call_start|>", "<response>", "</response>"]
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {
     "a": {"type": "integer"}, "s": {"type": "string"}, "n": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
     "l": {"type": "array", "items": {"type": "string"}}}}}} for name in ("f", "get_weather", "g")]
@@ -98,22 +104,99 @@ def pythonic(r):
     return "[" + ", ".join(calls) + "]"
 
 
-def qwen_xml(r):
+NAMES = ["f", "get_weather", "g"]
+
+
+def bare(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def xml(opening, closing, line="\n"):
+    """Functions and parameters as elements; `line` stands around a value."""
+    def make(r):
+        out = text(r)
+        for _ in range(r.choice([1, 2, 3])):
+            body = "".join(f"<parameter={k}>{line}{bare(v)}{line}</parameter>\n" for k, v in arguments(r).items())
+            call = f"<function={r.choice(NAMES)}>\n{body}</function>"
+            out += call if r.random() < 0.1 else f"{opening}\n{call}\n{closing}" + r.choice(["", "\n", "", text(r)])
+        return out
+    return make
+
+
+qwen_xml = xml("<tool_call>", "</tool_call>")
+
+
+def minimax(r):
+    calls = "".join(f'<invoke name="{r.choice(NAMES)}">\n' + "".join(f'<parameter name="{k}">{bare(v)}</parameter>\n' for k, v in arguments(r).items()) + "</invoke>\n" for _ in range(r.choice([1, 2, 3])))
+    return text(r) + f"<minimax:tool_call>\n{calls}</minimax:tool_call>"
+
+
+def dsml(section):
+    def make(r):
+        def parameter(k, v):
+            return f'<｜DSML｜parameter name="{k}" string="{"true" if isinstance(v, str) else "false"}">{bare(v)}</｜DSML｜parameter>\n'
+        calls = "".join(f'<｜DSML｜invoke name="{r.choice(NAMES)}">\n' + "".join(parameter(k, v) for k, v in arguments(r).items()) + "</｜DSML｜invoke>\n" for _ in range(r.choice([1, 2, 3])))
+        return text(r) + f"<｜DSML｜{section}>\n{calls}</｜DSML｜{section}>"
+    return make
+
+
+def glm(r):
     out = text(r)
     for _ in range(r.choice([1, 2, 3])):
-        body = ""
-        for k, v in arguments(r).items():
-            bare = v if isinstance(v, str) else json.dumps(v)
-            body += f"<parameter={k}>\n{bare}\n</parameter>\n"
-        call = f"<function={r.choice(['f', 'get_weather', 'g'])}>\n{body}</function>"
-        out += call if r.random() < 0.1 else f"<tool_call>\n{call}\n</tool_call>" + r.choice(["", "\n", "", text(r)])
+        line = r.choice(["", "\n"])
+        out += f"<tool_call>{r.choice(NAMES)}{line}" + "".join(f"<arg_key>{k}</arg_key>{line}<arg_value>{bare(v)}</arg_value>{line}" for k, v in arguments(r).items()) + "</tool_call>" + r.choice(["", "\n"])
     return out
+
+
+def kimi(r):
+    calls = "".join(f"<|tool_call_begin|>functions.{r.choice(NAMES)}:{i}<|tool_call_argument_begin|>{as_json(r, arguments(r))}<|tool_call_end|>" for i in range(r.choice([1, 2, 3])))
+    return text(r) + f"<|tool_calls_section_begin|>{calls}<|tool_calls_section_end|>"
+
+
+def deepseek(fenced):
+    def make(r):
+        def call():
+            name, body = r.choice(NAMES), as_json(r, arguments(r))
+            return f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{name}\n```json\n{body}\n```<｜tool▁call▁end｜>" if fenced else f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{body}<｜tool▁call▁end｜>"
+        return text(r) + "<｜tool▁calls▁begin｜>" + "\n".join(call() for _ in range(r.choice([1, 2, 3]))) + "<｜tool▁calls▁end｜>"
+    return make
+
+
+def objects(opening, closing, key="arguments", most=3):
+    """One object a pair of tags."""
+    def make(r):
+        space = r.choice(["", "\n"])
+        return text(r) + "".join(f"{opening}{space}{call_object(r, key)}{space}{closing}" for _ in range(r.randint(1, most)))
+    return make
+
+
+def listed(*wraps):
+    """A list of objects between one of these pairs of tags."""
+    def make(r):
+        opening, closing = r.choice(wraps)
+        return (text(r) if opening else "") + opening + "[" + ", ".join(call_object(r) for _ in range(r.choice([1, 2, 3]))) + "]" + closing
+    return make
+
+
+def wrapped_pythonic(opening, closing):
+    return lambda r: opening + pythonic(r) + closing
+
+
+def olmo(r):
+    return "<function_calls>" + "\n".join(pythonic(r)[1:-1] for _ in range(r.choice([1, 1, 2]))) + "</function_calls>"
 
 
 def thoughts(opening, closing):
     def make(r):
         return r.choice([f"{opening}hm, {{a}}\n{closing}", f"{opening}\nOne.\n\n{closing}\n\n", f"{opening}{closing}", f"{opening}never ends <b"]) \
             + r.choice(["", "Hi.", "\n\nHi <there>."])
+    return make
+
+
+def begun_thoughts(closing, opening="", answer=("", "")):
+    """The prompt may have opened them."""
+    def make(r):
+        return r.choice([opening, opening, ""]) + r.choice(["hm, {a}\n", "One.\n\nTwo <b>.", "a < b\n"]) + closing + r.choice(["", "\n\n"]) + r.choice(["", answer[0] + r.choice(["Hi.", "Hi <there>."]) + answer[1]])
     return make
 
 
@@ -138,6 +221,19 @@ ROWS = [
     (None, "deepseek_r1", thoughts("<think>", "</think>"), ()), (None, "qwen3", thoughts("<think>", "</think>"), ()), (None, "mistral", thoughts("[THINK]", "[/THINK]"), ()),
     ("hermes", "qwen3", lambda r: r.choice(["<think>hm</think>", "<think>hm"]) + hermes(r), ()),
     ("openai", "openai_gptoss", harmony, ()),
+    ("deepseek_v3", None, deepseek(True), ()), ("deepseek_v31", None, deepseek(False), ()), ("deepseek_v32", None, dsml("function_calls"), ()), ("deepseek_v4", None, dsml("tool_calls"), ()),
+    ("glm45", None, glm, ()), ("glm47", None, glm, ()), ("granite", None, listed(("<|tool_call|>", ""), ("<tool_call>", "")), ()), ("kimi_k2", None, kimi, ()), ("minimax_m2", None, minimax, ()),
+    ("granite4", None, objects("<tool_call>", "</tool_call>"), ()), ("ernie45", None, objects("<tool_call>", "</tool_call>"), ()), ("longcat", None, objects("<longcat_tool_call>", "</longcat_tool_call>"), ()),
+    ("internlm", None, objects("<|action_start|><|plugin|>", "<|action_end|>", "parameters", 1), ()), ("granite-20b-fc", None, objects("<function_call>", ""), ()),
+    ("jamba", None, listed(("<tool_calls>", "</tool_calls>")), ()), ("hunyuan_a13b", None, listed(("<tool_calls>", "</tool_calls>")), ()),
+    ("xlam", None, listed(("", ""), ("[TOOL_CALLS]", ""), ("<tool_call>", "</tool_call>"), ("```json\n", "\n```"), ("```\n", "```"), ("<think>hm</think>", "")), ()),
+    ("seed_oss", None, xml("<seed:tool_call>", "</seed:tool_call>"), ()), ("mimo", None, xml("<tool_call>", "</tool_call>", ""), ()), ("step3p5", None, qwen_xml, ()),
+    ("llama4_pythonic", None, lambda r: r.choice([wrapped_pythonic("<|python_start|>", "<|python_end|>"), pythonic])(r), ()),
+    ("lfm2", None, lambda r: text(r) + wrapped_pythonic("<|tool_call_start|>", "<|tool_call_end|>")(r) + text(r), ()), ("olmo3", None, olmo, ()),
+    *((None, name, begun_thoughts("</think>", "<think>"), ()) for name in ("glm45", "glm47", "kimi_k2", "minimax_m2", "step3p5", "holo2")), (None, "step3", begun_thoughts("</think>"), ()),
+    (None, "deepseek_v3", lambda r: text(r) + "Hi.", ()), (None, "deepseek_v4", thoughts("<think>", "</think>"), ()), (None, "mimo", thoughts("<think>", "</think>"), ()), (None, "nemotron_v3", thoughts("<think>", "</think>"), ()),
+    (None, "seed_oss", thoughts("<seed:think>", "</seed:think>"), ()), (None, "ernie45", begun_thoughts("</think>", "", ("<response>\n", "\n</response>\n")), ()),
+    (None, "granite", lambda r: r.choice(["Here is", "Here's"]) + " my thought process: hm." + r.choice(["Here is", "Here's"]) + " my response: Hi.", ()),
 ]
 
 
@@ -183,11 +279,20 @@ def run(parser_class, t, answer, r, is_harmony):
     return out
 
 
+def encodable(case):
+    """Not so: half a character, where a parser there cut an escape in two."""
+    try:
+        return bool(json.dumps(case, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("out", type=pathlib.Path)
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--rounds", type=int, default=60)
+    args.add_argument("--telling", action="store_true", help="only answers of which vLLM says the same whole and streamed")
     args = args.parse_args()
     global TOOLS_PARSED
     TOOLS_PARSED = ChatCompletionRequest(model="m", messages=[{"role": "user", "content": "hi"}], tools=TOOLS).tools
@@ -213,8 +318,9 @@ def main():
             tagged = any(quote + tag in answer for quote in "\"'" for tag in ("<tool_call>", "</tool_call>", "[TOOL_CALLS]"))
             case = {"tool": tool, "reasoning": reasoning, "text": answer, "cut": cut, "tagged": tagged}
             case.update(run(parser_class, t, answer, r, is_harmony))
-            cases.append(case)
-    rows = ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases)
+            if not args.telling or (not cut and not tagged and "whole" in case and case.get("stream", {}).get("calls") == case["whole"]["calls"]):
+                cases.append(case)
+    rows = ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases if encodable(c))
     args.out.write_text('{"tools": %s,\n"cases": [\n%s\n]}\n' % (json.dumps(TOOLS), rows))
     print(f"{args.out}: {len(cases)} cases, {sum('whole_error' in c or 'stream_error' in c for c in cases)} of them failed in vLLM")
 
