@@ -29,11 +29,27 @@ void show_sleep(const Serving& s) {
                                          : SleepState::kAwake);
 }
 
+Error bad_query(std::string_view param, std::string_view message) {
+  return {.code = Code::kInvalidArgument, .message = std::string(message), .param = std::string(param), .form = true};
+}
+
+// Why this level of sleep is none, in pydantic's words where it has some.
+std::string_view level_wants(std::string_view level) {
+  if (level == "0") return "Input should be 1 or 2";
+  const bool number = level.find_first_not_of("-0123456789") == std::string_view::npos;
+  if (!number) return "Input should be a valid integer, unable to parse string as an integer";
+  return level.starts_with('-') ? "Input should be greater than or equal to 0" : "Input should be less than or equal to 2";
+}
+
 }  // namespace
 
-Task<> framework_error(ResponseWriter& out, int status) {
+Task<> framework_error(ResponseWriter& out, int status, std::string_view allow) {
   const std::string reason(wire::reason_phrase(status));
-  co_await out.send(Response::json(status, wire::error_json({.status = status, .message = reason, .type = reason, .param = {}})));
+  std::string body = wire::error_json({.status = status, .message = reason, .type = reason, .param = {}});
+  body.insert(body.size() - 1, cat(",\"detail\":", json_string(reason)));
+  Response response = Response::json(status, std::move(body));
+  if (!allow.empty()) response.headers.set("Allow", allow);
+  co_await out.send(std::move(response));
 }
 
 Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
@@ -47,11 +63,19 @@ Task<> reset_prefix_cache(const Serving& s, Request&, ResponseWriter& out) {
   co_await out.send(Response::json(200, cat("{\"success\":", *success, "}")));
 }
 
+Task<> reset_nothing(const Serving& s, Request&, ResponseWriter& out) {
+  if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
+  co_await out.send({.status = 200, .headers = {}, .body = {}});
+}
+
 Task<> fall_asleep(const Serving& s, Request& request, ResponseWriter& out) {
   if (!s.config->dev_mode) co_return co_await framework_error(out, 404);
   const std::string_view level = query_parameter(request.query, "level");
   if (!level.empty() && level != "1" && level != "2")
-    co_return co_await send_error(out, wire::refuse(wire::At{"level"}, "Input should be 1 or 2").error());
+    co_return co_await send_error(out, bad_query("query.level", level_wants(level)));
+  const std::string_view mode = query_parameter(request.query, "mode");
+  if (!mode.empty() && mode != "abort" && mode != "wait" && mode != "keep")
+    co_return co_await send_error(out, bad_query("query.mode", "Input should be 'abort', 'wait' or 'keep'"));
   if (s.node)
     co_return co_await send_error(
         out, Error{Code::kUnimplemented, "sleep is not supported while KV transfer is on: peers read this memory"});
@@ -81,7 +105,7 @@ Task<> wake_up(const Serving& s, Request& request, ResponseWriter& out) {
   bool kv = tags.empty(), weights = tags.empty();
   for (std::string_view tag : tags) {
     if (tag != "weights" && tag != "kv_cache")
-      co_return co_await send_error(out, wire::refuse(wire::At{"tags"}, "Input should be 'weights' or 'kv_cache'").error());
+      co_return co_await send_error(out, bad_query("query.tags", "Input should be 'weights' or 'kv_cache'"));
     (tag == "weights" ? weights : kv) = true;
   }
   const auto done = co_await between_steps(s, [&s, kv, weights](Core& core) -> Result<> {

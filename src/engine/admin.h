@@ -9,12 +9,13 @@
 namespace baton::engine {
 
 net::Task<> reset_prefix_cache(const Serving& serving, net::Request& request, net::ResponseWriter& out);
+net::Task<> reset_nothing(const Serving& serving, net::Request& request, net::ResponseWriter& out);  // of caches that we lack
 net::Task<> fall_asleep(const Serving& serving, net::Request& request, net::ResponseWriter& out);
 net::Task<> wake_up(const Serving& serving, net::Request& request, net::ResponseWriter& out);
 net::Task<> is_sleeping(const Serving& serving, net::Request& request, net::ResponseWriter& out);
 net::Task<> tokenizer_info(const Serving& serving, net::Request& request, net::ResponseWriter& out);
 
 // An error of the HTTP layer itself: its reason phrase.
-net::Task<> framework_error(net::ResponseWriter& out, int status);
+net::Task<> framework_error(net::ResponseWriter& out, int status, std::string_view allow = "");  // allow: of a 405
 
 }  // namespace baton::engine

@@ -102,9 +102,14 @@ TEST(Admin, DoesNotSleepUnderARequest) {
 
 TEST(Admin, OnlyInDevelopmentMode) {
   TestEngine e;
-  for (const char* path : {"/sleep", "/wake_up", "/reset_prefix_cache"}) EXPECT_EQ(e.post(path, "{}").status, 404) << path;
+  for (const char* path : {"/sleep", "/wake_up", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache"})
+    EXPECT_EQ(e.post(path, "{}").status, 404) << path;
   EXPECT_EQ(e.get("/is_sleeping").status, 404);
   EXPECT_EQ(e.get("/tokenizer_info").status, 404);
+  EngineConfig config;
+  config.dev_mode = true;
+  TestEngine developed(config);
+  for (const char* path : {"/reset_mm_cache", "/reset_encoder_cache"}) EXPECT_EQ(developed.post(path, "").status, 200) << path;
 }
 
 TEST(Admin, DocumentsAreTheRoutes) {

@@ -24,6 +24,7 @@ struct AskedPrompt {
 
 struct Asked {
   std::string id_prefix;
+  std::string_view request_type = "chat_completions";  // as vllm:tool_call_parser_invocations names it
   wire::GenerateFields fields;
   std::vector<AskedPrompt> prompts;  // not empty
   parse::MessageFormat format;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/prng.h"
+#include "engine/admin.h"
 #include "engine/generate.h"
 #include "engine/prepare.h"
 #include "wire/embeddings.h"
@@ -62,28 +63,29 @@ Result<Batch> prepare(const Serving& s, const Json& body) {
   return batch;
 }
 
-void finish(const PoolingConfig& p, const std::optional<int32_t>& asked, std::vector<float>& x) {
-  const int32_t keep = asked ? *asked : p.dimensions;
+void finish(const PoolingConfig& p, const wire::EmbeddingRequest& r, std::vector<float>& x) {
+  const int32_t keep = r.dimensions ? *r.dimensions : p.dimensions;
   if (keep > 0 && static_cast<size_t>(keep) < x.size()) x.resize(static_cast<size_t>(keep));
-  if (!p.normalize) return;
+  if (!r.use_activation.value_or(p.normalize)) return;
   double sum = 0;
   for (const float v : x) sum += static_cast<double>(v) * static_cast<double>(v);
   const double length = std::max(std::sqrt(sum), 1e-12);
   for (float& v : x) v = static_cast<float>(static_cast<double>(v) / length);
 }
 
-}  // namespace
-
-net::Task<> embeddings(const Serving& s, net::Request& request, net::ResponseWriter& out) {
+net::Task<> answer(const Serving& s, net::Request& request, net::ResponseWriter& out, bool pooling) {
+  if (!s.pooling.on) co_return co_await framework_error(out, 404);
   const auto body = parse_body(request);
   if (!body) co_return co_await send_error(out, body.error());
-  if (!s.pooling.on)
-    co_return co_await send_error(out, Error{Code::kInvalidArgument, "The model does not support Embeddings API"});
+  if (const Json* task = pooling ? body->find("task") : nullptr; task && !task->is_null() && task->text != "embed") {
+    const std::string message = cat("Unsupported task: ", json_string(task->text), " Supported tasks: ('embed',)");
+    co_return co_await send_error(out, Error{.code = Code::kInvalidArgument, .message = message, .param = "task"});
+  }
   auto batch = prepare(s, *body);
   if (!batch) co_return co_await send_error(out, batch.error());
   const std::string_view header = request.headers.get(wire::kRequestId).value_or("");
   const bool usable = !header.empty() && header.size() <= wire::kRequestIdBytesMax && valid_utf8(header);
-  const wire::Head head{.id = cat("embd-", usable ? std::string(header) : uuid4()),
+  const wire::Head head{.id = cat(pooling ? "pooling-" : "embd-", usable ? std::string(header) : uuid4()),
                         .model = answered_name(s, batch->request.model),
                         .created = unix_seconds()};
 
@@ -113,10 +115,15 @@ net::Task<> embeddings(const Serving& s, net::Request& request, net::ResponseWri
     }
     std::vector<float>& row = rows[static_cast<size_t>(event->choice)];
     row = std::move(event->embedding);
-    finish(s.pooling, batch->request.dimensions, row);
+    finish(s.pooling, batch->request, row);
   }
   const wire::Usage usage{.prompt_tokens = batch->prompt_tokens};
-  co_await out.send(net::Response::json(200, wire::embedding_response(head, rows, batch->request.base64, usage)));
+  co_await out.send(net::Response::json(200, wire::embedding_response(head, rows, batch->request.base64, usage, pooling)));
 }
+
+}  // namespace
+
+net::Task<> embeddings(const Serving& s, net::Request& request, net::ResponseWriter& out) { return answer(s, request, out, false); }
+net::Task<> pooled(const Serving& s, net::Request& request, net::ResponseWriter& out) { return answer(s, request, out, true); }
 
 }  // namespace baton::engine

@@ -168,6 +168,19 @@ Task<> generate(const Serving& s, Request& request, ResponseWriter& out) {
   return serve_generate(s, api, request, out);
 }
 
+// SageMaker's one route: the body says which API is meant.
+Task<> invocations(const Serving& s, Request& request, ResponseWriter& out) {
+  const auto body = parse_body(request);
+  if (!body) co_return co_await send_error(out, body.error());
+  if (!body->is_object()) {
+    const std::string_view apis = s.pooling.on ? "EmbeddingRequest" : "ChatCompletionRequest', 'CompletionRequest";
+    const std::string message = cat("Cannot find suitable handler for request. Expected one of: ['", apis, "']");
+    co_return co_await send_error(out, Error{.code = Code::kInvalidArgument, .message = message});
+  }
+  if (s.pooling.on) co_return co_await embeddings(s, request, out);
+  co_await serve_generate(s, body->find("messages") ? kChatApi : kCompletionApi, request, out);
+}
+
 Task<> openapi(const Serving&, Request&, ResponseWriter&);
 Task<> docs(const Serving&, Request&, ResponseWriter&);
 
@@ -182,11 +195,15 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/messages", "Answer in Anthropic's Messages API", generate<kMessagesApi>},
     {"POST", "/v1/messages/count_tokens", "Tokens of a Messages request", count_tokens},
     {"POST", "/v1/embeddings", "Embeddings of texts or tokens", embeddings},
+    {"POST", "/pooling", "The same", pooled},
     {"POST", "/inference/v1/generate", "Tokens in, tokens out", generate<kGenerateApi>},
     {"POST", "/v1/chat/completions/render", "Tokens of a conversation", render_chat_completion},
     {"POST", "/v1/completions/render", "Tokens of a completion's prompts", render_completion},
+    {"POST", "/v1/messages/render", "Tokens of a Messages request", render_messages},
+    {"POST", "/v1/responses/render", "Tokens of a Responses request", render_response},
     {"POST", "/v1/chat/completions/derender", "A chat's answer of tokens", derender_chat_completion},
     {"POST", "/v1/completions/derender", "A completion's answer of tokens", derender_completion},
+    {"POST", "/invocations", "A chat or a completion, by what the body has (SageMaker)", invocations},
     {"GET", "/v1/models", "Models served", models},
     {"POST", "/v1/load_lora_adapter", "Load a LoRA adapter (--allow-runtime-lora-updating)", load_lora_adapter},
     {"POST", "/v1/unload_lora_adapter", "The opposite", unload_lora_adapter},
@@ -200,6 +217,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/detokenize", "Tokens to text", detokenize},
     {"GET", "/tokenizer_info", "The tokenizer's configuration (--enable-tokenizer-info-endpoint)", tokenizer_info},
     {"POST", "/reset_prefix_cache", "Forget cached prefixes (development mode)", reset_prefix_cache},
+    {"POST", "/reset_mm_cache", "Forget cached images: there are none (development mode)", reset_nothing},
+    {"POST", "/reset_encoder_cache", "Likewise", reset_nothing},
     {"POST", "/sleep", "Give the memory of the KV cache back, at level 2 of the weights too (development mode)", fall_asleep},
     {"POST", "/wake_up", "The opposite (development mode)", wake_up},
     {"GET", "/is_sleeping", "Does it sleep (development mode)", is_sleeping},
@@ -271,6 +290,7 @@ Task<> serve(const Serving& s, Request& request, EdgeWriter& out) {
     co_await out.send(std::move(*answer));
     co_return;
   }
+  request.path = percent_decoded(request.path);  // before keys are asked for: no spelling of a path goes past them
   if (const std::string& root = s.config->root_path; !root.empty() && request.path.starts_with(root + "/")) {
     request.path.erase(0, root.size());
   }
@@ -278,10 +298,10 @@ Task<> serve(const Serving& s, Request& request, EdgeWriter& out) {
     co_await out.send(Response::json(401, "{\"error\":\"Unauthorized\"}"));
     co_return;
   }
-  bool path_known = false;
+  std::string allow;  // the methods that the path has
   for (const Route& route : kRoutes) {
     if (route.path != request.path) continue;
-    path_known = true;
+    allow += cat(allow.empty() ? "" : ", ", route.method);
     out.handled_by(route.path);
     if (route.method == request.method || (route.method == "GET" && request.method == "HEAD")) {
       co_return co_await route.serve(s, request, out);
@@ -293,11 +313,11 @@ Task<> serve(const Serving& s, Request& request, EdgeWriter& out) {
     if (name.size() <= route.before().size() + route.after().size()) continue;
     name.remove_prefix(route.before().size());
     name.remove_suffix(route.after().size());
-    path_known = true;
+    allow += cat(allow.empty() ? "" : ", ", route.method);
     out.handled_by(route.path);
-    if (route.method == request.method) co_return co_await route.serve(s, request, percent_decoded(name), out);
+    if (route.method == request.method) co_return co_await route.serve(s, request, std::string(name), out);
   }
-  if (!path_known && is_route_but_for_a_slash(request.path)) {
+  if (allow.empty() && is_route_but_for_a_slash(request.path)) {
     Response moved{.status = 307, .headers = {}, .body = {}};
     const std::string_view host = request.headers.get("host").value_or("");
     const std::string scheme = s.config->ssl_certfile.empty() ? "http" : "https";
@@ -306,7 +326,7 @@ Task<> serve(const Serving& s, Request& request, EdgeWriter& out) {
     co_await out.send(std::move(moved));
     co_return;
   }
-  co_await framework_error(out, path_known ? 405 : 404);
+  co_await framework_error(out, allow.empty() ? 404 : 405, allow);
 }
 
 }  // namespace

@@ -69,6 +69,8 @@ class Run final : public Generation {
   Task<std::optional<TokenEvent>> first_event(net::ResponseWriter& out);
   Task<> refuse(net::ResponseWriter& out, const Error& error);
   void finished();
+  void split(wire::Choice& choice);
+  void count_tool_parser(bool called);
   void log_done() const;
 
   const Serving& s_;
@@ -312,10 +314,21 @@ Task<> Run::answer_whole(net::ResponseWriter& out) {
     choices[i].prompt_rows = prompt_of(choices[i].index).rows;
     if (fields_.return_token_ids) choices[i].prompt_token_ids = prompt_of(choices[i].index).ids;
     choices[i].prompt_text = asked_.prompts.front().shown;
-    if (asked_.format.active()) split_whole(asked_.format, choices[i]);
+    split(choices[i]);
     add_echo(choices[i]);
   }
   co_await send_whole(out, std::move(choices));
+}
+
+void Run::split(wire::Choice& choice) {
+  if (!asked_.format.active()) return;
+  split_whole(asked_.format, choice);
+  count_tool_parser(!choice.tool_calls.empty());
+}
+
+void Run::count_tool_parser(bool called) {
+  const parse::ToolParserRow* parser = asked_.format.tool_parser;
+  if (parser && !parser->forced) s_.metrics->count_tool_parser(asked_.request_type, fields_.stream, called);
 }
 
 Task<> Run::send_whole(net::ResponseWriter& out, std::vector<wire::Choice> choices) {
@@ -346,7 +359,7 @@ Task<> Run::answer_beams(net::ResponseWriter& out) {
       wire::Choice& choice = choices.emplace_back(beam_choice(*s_.tokenizer, fields_, beam));
       choice.index = static_cast<int32_t>(p) * n_ + static_cast<int32_t>(i);
       if (fields_.return_token_ids) choice.prompt_token_ids = prompts_[p].ids;
-      if (asked_.format.active()) split_whole(asked_.format, choice);
+      split(choice);
       add_echo(choice);
     }
   }
@@ -378,6 +391,7 @@ std::string Run::chunk(const TokenEvent& event) {
   const bool opened = !out.empty();
   if (!messages_.empty()) {
     std::vector<wire::Choice> parts = messages_[i].stream(std::move(choice));
+    count_tool_parser(std::ranges::any_of(parts, [](const wire::Choice& part) { return !part.tool_calls.empty(); }));
     if (first && asked_.echo) parts.insert(parts.begin(), {.index = event.choice, .text = prompt.echo_text});
     for (const wire::Choice& part : parts) out += asked_.shape->chunk(head_, part, so_far);
     return out;

@@ -1,6 +1,8 @@
 #include "engine/metrics.h"
 
+#include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "engine/answer.h"
 
@@ -69,7 +71,11 @@ void add_constant(Metrics& m, const Labels& labels, const std::string& model_nam
     m.counter("vllm:admission_rejections", "Requests refused by a limit of the queue.", {{"model_name", model_name}, {"reason", std::string(reason)}});
   }
   m.counter("vllm:request_success", "Requests finished.", with(labels, "finished_reason", "repetition"));
+  for (std::string_view what : {"flops", "read_bytes", "write_bytes"})
+    m.counter(cat("vllm:estimated_", what, "_per_gpu"), "Counted by vLLM's --enable-mfu-metrics alone.", labels);
 }
+
+constexpr std::string_view kRequestTypes[] = {"chat_completions", "responses", "other"};
 
 }  // namespace
 
@@ -125,6 +131,13 @@ EngineMetrics::EngineMetrics(Metrics& m, const MetricsConfig& c)
     finished_[f] = &m.counter("vllm:request_success", "Requests finished.", with(labels_, "finished_reason", finish_name(f)));
   }
   add_constant(m, labels_, c.model_name);
+  for (size_t i = 0; i < tool_parser_.size(); ++i) {
+    tool_parser_[i] = &m.counter("vllm:tool_call_parser_invocations", "Answers, or parts of streamed ones, that went through the tool parser.",
+                                 {{"model_name", c.model_name},
+                                  {"mode", i % 2 == 1 ? "streaming" : "non_streaming"},
+                                  {"outcome", i / 2 % 2 == 1 ? "tool_call" : "no_tool_call"},
+                                  {"request_type", std::string(kRequestTypes[i / 4])}});
+  }
   if (c.speculative_tokens > 0) {
     const Maker make = maker(m, c);
     spec_decode_.drafts = &make.counter("spec_decode_num_drafts", "Drafts of speculative decoding.");
@@ -193,6 +206,12 @@ void EngineMetrics::count_http(std::string_view method, std::string_view route, 
       .histogram("http_request_duration_highr_seconds", "Time until a request was answered, in fine steps.",
                  {.01, .025, .05, .075, .1, .25, .5, .75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10, 30, 60})
       .observe(seconds);
+}
+
+void EngineMetrics::count_tool_parser(std::string_view request_type, bool streaming, bool called) {
+  const auto* type = std::ranges::find(kRequestTypes, request_type);
+  const auto i = static_cast<size_t>(type - std::begin(kRequestTypes));
+  tool_parser_.at(4 * i + (called ? 2 : 0) + (streaming ? 1 : 0))->inc();
 }
 
 void EngineMetrics::count_hand_over(std::string_view mode) {

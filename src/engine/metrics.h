@@ -41,6 +41,9 @@ class EngineMetrics {
       std::string_view reason);  // kv_fallback_total{reason}: a peer's KV was promised and we computed it ourselves
   // What the web framework under vLLM exports. route: of the route table, or "none"; status 0: nothing was answered.
   void count_http(std::string_view method, std::string_view route, int status, double seconds);
+  // tool_call_parser_invocations_total: a whole answer, or a step's part of a streamed one, went through --tool-call-parser.
+  // request_type: chat_completions, responses or other.
+  void count_tool_parser(std::string_view request_type, bool streaming, bool called);
   void count_hand_over(std::string_view mode);  // kv_hand_over_total{mode}: how a peer's KV came, "push" or "pull"
   // lora_requests_info: names joined by commas. Step thread, where max_loras > 0.
   bool shows_adapters() const { return adapters_.max > 0; }
@@ -61,7 +64,8 @@ class EngineMetrics {
     std::string running, waiting;
     Gauge *info = nullptr;
   } adapters_;
-  std::array<Gauge *, 3> sleep_;  // by SleepState
+  std::array<Gauge *, 3> sleep_;           // by SleepState
+  std::array<Counter *, 12> tool_parser_;  // by request type, outcome and mode
 };
 
 }  // namespace baton::engine

@@ -3,6 +3,9 @@
 #include "base/prng.h"
 #include "engine/prepare.h"
 #include "engine/reply.h"
+#include "wire/limits.h"
+#include "wire/messages.h"
+#include "wire/responses.h"
 
 namespace baton::engine {
 namespace {
@@ -112,6 +115,19 @@ Result<std::string> rendered(const Serving& s, const wire::GenerateFields& f, st
   return w.take();
 }
 
+// source: what `body` was parsed from.
+Result<std::string> rendered_chat(const Serving& s, const Json& body, std::string_view source) {
+  BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(body));
+  BATON_OK(check_model_name(s, r.model));
+  BATON_TRY(auto tokens, chat_tokens(s, r));
+  return rendered(s, r, std::move(tokens), body, source);
+}
+
+Task<> send(net::ResponseWriter& out, const Result<std::string>& reply) {
+  if (!reply) co_return co_await send_error(out, reply.error());
+  co_await out.send(Response::json(200, *reply));
+}
+
 }  // namespace
 
 Task<> render_completion(const Serving& s, net::Request& request, net::ResponseWriter& out) {
@@ -127,20 +143,40 @@ Task<> render_completion(const Serving& s, net::Request& request, net::ResponseW
     }
     return list + "]";
   }();
-  if (!reply) co_return co_await send_error(out, reply.error());
-  co_await out.send(Response::json(200, *reply));
+  co_await send(out, reply);
 }
 
 Task<> render_chat_completion(const Serving& s, net::Request& request, net::ResponseWriter& out) {
   const auto reply = [&]() -> Result<std::string> {
     BATON_TRY(const Json body, parse_body(request));
-    BATON_TRY(const wire::ChatRequest r, wire::parse_chat_request(body));
-    BATON_OK(check_model_name(s, r.model));
-    BATON_TRY(auto tokens, chat_tokens(s, r));
-    return rendered(s, r, std::move(tokens), body, request.body);
+    return rendered_chat(s, body, request.body);
   }();
-  if (!reply) co_return co_await send_error(out, reply.error());
-  co_await out.send(Response::json(200, *reply));
+  co_await send(out, reply);
+}
+
+Task<> render_messages(const Serving& s, net::Request& request, net::ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const std::string text, wire::chat_body_of_messages(body, request.body, false));
+    BATON_TRY(const Json chat, parse_json(text, wire::kRequestJson));
+    return rendered_chat(s, chat, text);
+  }();
+  co_await send(out, reply);
+}
+
+Task<> render_response(const Serving& s, net::Request& request, net::ResponseWriter& out) {
+  const auto reply = [&]() -> Result<std::string> {
+    BATON_TRY(const Json body, parse_body(request));
+    BATON_TRY(const wire::ResponsesRequest r, wire::parse_responses_request(body, request.body));
+    if (!r.previous_response_id.empty()) {
+      return wire::refuse(wire::About{"previous_response_id"},
+                          "previous_response_id is not supported by the stateless render endpoint.");
+    }
+    const std::string text = wire::chat_body(r, "");
+    BATON_TRY(const Json chat, parse_json(text, wire::kRequestJson));
+    return rendered_chat(s, chat, text);
+  }();
+  co_await send(out, reply);
 }
 
 }  // namespace baton::engine

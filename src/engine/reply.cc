@@ -28,8 +28,10 @@ Result<Json> parse_body(const net::Request& request) {
     return std::unexpected(Error{
         .code = Code::kInvalidArgument, .message = "Unsupported Media Type: Only 'application/json' is allowed", .form = true});
   }
+  if (request.body.empty()) return wire::refuse(wire::At{}, "Field required");
   auto body = parse_json(request.body, wire::kRequestJson);
   if (!body) return wire::refuse(wire::At{}, "JSON decode error: ", body.error().message);
+  if (body->is_null()) return wire::refuse(wire::At{}, "Field required");
   return body;
 }
 

@@ -57,6 +57,7 @@ struct Create {
     BATON_TRY(Asked asked, ask_chat(s, std::move(chat)));
     asked.id_prefix = request.request_id.starts_with("resp_") ? "" : "resp_";
     asked.cached_details = true;
+    asked.request_type = "responses";
     auto made = std::make_unique<wire::ResponsesShape>(request);
     shape = made.get();
     asked.shape = std::move(made);

@@ -159,6 +159,28 @@ TEST(Tools, EveryParserWholeAndStreamed) {
   }
 }
 
+TEST(Tools, TheParsersWorkIsCounted) {
+  Speaker e("hermes");
+  const std::string page = e.get("/metrics").body;
+  const std::string_view name = "vllm:tool_call_parser_invocations_total{mode=\"streaming\",";
+  const size_t at = page.find(name) + name.size();
+  ASSERT_GT(at, name.size());
+  const std::string model = page.substr(at, page.find(',', at) - at);  // its label
+  const auto counted = [&](std::string_view mode, std::string_view outcome) {
+    return e.metric("vllm:tool_call_parser_invocations_total",
+                    cat("{mode=\"", mode, "\",", model, ",outcome=\"", outcome, R"(",request_type="chat_completions"})"));
+  };
+  (void)e.whole("<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", kTools);
+  (void)e.whole("No.", kTools);
+  (void)e.whole("No tools.", "");
+  EXPECT_EQ(counted("non_streaming", "tool_call"), 1);
+  EXPECT_EQ(counted("non_streaming", "no_tool_call"), 1);
+  EXPECT_EQ(counted("streaming", "tool_call"), 0);
+  (void)e.stream("<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", kTools);
+  EXPECT_GT(counted("streaming", "tool_call"), 0);
+  EXPECT_GT(counted("streaming", "no_tool_call"), 0);
+}
+
 TEST(Tools, TextStaysText) {
   Speaker e("hermes");
   for (const char* text : {"No tool is needed <here>.", "<tool_call>what?</tool_call>", "a <tool_ca"}) {
@@ -204,7 +226,8 @@ TEST(Tools, ReasoningIsApart) {
 }
 
 constexpr const char* kHarmony =
-    "<|channel|>analysis<|message|>I need f.<|end|><|start|>assistant<|channel|>commentary<|message|>Well.<|end|><|start|>assistant"
+    "<|channel|>analysis<|message|>I need "
+    "f.<|end|><|start|>assistant<|channel|>commentary<|message|>Well.<|end|><|start|>assistant"
     "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"a\": 12345}<|call|>";
 
 TEST(Tools, GptOssWritesMessages) {
@@ -245,7 +268,8 @@ TEST(Tools, GptOssWritesMessages) {
 TEST(Tools, GptOssInTheOtherApis) {
   Speaker e("openai", "openai_gptoss");
   e.say(kHarmony);
-  const Json response = e.post("/v1/responses", R"({"input":"hi","temperature":0,"tools":[{"type":"function","name":"f"}]})").json();
+  const Json response =
+      e.post("/v1/responses", R"({"input":"hi","temperature":0,"tools":[{"type":"function","name":"f"}]})").json();
   std::string items;
   for (const Json& item : response.find("output")->items) items += item.find("type")->text + ";";
   EXPECT_EQ(items, "reasoning;message;function_call;");

@@ -335,7 +335,8 @@ std::vector<Judged> vllm_cases(const Json& root) {
   for (const Json& one : root.find("cases")->items) {
     Judged& judged = out.emplace_back();
     Case& c = judged.c;
-    const std::string tool(one.find("tool")->as_string().value_or("")), reasoning(one.find("reasoning")->as_string().value_or(""));
+    const std::string tool(one.find("tool")->as_string().value_or("")),
+        reasoning(one.find("reasoning")->as_string().value_or(""));
     c.name = cat(tool, " ", reasoning);
     c.text = one.find("text")->text;
     c.format.tools = tools;

@@ -69,6 +69,7 @@ Result<EmbeddingRequest> parse_embedding_request(const Json& body) {
   f.text("model", r.model, 1024);
   if (f.has("messages")) {
     BATON_TRY(r.chat, parse_chat_request(body));
+    r.chat->add_generation_prompt = body.find("add_generation_prompt") && r.chat->add_generation_prompt;
     r.add_special_tokens = false;
   } else {
     read_input(f, r);
@@ -79,25 +80,34 @@ Result<EmbeddingRequest> parse_embedding_request(const Json& body) {
   r.base64 = encoding == "base64";
   f.integer("dimensions", r.dimensions);
   f.require(r.dimensions.value_or(1) > 0, "Dimensions must be greater than 0");
-  if (f.has("normalize")) f.flag("normalize", r.normalize.emplace());
+  f.require(!f.has("normalize"), About{"normalize"}, "Parameter `normalize` was removed; use `use_activation` instead.");
+  if (f.has("use_activation")) f.flag("use_activation", r.use_activation.emplace());
   f.flag("add_special_tokens", r.add_special_tokens);
   f.integer("truncate_prompt_tokens", r.fields.truncate_prompt_tokens);
   f.require(r.fields.truncate_prompt_tokens.value_or(-1) == -1 || *r.fields.truncate_prompt_tokens >= 1,
             "truncate_prompt_tokens must be >= 1, got ", r.fields.truncate_prompt_tokens.value_or(0));
+  std::string side = "right", type = "float32", order = "native";
+  f.text("truncation_side", side, 16);
+  f.require(side == "left" || side == "right", At{"truncation_side"}, "Input should be 'left' or 'right'");
+  r.fields.truncate_left = side == "left";
+  f.text("embed_dtype", type, 16);
+  f.text("endianness", order, 16);
   f.integer("priority", r.fields.priority);
   f.text("cache_salt", r.fields.cache_salt, kCacheSaltBytesMax);
   f.text("request_id", r.fields.request_id, kRequestIdBytesMax);
   if (f.error()) return std::unexpected(*f.error());
+  if (r.base64 && (type != "float32" || order == "big"))
+    return fail(Code::kUnimplemented, "base64 is of little-endian float32 alone: embed_dtype and endianness are not supported");
   return r;
 }
 
 std::string embedding_response(const Head& head, std::span<const std::vector<float>> embeddings, bool as_base64,
-                               const Usage& usage) {
+                               const Usage& usage, bool pooling) {
   JsonWriter w;
   w.object().field("id", head.id).field("object", "list").field("created", head.created).field("model", head.model);
   w.key("data").array();
   for (size_t i = 0; i < embeddings.size(); ++i) {
-    w.object().field("index", i).field("object", "embedding").key("embedding");
+    w.object().field("index", i).field("object", pooling ? "pooling" : "embedding").key(pooling ? "data" : "embedding");
     if (as_base64) {
       w.value(base64(embeddings[i]));
     } else {
@@ -108,7 +118,7 @@ std::string embedding_response(const Head& head, std::span<const std::vector<flo
     w.end();
   }
   w.end().key("usage").object().field("prompt_tokens", usage.prompt_tokens).field("total_tokens", usage.prompt_tokens);
-  w.field("completion_tokens", 0).field_null("prompt_tokens_details").end().end();
+  w.field("completion_tokens", 0).field_null("prompt_tokens_details").field_null("completion_tokens_details").end().end();
   return w.take();
 }
 

@@ -197,11 +197,47 @@ def contents_differ(theirs, ours):
 
 
 def vectors_differ(theirs, ours):
-    a, b = ([row["embedding"] for row in parsed(x.body)["data"]] for x in (theirs, ours))
+    a, b = ([row.get("embedding") or row["data"] for row in parsed(x.body)["data"]] for x in (theirs, ours))
     if [len(v) for v in a] != [len(v) for v in b]:
         return [f"lengths {[len(v) for v in a]} there, {[len(v) for v in b]} here"]
-    cosine = min(sum(p * q for p, q in zip(u, v)) for u, v in zip(a, b))
-    return [f"cosine {cosine:.4f}"] * (cosine < 0.99) + [f"usage {usages_of(x)}" for x in (ours,) if usages_of(ours) != usages_of(theirs)]
+    dot = lambda u, v: sum(p * q for p, q in zip(u, v))
+    out = []
+    for u, v in zip(a, b):
+        x, y = dot(u, u) ** 0.5, dot(v, v) ** 0.5
+        out += [f"cosine {dot(u, v) / (x * y):.4f}"] * (dot(u, v) < 0.99 * x * y) + [f"length {x:.3f} there, {y:.3f} here"] * (abs(x - y) > 0.05 * x)
+    return out + [f"usage {usages_of(x)}" for x in (ours,) if usages_of(ours) != usages_of(theirs)]
+
+
+def families(text):
+    """{name: (type, label names, buckets)} of the vllm: families of a /metrics page."""
+    out = {}
+    for line in text.decode().splitlines():
+        if line.startswith("# TYPE vllm:"):
+            _, _, name, kind = line.split()
+            out[name] = (kind, set(), set())
+        elif line.startswith("vllm:"):
+            name, labels = re.match(r"([\w:]+)(\{.*\})?", line).groups()
+            family = next((f for f in (name, re.sub(r"_(bucket|sum|count|total|created)$", "", name)) if f in out), None)
+            if family is None:
+                out.setdefault("without a type: " + name, ("", set(), set()))
+                continue
+            for key, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""):
+                if key == "le":
+                    out[family][2].add(float(value))
+                else:
+                    out[family][1].add(key)
+    return out
+
+
+def metrics_differ(theirs, ours):
+    a, b = families(theirs.body), families(ours.body)
+    out = [f"lacks {name}: {a[name][0]}" for name in sorted(a.keys() - b.keys())] + [f"adds {name}: {b[name][0]}" for name in sorted(b.keys() - a.keys())]
+    for name in sorted(a.keys() & b.keys()):
+        for what, x, y in zip(("type", "labels", "buckets"), a[name], b[name]):
+            if x != y:
+                brief = lambda v: " ".join(map(str, sorted(v))) if isinstance(v, set) else v
+                out.append(f"{name}: {what} {brief(x)} there, {brief(y)} here")
+    return out
 
 
 def compare(case, theirs, ours):
@@ -211,9 +247,13 @@ def compare(case, theirs, ours):
         return [f"status: {theirs.status} there ({brief(theirs)}), {ours.status} here ({brief(ours)})"]
     out = []
     for h in HEADERS:
-        x, y = theirs.headers.get(h), ours.headers.get(h)
+        x, y = (re.sub(r"^http://127.0.0.1:\d+", "", a.headers[h]) if h in a.headers else None for a in (theirs, ours))
         if x != y and not (h == "x-request-id" and x and y):
             out.append(f"header {h}: {x!r} there, {y!r} here")
+    if same == "status":
+        return out
+    if same == "metrics":
+        return out + metrics_differ(theirs, ours)
     if theirs.headers.get("content-type", "").startswith("text/event-stream") and not out:
         return streams_differ(theirs.body, ours.body) + (contents_differ(theirs, ours) if same == "text" else [])
     a, b = parsed(theirs.body), parsed(ours.body)

@@ -5,26 +5,27 @@ Starts both with the same model (float32 there, the file's BF16 weights here), s
 dashboard or a script can see: status, content type and other headers, the JSON keys and their types at every depth, errors, finish reasons, usage, the
 order and the fields of a stream's events, the words of greedy answers. Any difference that accepted.py does not name with its reason fails.
 
---vllm PORT and --ours PORT take servers that run already; --answers FILE remembers what vLLM said, so that the next run asks it nothing; --only REGEX takes
+--vllm PORT and --ours PORT (--vllm-pooling, --ours-pooling) take servers that run already; --answers FILE remembers what vLLM said, so that the next run asks it nothing; --only REGEX takes
 some cases; --show prints both answers of what differs."""
 import argparse, base64, collections, concurrent.futures, http.client, json, os, re, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [HERE, f"{HERE}/../e2e"]
-import accepted, environment, requests_table
+import accepted, environment, requests_table, server_table
 from compare import compare
 from environment import HOME, free_port, say
 from harness import get, wait_for
 from requests_table import MODEL
 
-COMMON = ["--host", "127.0.0.1", "--served-model-name", MODEL, "--max-model-len", "2048", "--enable-tokenizer-info-endpoint", "--enable-auto-tool-choice",
-          "--tool-call-parser", "hermes"]
+COMMON = ["--host", "127.0.0.1", "--served-model-name", MODEL, "--max-model-len", "2048", "--enable-tokenizer-info-endpoint"]
+GENERATING = [*COMMON, "--enable-scale-out", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+POOLING = [*COMMON, "--runner", "pooling"]
 Answer = collections.namedtuple("Answer", "status headers body")
 
 
 def ask(port, case):
     _, path, body, options = case
-    c = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=900)
     try:
         data = options.get("raw", None if body is None else json.dumps(body).encode())
         method = options.get("method", "GET" if data is None else "POST")
@@ -39,18 +40,18 @@ def ask(port, case):
 class Servers:
     """with Servers(args, model, folder for logs) as s: s.vllm and s.ours are ports"""
 
-    def __init__(self, a, model, folder):
+    def __init__(self, a, model, folder, common, vllm, ours):
         self.processes, self.folder = {}, folder
-        self.vllm, self.ours = a.vllm or free_port(), a.ours or free_port()
-        if not a.vllm:
-            self.start("vllm", [f"{HOME}/venv/bin/vllm", "serve", model, *COMMON, "--enable-scale-out", "--port", str(self.vllm), "--dtype", "float32", "--enforce-eager"],
+        self.vllm, self.ours = vllm or free_port(), ours or free_port()
+        if not vllm:
+            self.start("vllm", [f"{HOME}/venv/bin/vllm", "serve", model, *common, "--port", str(self.vllm), "--dtype", "float32", "--enforce-eager"],
                        {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": str(os.cpu_count() - 1), "HF_HUB_OFFLINE": "1", "PATH": f"{HOME}/venv/bin:{os.environ['PATH']}"})
-        if not a.ours:
-            self.start("ours", [f"{a.bin}/baton-engine", "serve", model, *COMMON, "--port", str(self.ours), "--kv-cache-memory-bytes", str(512 << 20)], {})
+        if not ours:
+            self.start("ours", [f"{a.bin}/baton-engine", "serve", model, *common, "--port", str(self.ours), "--kv-cache-memory-bytes", str(512 << 20)], {})
 
     def start(self, name, argv, env):
         log = open(f"{self.folder}/{name}.log", "w")
-        self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, **env})
+        self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", **env})
 
     def __enter__(self):
         for name, port in (("vllm", self.vllm), ("ours", self.ours)):
@@ -133,8 +134,8 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--bin", required=True)
     p.add_argument("--model", required=True)
-    p.add_argument("--vllm", type=int)
-    p.add_argument("--ours", type=int)
+    for name in ("vllm", "ours", "vllm-pooling", "ours-pooling"):
+        p.add_argument("--" + name, type=int)
     p.add_argument("--answers")
     p.add_argument("--only")
     p.add_argument("--show", action="store_true")
@@ -143,8 +144,10 @@ def main():
     environment.vllm()
     model, verdict, remembered = environment.model(os.path.realpath(a.model)), Verdict(a.show), Remembered(a.answers)
     with tempfile.TemporaryDirectory(prefix="baton-differential-") as folder:
-        with Servers(a, model, folder) as s:
-            run_table(s, requests_table.generator(), verdict, a.only, remembered)
+        with Servers(a, model, folder, GENERATING, a.vllm, a.ours) as s:
+            run_table(s, requests_table.generator() + server_table.about_the_server(), verdict, a.only, remembered)
+        with Servers(a, model, folder, POOLING, a.vllm_pooling, a.ours_pooling) as s:
+            run_table(s, server_table.embeddings(), verdict, a.only, remembered)
     if not verdict.finish(not a.only):
         sys.exit("error: baton-engine and vLLM differ")
 
