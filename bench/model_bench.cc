@@ -101,7 +101,7 @@ struct Bench {
 };
 
 // "decode,16,512" to its value; kBatch sequences of at most kContextMax tokens fit.
-constexpr int kBatch = 16, kContextMax = 2064;
+constexpr int kBatch = 32, kContextMax = 2064;
 bool measure_point(Bench& bench, const std::string& point, const model::LoadOptions& options) {
   int batch = 0, n = 0;
   double value = 0;

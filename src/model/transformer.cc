@@ -16,10 +16,8 @@ namespace {
 
 // Up to this many rows each member prepares all rows itself instead of sharing them and waiting.
 constexpr int64_t kAloneRows = 2;
-// Panels whose outputs are a record of inputs to the next layer.
-constexpr int64_t kRecordPanels = tensor::kRecordInputs / tensor::kPanelRows;
-// Panels of gate and up that are computed before they are joined: 256 rows of both, 256 KiB, are still in the core's cache.
-constexpr int64_t kNearPanels = 8;
+// Rows of a slice whose linear layers compute longer than they wait for their weights, and that are not yet a prompt.
+constexpr int64_t kAskRowsMin = 6, kAskRowsMax = 64;
 
 // The softmax's denominator; a sink takes part in it with its score and adds no value.
 float with_sink(const tensor::Partial& state, const std::vector<float>& sinks, int32_t head) {
@@ -116,7 +114,7 @@ Result<> Transformer::load_weights(const std::function<void(double)>& progress) 
   step_bytes_ = weights_.step_bytes;
   for (LayerWeights& layer : weights_.layers)
     if (kv_format_ != tensor::KvFormat::kE4m3) layer.k_scale = layer.v_scale = 1;  // what the others hold is of its own scale
-  plan_weights();
+  plan_reads();
   return {};
 }
 
@@ -199,6 +197,7 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
 void Transformer::run_slice() {
   const ModelConfig& c = part_;
   const auto n = static_cast<int64_t>(slice_.rows.size());
+  slice_.asks = ops_.asks_ahead && n >= kAskRowsMin && n <= kAskRowsMax;
   for (Window& window : slice_.windows) plan_items(window);
   x_.resize(static_cast<size_t>(n * c.hidden));
   qkv_.resize(static_cast<size_t>(n * (c.heads + 2 * c.kv_heads) * c.head_dim));
@@ -276,28 +275,28 @@ void Transformer::forward(Hand& hand) {
   const auto add_to_x = [&](const tensor::Panels& panels, int layer, LoraTarget target, const std::vector<float>& bias,
                             const std::vector<float>& norm,
                             auto in) { add_output(hand, sums++ % 2, panels, layer, target, bias, norm, in); };
-  // Panels of a head that one member must hold: for a norm or a scale of the whole.
-  const int64_t heads_whole = c.qk_norm || tensor::kv_scaled(kv_format_) ? c.head_dim / tensor::kPanelRows : 1;
+  begin_reading(hand);
   hand.split(n, [&](Share rows) { embed(rows); });
   for (int i = 0; i < c.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
     const unsigned qkv_forms =
         form_for(w.q.kind) | (shard_.stores_kv ? form_for(w.k.kind) | form_for(w.v.kind) : 0) | lora_.forms();
+    read_from(mine, i, kReadsQkv);
     auto normed_x = input(hand, n, hidden, qkv_forms, [&](int64_t r) { return normed(w.attn_norm, r); });
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kQ, 3, [&] { return normed_x(); });
     hand.split(
         w.q.panels() + w.k.panels() + w.v.panels(), [&](Share panels) { attention_inputs(w, i, panels, normed_x()); },
-        heads_whole);
+        heads_whole());
     if (shard_.ranks > config().kv_heads) meet(hand);  // one of them has stored what we attend to
     // What many rows attended is made ready for O by whoever has it, if a kv head's part of a row is whole records.
     const bool ready = n > kAloneRows && !slice_.split && c.heads / c.kv_heads * c.head_dim % tensor::kRecordInputs == 0;
     const unsigned o_forms = ready ? form_for(w.o.kind) | lora_.forms() : 0;
-    ask_for_weights(mine, hand, i);
+    read_from(mine, i, kReadsCache);
     const std::vector<Item>& items = slice_.windows[layers_[static_cast<size_t>(i)].window].items;
     hand.split(static_cast<int64_t>(items.size()), [&](Share part) {
       for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine, o_forms);
     });
-    ask_for_cache(mine, hand, i + 1);
+    read_from(mine, i, kReadsO);
     if (o_forms != 0)
       add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
                [view = asking(activations_.view(attended), hand)] { return view; });
@@ -309,6 +308,7 @@ void Transformer::forward(Hand& hand) {
       mixture(hand, w, i);
       continue;
     }
+    read_from(mine, i, kReadsFfn);
     auto normed_y = input(hand, n, hidden, form_for(w.gate.kind) | form_for(w.up.kind) | lora_.forms(),
                           [&](int64_t r) { return normed(w.ffn_norm, r); });
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
@@ -318,6 +318,7 @@ void Transformer::forward(Hand& hand) {
     hand.split(
         w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y(), n > kAloneRows ? down_forms : 0, gated); },
         kRecordPanels);
+    read_from(mine, i, kReadsDown);
     if (n > kAloneRows)
       add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm, [gated] { return gated; });
     else
@@ -343,6 +344,7 @@ void Transformer::read_out(Hand& hand) {
   const auto wanted = static_cast<int64_t>(slice_.logit_rows.size());
   if (wanted == 0) return;
   const tensor::Panels& head = weights_.lm_head;
+  read_from(mine, c.layers, kReadsQkv);
   auto last = input(hand, wanted, hidden, form_for(head.kind), [&](int64_t r) -> const float* {
     const float* x = x_.get() + slice_.logit_rows[static_cast<size_t>(r)] * hidden;
     ops_.rms_norm(x, weights_.norm.data(), hidden, c.rms_eps, mine.row.get());
@@ -386,16 +388,26 @@ void Transformer::embed(Share rows) {
   }
 }
 
-// A part of the panels of Q, K and V taken as one list, to the end: bias, rotation, store.
+// Panels of a head that one member must hold: for a norm or a scale of the whole.
+int64_t Transformer::heads_whole() const {
+  return part_.qk_norm || tensor::kv_scaled(kv_format_) ? part_.head_dim / tensor::kPanelRows : 1;
+}
+
+// What a part of the panels of Q, K and V taken as one list is of each.
+std::array<Share, 3> Transformer::shares_of(const LayerWeights& w, Share part) {
+  const auto clip = [&](int64_t first, int64_t count) {
+    return Share{std::clamp<int64_t>(part.begin - first, 0, count), std::clamp<int64_t>(part.end - first, 0, count)};
+  };
+  const int64_t q = w.q.panels(), k = w.k.panels();
+  return {clip(0, q), clip(q, k), clip(q + k, w.v.panels())};
+}
+
+// A part of that list, to the end: bias, rotation, store.
 void Transformer::attention_inputs(const LayerWeights& w, int layer, Share part, const Activations& x) {
   const ModelConfig& c = part_;
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const int64_t stride = int64_t{c.heads + 2 * c.kv_heads} * c.head_dim;
-  const int64_t q_panels = w.q.panels(), k_panels = w.k.panels();
-  const auto clip = [&](int64_t first, int64_t count) {
-    return Share{std::clamp<int64_t>(part.begin - first, 0, count), std::clamp<int64_t>(part.end - first, 0, count)};
-  };
-  const Share q = clip(0, q_panels), k = clip(q_panels, k_panels), v = clip(q_panels + k_panels, k_panels);
+  const auto [q, k, v] = shares_of(w, part);
   float* const k_out = qkv_.get() + int64_t{c.heads} * c.head_dim;
   float* const v_out = k_out + int64_t{c.kv_heads} * c.head_dim;
   ops_.gemm(w.q, q.begin, q.end, x, n, qkv_.get(), stride, false);
@@ -471,8 +483,7 @@ void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, con
   const int64_t ffn = part_.ffn_of(layer);
   const auto n = static_cast<int64_t>(slice_.rows.size());
   const auto activate = ops_.gate_mul[static_cast<size_t>(config().activation)];
-  for (Share some = part; some.begin < part.end; some.begin = some.end) {
-    some.end = std::min(part.end, some.begin + kNearPanels);
+  near_shares(part, [&](Share some) {
     ops_.gemm(w.gate, some.begin, some.end, x, n, gate_.get(), ffn, false);
     lora_.expand(layer, LoraTarget::kGate, some, gate_.get(), ffn);
     ops_.gemm(w.up, some.begin, some.end, x, n, up_.get(), ffn, false);
@@ -483,7 +494,7 @@ void Transformer::feed_forward(const LayerWeights& w, int layer, Share part, con
       activate(gate, up_.get() + r * ffn + from, to - from);
       if (forms != 0) ops_.prepare(gate, from, to - from, forms, out, r);
     }
-  }
+  });
 }
 
 }  // namespace baton::model

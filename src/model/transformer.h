@@ -9,6 +9,8 @@
 // rows, or, when the slice has at most kAloneRows tokens, done by every member for itself: it is then cheaper than a phase. A
 // slice's rows meet only in attention, whose spans have fixed bounds and order: this is what makes results independent of batch,
 // chunks and threads. Called by the owner of Model alone.
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -42,6 +44,18 @@ class Transformer final : public Model {
   }
 
  private:
+  // Panels whose outputs are a record of inputs to the next layer.
+  static constexpr int64_t kRecordPanels = tensor::kRecordInputs / tensor::kPanelRows;
+  // Panels of gate and up that are computed before they are joined: 256 rows of both, 256 KiB, are still in the core's cache.
+  static constexpr int64_t kNearPanels = 8;
+  template <class F>
+  static void near_shares(tensor::Share part, F f) {
+    for (tensor::Share some = part; some.begin < part.end; some.begin = some.end) {
+      some.end = std::min(part.end, some.begin + kNearPanels);
+      f(some);
+    }
+  }
+
   struct Row {  // one token of a slice
     int32_t token, position;
     const int32_t* blocks;
@@ -50,25 +64,33 @@ class Transformer final : public Model {
     int32_t first_row, rows, kv_head;
     int64_t span_begin, span_end;
   };
-  struct Window {                          // what attention does in the layers that see as far back
-    std::vector<const std::byte*> blocks;  // of the cache that it reads, if they are to be asked for ahead of it
-    int32_t tokens = 0;                    // LayerKind::window
+  struct Window {        // what attention does in the layers that see as far back
+    int32_t tokens = 0;  // LayerKind::window
     std::vector<Item> items;
     Buffer<tensor::Partial> partials;  // if split: [row][head][span]
+    struct Reads {                     // of a member's own items, in layer 0
+      std::vector<const std::byte*> blocks;
+      std::vector<tensor::Stretch> stretches;
+    };
+    std::vector<Reads> reads;  // [member]; each makes its own
   };
   struct Layer {  // what a layer looks up, in windows of the slice and in ropes_
     size_t window = 0, rope = 0;
-    std::vector<const std::byte*> weights;  // pieces of what is read after attention
   };
+  // The phases of a layer that read much; behind the last layer there is one more, the logits'.
+  enum Reads : size_t { kReadsQkv, kReadsCache, kReadsO, kReadsFfn, kReadsDown, kReadsOfLayer };
   struct Slice {
     std::vector<Row> rows;
     std::vector<Window> windows;  // one for each kind of layer
     std::vector<int32_t> logit_rows, hidden_rows;
     bool split = false;     // items are single spans; partial states lie in Window::partials
+    bool asks = false;      // for what its members read later (Member::ahead)
     int64_t spans_max = 0;  // most spans any row sees
     float *logits = nullptr, *hidden = nullptr;
   };
-  struct Member {  // one thread's own memory
+  struct Member {                           // one thread's own memory
+    std::vector<tensor::Stretch> weights;   // its own parts of the panels, in the order in which a slice reads them
+    std::vector<tensor::Passage> passages;  // Reads of each layer
     tensor::Ahead ahead;
     ActivationBuffer activations;
     Buffer<std::byte> attend_scratch;
@@ -80,14 +102,16 @@ class Transformer final : public Model {
   Result<> check(std::span<const SeqInput> seqs) const;
   void plan_layers(int32_t context);
   void plan_items(Window& window);
-  void plan_ahead(Window& window);
-  void plan_weights();
+  void plan_cache_reads(Window& window, int member);
+  void plan_reads();
   void split_items(Window& window);
   void run_slice();
   using Hand = tensor::ThreadPool::Member;
-  void ask_for_weights(Member& mine, const Hand& hand, int layer);
-  void ask_for_cache(Member& mine, const Hand& hand, int layer);
+  void begin_reading(const Hand& hand);
+  void read_from(Member& mine, int layer, Reads what);
   tensor::Activations asking(tensor::Activations view, const Hand& hand);
+  int64_t heads_whole() const;
+  static std::array<tensor::Share, 3> shares_of(const LayerWeights& w, tensor::Share part);
   template <class In>
   void add_output(Hand& hand, int turn, const tensor::Panels& w, int layer, LoraTarget target, const std::vector<float>& bias,
                   const std::vector<float>& norm, In in);

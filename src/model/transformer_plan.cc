@@ -14,18 +14,10 @@ namespace {
 // Fewer attention items than this a member, and long contexts are split into spans to keep everyone busy.
 constexpr size_t kItemsPerMember = 4;
 
-// Rows of a slice whose linear layers compute longer than they wait for their weights, and that are not yet a prompt: what they
-// attend to is asked for ahead.
-constexpr size_t kAheadRowsMin = 6, kAheadRowsMax = 64;
-constexpr size_t kPieceBytes = 4096;
-constexpr size_t kAheadBytes = 16 << 20;  // of a layer: what a last-level cache can hold beside the weights that pass through it
-
-// What one member asks for.
-tensor::Ahead share_of(const std::vector<const std::byte*>& chunks, int member, int members, size_t bytes, size_t offset) {
-  const Share part = tensor::share(static_cast<int64_t>(chunks.size()), member, members);
-  return {
-      .chunks = chunks.data() + part.begin, .n = static_cast<size_t>(part.end - part.begin), .bytes = bytes, .offset = offset};
-}
+// How far ahead of what it reads a member asks: less than a core's second cache holds beside what is in use.
+constexpr size_t kAskedBytes = 384 << 10;
+// Blocks whose keys are asked for before their values.
+constexpr size_t kBlocksTogether = 16;
 
 }  // namespace
 
@@ -53,14 +45,49 @@ void Transformer::plan_layers(int32_t context) {
   for (const LayerRope kind : ropes) ropes_.push_back(make_rope(c, kind, context));
 }
 
-// What ask_for_weights() asks for, of large models the beginning; weights may come again after a sleep.
-void Transformer::plan_weights() {
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].weights.clear();
-    const LayerWeights& w = weights_.layers[i];
-    for (const tensor::Panels* panels : {&w.o, &w.gate, &w.up, &w.down})
-      for (size_t at = 0; panels->data && at + kPieceBytes <= panels->bytes(); at += kPieceBytes)
-        if (layers_[i].weights.size() < kAheadBytes / kPieceBytes) layers_[i].weights.push_back(panels->data + at);
+// What each member reads in a slice: its own panels, in the order of forward(), and in each layer some of the cache, which
+// begin_reading() knows. Weights may come again after a sleep.
+void Transformer::plan_reads() {
+  for (int m = 0; m < pool_.size(); ++m) {
+    Member& member = members_[static_cast<size_t>(m)];
+    member.weights.clear();
+    member.passages.clear();
+    const auto add = [&](const tensor::Panels& panels, Share part) {
+      const size_t each = panels.panel_bytes(), first = static_cast<size_t>(part.begin),
+                   n = static_cast<size_t>(part.end) - first;
+      if (n == 0) return;
+      member.weights.push_back({.chunks = &panels.data, .n = 1, .bytes = n * each, .offset = first * each});
+      ++member.passages.back().n;
+      member.passages.back().bytes += n * each;
+    };
+    const auto own = [&](int64_t panels, int64_t unit, auto add_part) {
+      member.passages.push_back({});
+      pool_.own(m, panels, add_part, unit);
+    };
+    const auto all_of = [&](const tensor::Panels& panels) { own(panels.panels(), 1, [&](Share part) { add(panels, part); }); };
+    for (const LayerWeights& w : weights_.layers) {
+      own(w.q.panels() + w.k.panels() + w.v.panels(), heads_whole(), [&](Share part) {
+        const auto [q, k, v] = shares_of(w, part);
+        add(w.q, q);
+        add(w.k, k);
+        add(w.v, v);
+      });
+      member.passages.push_back({});
+      all_of(w.o);
+      own(w.gate.panels(), kRecordPanels, [&](Share part) {
+        near_shares(part, [&](Share some) {
+          add(w.gate, some);
+          add(w.up, some);
+        });
+      });
+      all_of(w.down);
+    }
+    all_of(weights_.lm_head);
+    const tensor::Stretch* next = member.weights.data();
+    for (tensor::Passage& passage : member.passages) {
+      passage.stretches = next;
+      next += passage.n;
+    }
   }
 }
 
@@ -87,25 +114,47 @@ void Transformer::plan_items(Window& window) {
       }
     }
   }
-  plan_ahead(window);
   slice_.split =
       slice_.spans_max > 1 && pool_.size() > 1 && window.items.size() < kItemsPerMember * static_cast<size_t>(pool_.size());
   if (slice_.split) split_items(window);
+  window.reads.resize(members_.size());
 }
 
-// Blocks that the window's items read. Of ranks nothing: each reads some heads of a block.
-void Transformer::plan_ahead(Window& window) {
-  window.blocks.clear();
-  if (ranks_ || slice_.rows.size() < kAheadRowsMin || slice_.rows.size() > kAheadRowsMax) return;
-  const size_t most = kAheadBytes / layout_.layer_bytes();
-  for (const Item& item : window.items) {
-    if (item.kv_head != 0) continue;
-    const Row& row = slice_.rows[static_cast<size_t>(item.first_row)];
-    const int64_t first = item.span_begin * tensor::kSpanTokens / layout_.block_tokens,
-                  last = row.position / layout_.block_tokens;
-    for (int64_t b = first; b <= last && window.blocks.size() < most; ++b)
-      window.blocks.push_back(kv_.data() + static_cast<size_t>(row.blocks[b]) * layout_.block_bytes());
-  }
+// What the member's own items read in layer 0: of each block the head's tile of K and that of V. Of ranks nothing.
+void Transformer::plan_cache_reads(Window& window, int member) {
+  Window::Reads& reads = window.reads[static_cast<size_t>(member)];
+  reads.blocks.clear();
+  reads.stretches.clear();
+  if (ranks_) return;
+  const auto for_items = [&](auto f) {  // f(item, blocks of its sequence)
+    pool_.own(member, static_cast<int64_t>(window.items.size()), [&](Share part) {
+      for (int64_t k = part.begin; k < part.end; ++k) {
+        const Item& item = window.items[static_cast<size_t>(k)];
+        const int64_t seen = slice_.rows[static_cast<size_t>(item.first_row + item.rows - 1)].position + 1;
+        const int64_t end = std::min(item.span_end * tensor::kSpanTokens, seen);
+        f(item, Share{item.span_begin * tensor::kSpanTokens / layout_.block_tokens,
+                      (end + layout_.block_tokens - 1) / layout_.block_tokens});
+      }
+    });
+  };
+  size_t blocks = 0;
+  for_items([&](const Item&, Share range) { blocks += static_cast<size_t>(range.end - range.begin); });
+  reads.blocks.reserve(blocks);  // stretches point into it
+  for_items([&](const Item& item, Share range) {
+    const size_t first = reads.blocks.size();
+    const int32_t* table = slice_.rows[static_cast<size_t>(item.first_row)].blocks;
+    for (int64_t b = range.begin; b < range.end; ++b)
+      reads.blocks.push_back(kv_.data() + static_cast<size_t>(table[b]) * layout_.block_bytes());
+    for (size_t at = first; at < reads.blocks.size(); at += kBlocksTogether) {
+      tensor::Stretch stretch{.chunks = reads.blocks.data() + at,
+                              .n = std::min(kBlocksTogether, reads.blocks.size() - at),
+                              .bytes = layout_.tile_bytes(),
+                              .offset = layout_.k_offset(0, item.kv_head)};
+      reads.stretches.push_back(stretch);
+      stretch.offset = layout_.v_offset(0, item.kv_head);
+      reads.stretches.push_back(stretch);
+    }
+  });
 }
 
 // Activations as this member multiplies them: its kernels ask for what it reads later.
@@ -114,19 +163,36 @@ Activations Transformer::asking(Activations view, const Hand& hand) {
   return view;
 }
 
-// From now on kernels ask for this member's share of what attention reads in `layer`.
-void Transformer::ask_for_cache(Member& mine, const Hand& hand, int layer) {
+// From the first layer on: what the member reads of the cache is known now.
+void Transformer::begin_reading(const Hand& hand) {
+  Member& mine = members_[static_cast<size_t>(hand.index())];
   mine.ahead = {};
-  if (layer == config().layers) return;
-  const std::vector<const std::byte*>& blocks = slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks;
-  mine.ahead = share_of(blocks, hand.index(), pool_.size(), layout_.layer_bytes(), layout_.k_offset(layer, 0));
+  if (!slice_.asks) return;
+  for (Window& window : slice_.windows) plan_cache_reads(window, hand.index());
+  for (int i = 0; i < config().layers; ++i) {
+    const Window& window = slice_.windows[layers_[static_cast<size_t>(i)].window];
+    const Window::Reads& reads = window.reads[static_cast<size_t>(hand.index())];
+    mine.passages[static_cast<size_t>(i) * kReadsOfLayer + kReadsCache] = {
+        .stretches = reads.stretches.data(),
+        .n = reads.stretches.size(),
+        .offset = layout_.k_offset(i, 0),
+        .bytes = 2 * reads.blocks.size() * layout_.tile_bytes()};
+  }
+  size_t begin = 0;
+  for (tensor::Passage& passage : mine.passages) {
+    passage.begin = begin;
+    begin += passage.bytes;
+  }
+  mine.ahead = {.passages = mine.passages.data(), .n = mine.passages.size()};
 }
-// ... of what the linear layers after attention multiply with.
-void Transformer::ask_for_weights(Member& mine, const Hand& hand, int layer) {
-  mine.ahead = {};
-  if (slice_.windows[layers_[static_cast<size_t>(layer)].window].blocks.empty()) return;
-  const std::vector<const std::byte*>& pieces = layers_[static_cast<size_t>(layer)].weights;
-  mine.ahead = share_of(pieces, hand.index(), pool_.size(), kPieceBytes, 0);
+
+// The member now comes to these reads: what was not asked for before them is not any more.
+void Transformer::read_from(Member& mine, int layer, Reads what) {
+  tensor::Ahead& ahead = mine.ahead;
+  if (ahead.n == 0) return;
+  const size_t passage = static_cast<size_t>(layer) * kReadsOfLayer + what, begin = mine.passages[passage].begin;
+  if (ahead.asked < begin) ahead.passage = passage, ahead.stretch = ahead.chunk = ahead.within = 0, ahead.asked = begin;
+  ahead.limit = begin + kAskedBytes;
 }
 
 // One item a span, and room for their partial states.

@@ -28,13 +28,26 @@ static_assert(sizeof(Quantised) == 192);
 
 enum ActForm : unsigned { kI8 = 1, kBf16Form = 2, kF32Form = 4 };
 
-// What the thread's next phases read and this one does not. A linear layer of some rows computes while memory is idle: its kernel
-// asks for these lines meanwhile, so that they are near when their turn comes. Chunk i lies at chunks[i] + offset. The kernel
-// moves the cursor; results do not depend on it.
-struct Ahead {
+// n chunks of `bytes` each, the i-th at chunks[i] + offset.
+struct Stretch {
   const std::byte* const* chunks = nullptr;
-  size_t n = 0, bytes = 0, offset = 0;  // bytes: of a chunk, a multiple of 64
-  size_t at = 0, within = 0;
+  size_t n = 0, bytes = 0, offset = 0;
+};
+// What a thread reads in one phase: stretches in their order, each `offset` bytes further on.
+struct Passage {
+  const Stretch* stretches = nullptr;
+  size_t n = 0, offset = 0;
+  size_t begin = 0, bytes = 0;  // bytes of the passages before it, and its own
+};
+
+// What a thread reads from now on, in its order, and how much of it memory was asked for. Kernels ask while they compute, up to
+// `limit`, into later phases: memory then works while the thread multiplies, rounds, joins and waits. Results do not depend on
+// it.
+struct Ahead {
+  const Passage* passages = nullptr;
+  size_t n = 0;                                            // passages
+  size_t passage = 0, stretch = 0, chunk = 0, within = 0;  // what is asked for next
+  size_t asked = 0, limit = 0;                             // bytes of all passages
 };
 
 struct Activations {

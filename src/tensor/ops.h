@@ -56,7 +56,7 @@ struct KvView {
 // Query rows that share a kv head. Row r sees tokens [begin[r], end[r]).
 struct AttendRows {
   int rows = 0;
-  float soft_cap = 0;  // above 0: a score s (scaled) counts as soft_cap * tanh(s / soft_cap)
+  float soft_cap = 0;      // above 0: a score s (scaled) counts as soft_cap * tanh(s / soft_cap)
   Ahead* ahead = nullptr;  // what kernels may ask memory for meanwhile; null: nothing
   const float* q[kAttendRowsMax];
   int32_t begin[kAttendRowsMax], end[kAttendRowsMax];
@@ -85,7 +85,8 @@ struct Ops {
   std::string_view name;
   bool bf16_products =
       false;  // attention multiplies bf16: scaled queries and softmax weights (relative to a span's largest) are rounded to it
-  bool kv_pairs = false;  // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
+  bool asks_ahead = false;  // its kernels use Ahead
+  bool kv_pairs = false;    // false: K, V [token][dim]; true: K [dim/2][token][2], V [token/2][dim][2]
 
   // out[r * stride + n] (+)= W[n] . x[r] for rows r < m and outputs n of panels [begin, end); add: accumulate onto out.
   void (*gemm)(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride,

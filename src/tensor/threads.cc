@@ -60,6 +60,7 @@ int usable_cpu_count() { return static_cast<int>(usable_cpus().size()); }
 ThreadPool::ThreadPool(int threads, bool pin) {
   const std::vector<int> cpus = usable_cpus();
   size_ = threads > 0 ? threads : static_cast<int>(cpus.size());
+  own_ = std::make_unique<Own[]>(static_cast<size_t>(size_));
   pin = pin && size_ <= static_cast<int>(cpus.size());
   // Member 0 is the caller's own thread, which does other work too and stays where the scheduler puts it.
   for (int i = 1; i < size_; ++i)
@@ -77,7 +78,7 @@ void ThreadPool::run(const std::function<void(Member&)>& job) {
   Member self(*this, 0);
   if (size_ == 1) return job(self);
   job_ = &job;
-  next_.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < size_; ++i) own_[i].taken.store(0, std::memory_order_relaxed);
   finished_.store(0, std::memory_order_relaxed);
   gate_.store(kOpen, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
@@ -108,22 +109,27 @@ void ThreadPool::work(int index, int cpu) {
   }
 }
 
-bool ThreadPool::take(uint32_t phase, uint32_t parts, uint32_t& part) {
-  uint64_t next = next_.load(std::memory_order_acquire);
-  while (next >> 32 == phase && static_cast<uint32_t>(next) < parts) {
-    if (next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) {
-      part = static_cast<uint32_t>(next);
-      return true;
+// A part that nobody has taken: one of the member's own, or else another's; -1: there is none. A count of an earlier phase stands
+// for none taken: a phase's parts are taken only when the one before has ended, and then no part of that is left.
+int64_t ThreadPool::take(uint32_t phase, int64_t parts, int member) {
+  for (int i = 0; i < size_; ++i) {
+    const int owner = member + i < size_ ? member + i : member + i - size_;
+    const Share theirs = share(parts, owner, size_);
+    std::atomic<uint64_t>& taken = own_[owner].taken;
+    uint64_t seen = taken.load(std::memory_order_acquire);
+    while (seen >> 32 <= phase) {
+      const int64_t part = theirs.begin + (seen >> 32 == phase ? static_cast<uint32_t>(seen) : 0);
+      if (part >= theirs.end) break;
+      const uint64_t next = (uint64_t{phase} << 32) + static_cast<uint64_t>(part - theirs.begin) + 1;
+      if (taken.compare_exchange_weak(seen, next, std::memory_order_acq_rel)) return part;
     }
   }
-  return false;
+  return -1;
 }
 
-// The last part opens the next phase; nobody takes from that before finished_ says so.
-void ThreadPool::done(uint32_t phase, uint32_t parts) {
+void ThreadPool::done(uint32_t phase, int64_t parts) {
   if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < parts) return;
   done_.store(0, std::memory_order_relaxed);
-  next_.store(uint64_t{phase + 1} << 32, std::memory_order_release);
   finished_.store(phase + 1, std::memory_order_release);
   finished_.notify_all();
 }

@@ -32,6 +32,26 @@ TEST(ThreadPool, EveryPartRunsOnceAndPhasesAreSeparated) {
   }
 }
 
+// What a member calls its own are the parts of split(), each member's in its order.
+TEST(ThreadPool, EveryItemIsSomeMembersOwn) {
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads, false);
+    for (const int64_t n : {0, 1, 5, 13, 1000}) {
+      for (const int64_t unit : {1, 16}) {
+        int64_t next = 0;
+        for (int member = 0; member < threads; ++member) {
+          const auto check = [&](Share part) {
+            EXPECT_EQ(part.begin, next) << threads << " threads, " << n << " items in units of " << unit;
+            next = part.end;
+          };
+          pool.own(member, n, check, unit);
+        }
+        EXPECT_EQ(next, n);
+      }
+    }
+  }
+}
+
 TEST(ThreadPool, SharesCoverEverythingOnce) {
   for (const int64_t n : {0, 1, 5, 16, 100, 3072}) {
     for (const int members : {1, 2, 3, 8}) {

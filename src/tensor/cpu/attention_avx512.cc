@@ -8,6 +8,7 @@ namespace {
 
 constexpr Ops kAvx512 = {.name = "avx512-vnni-bf16",
                          .bf16_products = true,
+                         .asks_ahead = true,
                          .kv_pairs = true,
                          .gemm = gemm_avx512,
                          .prepare = prepare<true>,

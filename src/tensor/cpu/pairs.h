@@ -106,7 +106,7 @@ struct Pairs {
     }
     Vf acc[T][kVectors][R] = {};
     for (int d = 0; d < kv.head_dim; d += 2) {
-      if constexpr (kLanes == 16 && kFetch) ask(1);
+      if constexpr (kLanes == 16 && kFetch) ask(T);
 #pragma clang loop unroll(full)
       for (int g = 0; g < T; ++g) {
         if constexpr (kFetch) {
@@ -130,7 +130,7 @@ struct Pairs {
 
   // Dims [d, d + 16 * G).
   template <int R, int G>
-  static void weigh_groups(const KvView& kv, int64_t t0, int64_t t1, int d, const Factor* p, float* o) {
+  static void weigh_groups(const KvView& kv, int64_t t0, int64_t t1, int d, const Factor* p, float* o, Asking& ask) {
     Vf acc[G][kVectors][R] = {};
     for (int64_t t = t0; t < t1;) {
       const int64_t in_block = t % kv.block_tokens;
@@ -138,6 +138,7 @@ struct Pairs {
       const uint16_t* v = bf16_of(kv.v_tile(t)) + in_block * kv.head_dim + d * 2;
       const Factor* weight = p + t - t0;
       for (; t + 1 < stop; t += 2, v += 2 * kv.head_dim, weight += 2) {
+        if constexpr (kLanes == 16) ask(G);
 #pragma clang loop unroll(full)
         for (int g = 0; g < G; ++g) {
           multiply<R>(v + g * 32, weight, kWeights, acc[g]);
@@ -153,9 +154,9 @@ struct Pairs {
   }
 
   template <int R, int G = groups(R)>
-  static void weigh_rows(const KvView& kv, int64_t t0, int64_t t1, const Factor* p, float* o, int d = 0) {
-    for (; d + 16 * G <= kv.head_dim; d += 16 * G) weigh_groups<R, G>(kv, t0, t1, d, p, o);
-    if constexpr (G > 1) weigh_rows<R, G / 2>(kv, t0, t1, p, o, d);
+  static void weigh_rows(const KvView& kv, int64_t t0, int64_t t1, const Factor* p, float* o, Asking& ask, int d = 0) {
+    for (; d + 16 * G <= kv.head_dim; d += 16 * G) weigh_groups<R, G>(kv, t0, t1, d, p, o, ask);
+    if constexpr (G > 1) weigh_rows<R, G / 2>(kv, t0, t1, p, o, ask, d);
   }
 
   // f<rows>(first row) for tiles that together are `rows` rows, a number known only now.
@@ -184,11 +185,14 @@ struct Pairs {
   static void weigh(const AttendRows& rows, const KvView& kv, int64_t t0, int64_t t1, float* weights, float* o, uint16_t*) {
     for (int r = 0; r < rows.rows; ++r) to_factors(weights + r * kScoreStride, (t1 - t0 + 15) / 16 * 16);
     const Factor* p = factors_of(weights);
+    Asking ask(rows.ahead);
     if constexpr (kTileRows < kAttendRowsMax) {
       for (int d = 0; rows.rows > kTileRows && d < kv.head_dim; d += 16)
-        with_rows(rows.rows, [&]<int R>(int r) { weigh_groups<R, 1>(kv, t0, t1, d, p + r * kWeights, o + r * kv.head_dim); });
+        with_rows(rows.rows,
+                  [&]<int R>(int r) { weigh_groups<R, 1>(kv, t0, t1, d, p + r * kWeights, o + r * kv.head_dim, ask); });
     }
-    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { weigh_rows<R>(kv, t0, t1, p, o); });
+    if (rows.ahead) rows.ahead->limit += 2 * static_cast<size_t>((t1 - t0) * kv.head_dim) * sizeof(uint16_t);
+    if (rows.rows <= kTileRows) with_rows(rows.rows, [&]<int R>(int) { weigh_rows<R>(kv, t0, t1, p, o, ask); });
   }
 
   // Where an element of K or V lies in its tile; at: the token in the block.
