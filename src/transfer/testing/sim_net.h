@@ -80,6 +80,8 @@ class SimNet {
     std::array<Direction, 2> directions;
     int64_t latency_ms = 1, hold_until_ms = 0;
     bool dead = false;
+    // The consumer lost a frame of an operation, which may show only when that one's producer has computed more, much later.
+    bool unnoticed = false;
   };
   void read(Wire& wire, Direction& d);
   void split(Wire& wire, Direction& d);

@@ -102,10 +102,9 @@ void SimNet::pump() {
     for (auto& d : w->directions) {
       if (polled_[at++].revents != 0 && !w->dead) read(*w, d);
     }
-    if (w->hold_until_ms > clock_.now_ms()) {
-      observer_.disturbed(w->id.consumer, w->id.producer);
-      continue;
-    }
+    bool held = w->hold_until_ms > clock_.now_ms();
+    if (held || w->unnoticed) observer_.disturbed(w->id.consumer, w->id.producer);
+    if (held) continue;
     for (auto& d : w->directions) {
       if (!w->dead) deliver(*w, d);
     }
@@ -164,6 +163,8 @@ void SimNet::pass(Wire& wire, Direction& d, std::string frame, FrameType type) {
   observer_.disturbed(wire.id.consumer, wire.id.producer);
   observer_.damaged(wire.id);
   ++faults_done;
+  bool lost = fault.kind == SimFault::Kind::kDrop || fault.kind == SimFault::Kind::kFlip;
+  wire.unnoticed = wire.unnoticed || (lost && d.to_consumer && !d.queue.back().ops.empty());
   auto& bytes = d.queue.back().bytes;
   switch (fault.kind) {
     case SimFault::Kind::kDrop:
