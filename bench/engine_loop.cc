@@ -46,6 +46,7 @@ class Timed final : public model::Model {
     last_ns = now_ns() - began;
     return out;
   }
+  std::span<const model::LogitPeak> peaks() const override { return m_.peaks(); }
   std::span<const float> hidden() const override { return m_.hidden(); }
   std::string backend() const override { return m_.backend(); }
   size_t weight_bytes() const override { return m_.weight_bytes(); }

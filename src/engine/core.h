@@ -95,7 +95,7 @@ class Core {
   void keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count);
   void fail_plan(const sched::StepPlan& plan, const Error& error);
   Samples sample(const sched::StepPlan& plan, std::span<const float> logits);
-  void sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, Samples& out);
+  void sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, size_t first, Samples& out);
   void hand_out(Samples samples);
   void on_no_token(Sequence& seq, const Error& error);
   bool weights_give_numbers();

@@ -33,22 +33,25 @@ Core::Samples Core::sample(const sched::StepPlan& plan, std::span<const float> l
     } else if (!part.samples) {
       continue;
     }
-    if (part.samples) sample_part(seq, part, logits.subspan(row * vocab), out);
+    if (part.samples) sample_part(seq, part, logits.subspan(row * vocab), row, out);
     row += 1 + static_cast<size_t>(part.n_drafts);
   }
   return out;
 }
 
-// Row i is what follows the i-th draft (row 0: the last known token), good as long as the drafts before it are what was sampled.
-// So each token is drawn from the very logits, and with the very state of its sampler, that it would have had without drafts.
-void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, Samples& out) {
+// rows: from row `first` of the step's logits on. Row i is what follows the i-th draft (row 0: the last known token), good as
+// long as the drafts before it are what was sampled. So each token is drawn from the very logits, and with the very state of its
+// sampler, that it would have had without drafts.
+void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, size_t first, Samples& out) {
   const auto vocab = static_cast<size_t>(model_.config().vocab);
   const std::optional<int32_t> logprobs = seq.group->submission.logprobs;
   const std::vector<int32_t>& ids = seq.group->submission.logprob_ids;
+  const std::span<const model::LogitPeak> peaks = model_.peaks();
   Samples::Part result{.id = part.id, .n_drafts = part.n_drafts};
   for (int32_t i = 0; i <= part.n_drafts; ++i) {
     const auto row = rows.subspan(static_cast<size_t>(i) * vocab, vocab);
-    const Result<int32_t> token = seq.sampler.sample(row, scratch_);
+    const model::LogitPeak peak = peaks.empty() ? model::peak_of(row) : peaks[first + static_cast<size_t>(i)];
+    const Result<int32_t> token = seq.sampler.sample(row, peak, scratch_);
     if (!token) {
       result.error = token.error();
       break;
@@ -56,7 +59,9 @@ void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span
     seq.sampler.accept(*token);
     ++result.n_tokens;
     out.tokens.push_back(*token);
-    out.tables.push_back(!logprobs ? LogprobTable{} : ids.empty() ? logprob_table(row, *token, *logprobs) : logprobs_of(row, *token, ids));
+    out.tables.push_back(!logprobs     ? LogprobTable{}
+                         : ids.empty() ? logprob_table(row, *token, *logprobs)
+                                       : logprobs_of(row, *token, ids));
     const bool goes_on = i < part.n_drafts && *token == part.drafts[static_cast<size_t>(i)];
     if (!goes_on || finish_after(seq, *token, seq.n_output + result.n_tokens) != Finish::kNone) break;
   }

@@ -26,45 +26,6 @@ inline float exp_below_zero(float x) {
 // Fixed lanes: the compiler may vectorise and the order of the sum never changes.
 constexpr size_t kLanes = 16;
 
-// The greatest of them and whether one is not a number, in one pass.
-struct Peak {
-  float value = kMinusInfinity;
-  size_t near = 0;  // it stands first within kPeakBlock from here
-  bool nan = false;
-};
-constexpr size_t kPeakBlock = 1024;  // 4 KiB, still in the first cache when it is looked through again
-
-Peak peak(std::span<const float> x) {
-  Peak out;
-  for (size_t at = 0; at < x.size(); at += kPeakBlock) {
-    const std::span<const float> block = x.subspan(at, std::min(kPeakBlock, x.size() - at));
-    float greatest[kLanes];
-    int32_t nans[kLanes] = {};
-    std::fill(greatest, greatest + kLanes, kMinusInfinity);
-    const size_t whole = block.size() / kLanes * kLanes;
-    for (size_t i = 0; i < whole; i += kLanes) {
-      for (size_t j = 0; j < kLanes; ++j) {
-        const float v = block[i + j];
-        greatest[j] = v > greatest[j] ? v : greatest[j];
-        nans[j] |= v != v;
-      }
-    }
-    float best = kMinusInfinity;
-    int32_t any = 0;
-    for (size_t j = 0; j < kLanes; ++j) best = greatest[j] > best ? greatest[j] : best, any |= nans[j];
-    for (size_t i = whole; i < block.size(); ++i) best = block[i] > best ? block[i] : best, any |= block[i] != block[i];
-    if (best > out.value) out.value = best, out.near = at;
-    out.nan |= any != 0;
-  }
-  return out;
-}
-
-int32_t index_of(const Peak& peak, std::span<const float> logits) {
-  if (peak.value == kMinusInfinity) return -1;
-  return static_cast<int32_t>(std::find(logits.begin() + static_cast<std::ptrdiff_t>(peak.near), logits.end(), peak.value) -
-                              logits.begin());
-}
-
 double sum_exp(std::span<const float> x, float top) {
   double lanes[kLanes] = {};
   const size_t whole = x.size() / kLanes * kLanes;
@@ -103,12 +64,12 @@ void keep_nucleus(std::vector<Candidate>& kept, double share) {
 
 }  // namespace
 
-int32_t argmax(std::span<const float> logits) { return index_of(peak(logits), logits); }
+int32_t argmax(std::span<const float> logits) { return model::peak_of(logits).at; }
 
 namespace {
 
 struct LogSoftmax {
-  explicit LogSoftmax(std::span<const float> of) : logits(of), best(peak(of).value), log_sum(std::log(sum_exp(of, best))) {}
+  explicit LogSoftmax(std::span<const float> of) : logits(of), best(model::peak_of(of).value), log_sum(std::log(sum_exp(of, best))) {}
   TokenLogprob entry(int32_t id, int32_t rank) const {
     return {id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - best - log_sum), rank};
   }
@@ -272,7 +233,10 @@ void Sampler::apply_penalties(std::span<float> logits) const {
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& scratch) {
-  Peak most = peak(logits);
+  return sample(logits, model::peak_of(logits), scratch);
+}
+
+Result<int32_t> Sampler::sample(std::span<const float> logits, model::LogitPeak most, SamplerScratch& scratch) {
   if (most.nan) return fail(Code::kDataLoss, "the model gave logits that are not numbers");
   if (constraint_ && constraint_->left) return fail(Code::kInternal, "the answer does not keep to its structured output");
   // No other logit comes near the one that is forced.
@@ -281,9 +245,9 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, SamplerScratch& s
     scratch.logits.assign(logits.begin(), logits.end());
     edit(scratch.logits);
     logits = scratch.logits;
-    most = peak(logits);
+    most = model::peak_of(logits);
   }
-  const int32_t best = index_of(most, logits);
+  const int32_t best = most.at;
   if (best < 0 && constraint_) {
     return fail(Code::kInternal,
                 "the structured output leaves no token to sample: allowed_token_ids, bad_words or the grammar's own "

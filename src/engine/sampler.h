@@ -16,6 +16,7 @@
 #include "engine/repetition.h"
 #include "engine/thinking_budget.h"
 #include "grammar/walker.h"
+#include "model/logit_peak.h"
 
 namespace baton::engine {
 
@@ -66,6 +67,8 @@ class Sampler {
   void constrain(grammar::Matcher matcher, std::vector<int32_t> end_ids, bool forced_end);
   // kDataLoss: a logit is not a number; kInternal: no token is left.
   Result<int32_t> sample(std::span<const float> logits, SamplerScratch& scratch);
+  // most: model::peak_of(logits), if somebody has it already.
+  Result<int32_t> sample(std::span<const float> logits, model::LogitPeak most, SamplerScratch& scratch);
   void accept(int32_t token);                                                            // appends to the output
   // Another worker sampled this first token without regard to min_tokens; a stop token is only ours if we may stop there.
   bool may_begin_with(int32_t token) const;

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "kv/layout.h"
 #include "model/config.h"
+#include "model/logit_peak.h"
 
 namespace baton::model {
 
@@ -63,6 +64,8 @@ class Model {
   // last_logits one row), each row vocab_size long, padded vocabulary entries at -inf; valid until the next step().
   // Ranks but the first return none; if a rank is lost: kUnavailable, now and ever after.
   virtual Result<std::span<const float>> step(std::span<const SeqInput> seqs) = 0;
+  // What the model saw of the last step's rows of logits, one each. Empty from a model that does not look.
+  virtual std::span<const LogitPeak> peaks() const { return {}; }
   // Of the last step's sequences with `hidden`, in input order: a row a token, config().hidden wide, after the final norm. Valid
   // until the next step(). Empty from a model that has none.
   virtual std::span<const float> hidden() const { return {}; }

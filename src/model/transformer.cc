@@ -173,6 +173,7 @@ Result<std::span<const float>> Transformer::step(std::span<const SeqInput> seqs)
   hidden_values_ = 0;
   for (const SeqInput& s : seqs) hidden_values_ += s.hidden ? s.tokens.size() * static_cast<size_t>(config().hidden) : 0;
   slice_.hidden = hidden_.resize(hidden_values_);
+  peaks_.clear();
   slice_.hidden_rows.clear();
   slice_.rows.clear();
   slice_.logit_rows.clear();
@@ -213,9 +214,17 @@ void Transformer::run_slice() {
   if (n > kAloneRows || c.experts > 0) activations_.resize(n, std::max({c.hidden, c.heads * c.head_dim, c.ffn, c.dense_ffn}));
   if (n > kAloneRows) gated_.resize(n, std::max(c.ffn, c.dense_ffn));
   lora_.begin(slice_.rows.size(), c.experts > 0 ? static_cast<size_t>(mixture_.slots_max) : 0);
+  const size_t wanted = slice_.logit_rows.size();
+  for (Member& member : members_) member.peaks.assign(wanted, {});
   pool_.run([this](Hand& hand) { forward(hand); });
   lora_.end();
-  if (shard_.rank == 0) slice_.logits += slice_.logit_rows.size() * static_cast<size_t>(c.vocab);
+  if (shard_.rank == 0) {
+    slice_.logits += wanted * static_cast<size_t>(c.vocab);
+    for (size_t r = 0; r < wanted; ++r) {
+      LogitPeak& all = peaks_.emplace_back();
+      for (const Member& member : members_) all.join(member.peaks[r]);
+    }
+  }
   slice_.hidden += slice_.hidden_rows.size() * static_cast<size_t>(c.hidden);
   slice_.rows.clear();
   slice_.logit_rows.clear();
@@ -353,12 +362,28 @@ void Transformer::read_out(Hand& hand) {
   float* const logits = shard_.rank > 0 ? ranks_->logits() + shard_.vocab_first : slice_.logits;
   hand.split(head.panels(), [&](Share part) {
     ops_.gemm(head, part.begin, part.end, last(), wanted, logits, c.vocab, false);
-    if (c.logit_soft_cap == 0) return;
     const int64_t from = part.begin * tensor::kPanelRows, to = std::min<int64_t>(head.rows, part.end * tensor::kPanelRows);
-    for (int64_t r = 0; r < wanted; ++r) ops_.soft_cap(logits + r * c.vocab + from, to - from, c.logit_soft_cap);
+    for (int64_t r = 0; r < wanted; ++r) {
+      if (c.logit_soft_cap > 0) ops_.soft_cap(logits + r * c.vocab + from, to - from, c.logit_soft_cap);
+      if (shard_.rank == 0) look(mine, r, {from, to});
+    }
   });
   if (ranks_) meet(hand);
-  if (ranks_ && shard_.rank == 0) hand.split(wanted, [&](Share rows) { take_logits(rows); });
+  if (ranks_ && shard_.rank == 0) {
+    hand.split(wanted, [&](Share rows) {
+      take_logits(rows);
+      for (int64_t r = rows.begin; r < rows.end; ++r) look(mine, r, {shard_.vocab, c.vocab});
+    });
+  }
+}
+
+// Columns of a row of the slice's logits that have just been computed; those that are no token say nothing.
+void Transformer::look(Member& mine, int64_t row, Share columns) {
+  const int64_t end = std::min(columns.end, static_cast<int64_t>(tokens_));
+  if (columns.begin >= end) return;
+  const float* const from = slice_.logits + row * config().vocab + columns.begin;
+  mine.peaks[static_cast<size_t>(row)].join(
+      peak_of({from, static_cast<size_t>(end - columns.begin)}, static_cast<int32_t>(columns.begin)));
 }
 
 // Rows of branch_, which hold what O or down gave: their bias and norm, and into x.

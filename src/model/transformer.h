@@ -35,6 +35,7 @@ class Transformer final : public Model {
   Result<> bind_kv(std::span<std::byte> pool) override;
   Result<> keep_weights(bool keep) override;
   Result<std::span<const float>> step(std::span<const SeqInput> seqs) override;
+  std::span<const LogitPeak> peaks() const override { return peaks_; }
   std::span<const float> hidden() const override { return {hidden_.get(), hidden_values_}; }
   std::string backend() const override;
   size_t weight_bytes() const override { return step_bytes_; }
@@ -92,6 +93,7 @@ class Transformer final : public Model {
     std::vector<tensor::Stretch> weights;   // its own parts of the panels, in the order in which a slice reads them
     std::vector<tensor::Passage> passages;  // Reads of each layer
     tensor::Ahead ahead;
+    std::vector<LogitPeak> peaks;  // of the slice's logits: what it has seen of each row
     ActivationBuffer activations;
     Buffer<std::byte> attend_scratch;
     Buffer<float> o, row;
@@ -128,6 +130,7 @@ class Transformer final : public Model {
   void meet(Hand& hand);
   void add_parts(int turn, tensor::Share rows);
   void take_logits(tensor::Share rows);
+  void look(Member& mine, int64_t row, tensor::Share columns);
   void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x, unsigned forms,
                     const tensor::Activations& out);
   void resize_mixture(int64_t rows);
@@ -170,6 +173,7 @@ class Transformer final : public Model {
   Buffer<float> branch_;     // [row]: what is normed, or added up over ranks, before it joins x_, if that is so
   Buffer<float> partial_o_;  // [row][head][span][head_dim]
   Buffer<float> logits_, hidden_;
+  std::vector<LogitPeak> peaks_;  // [row of logits_]
   size_t hidden_values_ = 0;
 
   // A mixture's slice. A token's choice of an expert is a slot; slots of an expert lie together and begin at multiples of 4.

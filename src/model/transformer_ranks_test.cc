@@ -8,6 +8,7 @@
 
 #include "base/prng.h"
 #include "model/lora.h"
+#include "model/testing/peaks.h"
 #include "model/testing/reference.h"
 #include "model/testing/tiny_file.h"
 #include "model/testing/tiny_lora.h"
@@ -48,7 +49,9 @@ class Ranked {
   std::vector<float> step(const std::vector<SeqInput>& seqs) {
     const auto out = model_->step(seqs);
     EXPECT_TRUE(out) << out.error().message;
-    return out ? std::vector<float>(out->begin(), out->end()) : std::vector<float>();
+    if (!out) return {};
+    testing::expect_peaks(*model_, *out);
+    return {out->begin(), out->end()};
   }
   Model& model() { return *model_; }
   const LoraAdapter* adapter(size_t i) const { return adapters_[i].get(); }

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "base/prng.h"
+#include "model/testing/peaks.h"
 #include "model/testing/reference.h"
 #include "model/testing/tiny_file.h"
 
@@ -41,6 +42,7 @@ struct Engine {
   std::vector<float> step(const std::vector<SeqInput>& seqs) {
     auto out = model->step(seqs);
     EXPECT_TRUE(out) << out.error().message;
+    testing::expect_peaks(*model, *out);
     return {out->begin(), out->end()};
   }
   std::unique_ptr<Model> model;
