@@ -69,11 +69,11 @@ class Transformer final : public Model {
     int32_t tokens = 0;  // LayerKind::window
     std::vector<Item> items;
     Buffer<tensor::Partial> partials;  // if split: [row][head][span]
-    struct Reads {                     // of a member's own items, in layer 0
+    struct CacheReads {                // of a member's own items, in layer 0
       std::vector<const std::byte*> blocks;
       std::vector<tensor::Stretch> stretches;
     };
-    std::vector<Reads> reads;  // [member]; each makes its own
+    std::vector<CacheReads> reads;  // [member]; each makes its own
   };
   struct Layer {  // what a layer looks up, in windows of the slice and in ropes_
     size_t window = 0, rope = 0;

@@ -122,7 +122,7 @@ void Transformer::plan_items(Window& window) {
 
 // What the member's own items read in layer 0: of each block the head's tile of K and that of V. Of ranks nothing.
 void Transformer::plan_cache_reads(Window& window, int member) {
-  Window::Reads& reads = window.reads[static_cast<size_t>(member)];
+  Window::CacheReads& reads = window.reads[static_cast<size_t>(member)];
   reads.blocks.clear();
   reads.stretches.clear();
   if (ranks_) return;
@@ -171,7 +171,7 @@ void Transformer::begin_reading(const Hand& hand) {
   for (Window& window : slice_.windows) plan_cache_reads(window, hand.index());
   for (int i = 0; i < config().layers; ++i) {
     const Window& window = slice_.windows[layers_[static_cast<size_t>(i)].window];
-    const Window::Reads& reads = window.reads[static_cast<size_t>(hand.index())];
+    const Window::CacheReads& reads = window.reads[static_cast<size_t>(hand.index())];
     mine.passages[static_cast<size_t>(i) * kReadsOfLayer + kReadsCache] = {
         .stretches = reads.stretches.data(),
         .n = reads.stretches.size(),
