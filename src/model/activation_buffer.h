@@ -1,5 +1,6 @@
 #pragma once
-// Buffer and ActivationBuffer: storage that a step's phases reuse. Owner: whoever computes steps; one thread resizes, between phases.
+// Buffer and ActivationBuffer: storage that a step's phases reuse. Owner: whoever computes steps; one thread resizes, between
+// phases.
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -37,7 +38,7 @@ struct ActivationBuffer {
   Buffer<uint16_t> bf16;
   Buffer<float> rounded, f32;
   void resize(int64_t rows, int64_t cols) {
-    const auto n = static_cast<size_t>(rows * padded_cols(cols));
+    const auto n = static_cast<size_t>(rows * tensor::row_stride(padded_cols(cols)));
     q8.resize(static_cast<size_t>((rows + tensor::kGroupOfRows - 1) / tensor::kGroupOfRows * padded_cols(cols) / 32));
     bf16.resize(n);
     rounded.resize(n);

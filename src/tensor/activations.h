@@ -3,9 +3,11 @@
 // read by every thread. A row depends on its own values alone, so results cannot depend on the batch.
 //   i8:   for each 32 inputs x = d * q, q = round(x / d), d = max|x| / 127:  q8[row / 4][input / 32].q[row % 4][input % 32]
 //         (four rows lie together, so that a kernel reaches the rows of a tile at constant offsets)
-//   bf16: x rounded to nearest even, [rows][cols]; a backend without bf16 products keeps the same values as f32, in `rounded`
-//   f32:  x, [rows][cols]
-// cols is padded to a multiple of 32 with zeros; the last group of four rows may be partly unset. The view owns nothing.
+//   bf16: x rounded to nearest even, [rows][stride]; a backend without bf16 products keeps the same values as f32, in `rounded`
+//   f32:  x, [rows][stride]
+// cols is padded to a multiple of 32 with zeros, and rows of floats to an odd number of 64 bytes of bf16, so that the rows of a
+// tile lie in different sets of the cache even where cols is a power of two; the last group of four rows may be partly unset. The
+// view owns nothing.
 #include <cstddef>
 #include <cstdint>
 
@@ -19,6 +21,8 @@ struct Block32 {
   int32_t nsum;      // -(sum of q): removes the bias of unsigned weights
   int32_t nsum_low;  // the same over the first 16
 };
+
+constexpr int64_t row_stride(int64_t cols) { return (cols / 32 | 1) * 32; }  // of floats; cols: padded
 
 struct Quantised {  // 4 rows x 32 inputs: three cache lines
   int8_t q[kGroupOfRows][32];
@@ -53,15 +57,16 @@ struct Ahead {
 struct Activations {
   int64_t cols = 0;          // padded
   Quantised* q8 = nullptr;   // [rows / 4][cols / 32]
-  uint16_t* bf16 = nullptr;  // [rows][cols]
-  float* rounded = nullptr;  // [rows][cols]
-  float* f32 = nullptr;      // [rows][cols]
+  uint16_t* bf16 = nullptr;  // [rows][stride]
+  float* rounded = nullptr;  // [rows][stride]
+  float* f32 = nullptr;      // [rows][stride]
   Ahead* ahead = nullptr;    // of the thread that multiplies them; null: nothing
 
+  int64_t stride() const { return row_stride(cols); }
   Quantised* group(int64_t row) const { return q8 + row / kGroupOfRows * (cols / 32); }  // the row's first block
   // Rows from `row` on; the i8 form only where it begins a group. Nothing is asked for ahead.
   Activations from(int64_t row) const {
-    const int64_t at = row * cols;
+    const int64_t at = row * stride();
     return {.cols = cols,
             .q8 = row % kGroupOfRows == 0 ? group(row) : nullptr,
             .bf16 = bf16 + at,

@@ -30,7 +30,7 @@ void linear(benchmark::State& state, const char* isa, Format format, int64_t row
   panels.data = base;
   std::vector<float> x(static_cast<size_t>(cols)), out(static_cast<size_t>(m * rows));
   std::vector<Quantised> q8(static_cast<size_t>((m + 3) / 4 * cols / 32));
-  std::vector<uint16_t> bf16(static_cast<size_t>(m * cols));
+  std::vector<uint16_t> bf16(static_cast<size_t>(m * row_stride(cols)));
   std::vector<float> rounded(bf16.size()), f32(bf16.size());
   const Activations act{.cols = cols, .q8 = q8.data(), .bf16 = bf16.data(), .rounded = rounded.data(), .f32 = f32.data()};
   for (int64_t r = 0; r < m; ++r) {

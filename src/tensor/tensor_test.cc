@@ -194,10 +194,10 @@ TEST(Panels, FloatRowsNeedNoMultipleOf32) { agree_in_floats(19, 45, 3); }
 TEST(Panels, MoreFloatRowsThanACoreKeepsNear) { agree_in_floats(35, 12'000, 20); }
 
 // A row's result is the same bits alone, at any place among any number of rows, and in any split of the panels.
-TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
+void alike_in_any_batch(int64_t some_rows, int64_t cols, int64_t least, int64_t most) {
   Prng prng(3);
   for (const Stored& stored : kAll) {
-    const int64_t rows = whole_words(70, stored), cols = 512, most = 41;
+    const int64_t rows = whole_words(some_rows, stored);
     const FileMatrix file(stored, rows, cols, prng);
     const Packed w(file.m);
     for (const Ops* ops : backends()) {
@@ -208,7 +208,7 @@ TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
         ops->prepare(in.x.data() + r * cols, 0, cols, kI8 | kBf16Form | kF32Form, one.view, 0);
         ops->gemm(w.panels, 0, w.panels.panels(), one.view, 1, alone.data() + r * rows, rows, false);
       }
-      for (int64_t m = 1; m <= most; ++m) {
+      for (int64_t m = least; m <= most; ++m) {
         std::vector<float> out(static_cast<size_t>(m * rows));
         const int64_t cut = static_cast<int64_t>(prng.below(static_cast<uint64_t>(w.panels.panels() + 1)));
         ops->gemm(w.panels, cut, w.panels.panels(), in.view, m, out.data(), rows, false);
@@ -219,6 +219,10 @@ TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) {
     }
   }
 }
+
+TEST(Panels, ResultsDoNotDependOnTheBatchOrTheSplit) { alike_in_any_batch(70, 512, 1, 41); }
+
+TEST(Panels, NorOnTheLotsThatManyRowsGoIn) { alike_in_any_batch(20, 6144, 100, 100); }
 
 TEST(Panels, RowOrderIsAPermutationOfTheOutputs) {
   Prng prng(4);

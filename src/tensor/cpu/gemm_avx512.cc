@@ -58,10 +58,10 @@ constexpr int quad_b(int i) {
   return is_u4(kind) ? i + 4 : 2 * i + 1;
 }
 
-// Rows [row, row + MT), row a multiple of 4. Integer sums are exact, so their chains may be cut and ordered freely; the float
-// operations below have one order.
+// Rows [row, row + MT), row a multiple of 4; first: the lot's first tile. Integer sums are exact, so their chains may be cut and
+// ordered freely; the float operations below have one order.
 template <PanelKind kind, int MT>
-inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row,
+inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log2, const Activations& x, int64_t row, bool first,
                            __m512 (&acc)[MT]) {
   constexpr int kGroups = (MT + kGroupOfRows - 1) / kGroupOfRows;
   constexpr bool kTwoChains = MT <= 2 && kind != PanelKind::kU8Half;  // one or two rows alone would wait for vpdpbusd
@@ -73,7 +73,7 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
   const std::byte* rec = panel;
   for (int64_t left = records; left > 0; --left, rec += record_bytes(kind)) {
     ask(kAheadLines);
-    if (row == 0)  // later tiles find the panel in cache
+    if (first)  // later tiles find the panel in cache
       for (size_t i = 0; i < record_bytes(kind); i += 64) _mm_prefetch(rec + i, _MM_HINT_T0);
     const auto block = [&](int m) -> const Block32& { return group[m / kGroupOfRows]->block[m % kGroupOfRows]; };
     const auto inputs = [&](int m, int quad_index) {
@@ -130,18 +130,19 @@ inline void quantised_tile(const std::byte* panel, int64_t records, int bias_log
 }
 
 template <int MT>
-inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row, __m512 (&acc)[MT]) {
+inline void bf16_tile(const std::byte* panel, const Activations& x, int64_t row, bool first, __m512 (&acc)[MT]) {
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
-  const uint16_t* v = x.bf16 + row * x.cols;
+  const int64_t stride = x.stride();
+  const uint16_t* v = x.bf16 + row * stride;
   Asking ask(x.ahead);
   for (int64_t pair = 0; pair < x.cols / 2; ++pair) {
     if (pair % 4 == 0) ask(kPairsLines);
     const auto w = __builtin_bit_cast(__m512bh, _mm512_loadu_si512(panel + static_cast<size_t>(pair) * 64));
-    if (row == 0) _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, kPrefetchTo<MT>);
+    if (first) _mm_prefetch(panel + static_cast<size_t>(pair) * 64 + kPrefetchBytes, kPrefetchTo<MT>);
 #pragma clang loop unroll(full)
     for (int m = 0; m < MT; ++m) {
       int32_t two;
-      __builtin_memcpy(&two, v + m * x.cols + pair * 2, 4);
+      __builtin_memcpy(&two, v + m * stride + pair * 2, 4);
       acc[m] = _mm512_dpbf16_ps(acc[m], w, __builtin_bit_cast(__m512bh, _mm512_set1_epi32(two)));
     }
   }
@@ -164,7 +165,8 @@ template <PanelKind kind, int MT>
 inline void e4m3_tile(const std::byte* panel, int64_t records, const Activations& x, int64_t row, __m512 (&acc)[MT]) {
   for (int m = 0; m < MT; ++m) acc[m] = _mm512_setzero_ps();
   [[maybe_unused]] __m512 part[MT];
-  const uint16_t* v = x.bf16 + row * x.cols;
+  const int64_t stride = x.stride();
+  const uint16_t* v = x.bf16 + row * stride;
   const std::byte* rec = panel;
   Asking ask(x.ahead);
   for (int64_t at = 0; at < records; ++at, rec += record_bytes(kind), v += kRecordInputs) {
@@ -178,7 +180,7 @@ inline void e4m3_tile(const std::byte* panel, int64_t records, const Activations
 #pragma clang loop unroll(full)
       for (int m = 0; m < MT; ++m) {
         int32_t two;
-        __builtin_memcpy(&two, v + m * x.cols + pair * 2, 4);
+        __builtin_memcpy(&two, v + m * stride + pair * 2, 4);
         sum[m] = _mm512_dpbf16_ps(sum[m], w, __builtin_bit_cast(__m512bh, _mm512_set1_epi32(two)));
       }
     }
@@ -190,14 +192,15 @@ inline void e4m3_tile(const std::byte* panel, int64_t records, const Activations
 }
 
 template <PanelKind kind, int MT>
-inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
+inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, bool first, float* out, int64_t stride,
+                 bool add) {
   __m512 acc[MT];
   if constexpr (kind == PanelKind::kBf16)
-    bf16_tile<MT>(w.panel(p), x, row, acc);
+    bf16_tile<MT>(w.panel(p), x, row, first, acc);
   else if constexpr (kind == PanelKind::kE4m3 || kind == PanelKind::kE4m3Block)
     e4m3_tile<kind, MT>(w.panel(p), w.records(), x, row, acc);
   else
-    quantised_tile<kind, MT>(w.panel(p), w.records(), w.bias_log2, x, row, acc);
+    quantised_tile<kind, MT>(w.panel(p), w.records(), w.bias_log2, x, row, first, acc);
   const int64_t n = w.rows - p * 16;
   const auto mask = static_cast<__mmask16>(n >= 16 ? 0xffff : (1u << n) - 1);
   for (int m = 0; m < MT; ++m) {
@@ -207,22 +210,38 @@ inline void tile(const Panels& w, int64_t p, const Activations& x, int64_t row, 
 }
 
 template <PanelKind kind, int MT>
-void tile_if(int64_t rows, const Panels& w, int64_t p, const Activations& x, int64_t row, float* out, int64_t stride, bool add) {
-  if (rows == MT) return tile<kind, MT>(w, p, x, row, out, stride, add);
-  if constexpr (MT > 1) tile_if<kind, MT - 1>(rows, w, p, x, row, out, stride, add);
+void tile_if(int64_t rows, const Panels& w, int64_t p, const Activations& x, int64_t row, bool first, float* out, int64_t stride,
+             bool add) {
+  if (rows == MT) return tile<kind, MT>(w, p, x, row, first, out, stride, add);
+  if constexpr (MT > 1) tile_if<kind, MT - 1>(rows, w, p, x, row, first, out, stride, add);
 }
 
-// Rows are cut into tiles of whole groups of 4 and nearly equal height: 16 rows are 8 + 8, not 12 + 4.
+// Many rows go through the panels in lots that stay in the core's second cache, each lot through all of them.
+inline constexpr int64_t kOneLot = 64;  // rows that are not many: whoever asks ahead reads each panel once
+inline constexpr int64_t kLotBytes = 512 << 10, kLotTilesMin = 3;
+template <PanelKind kind>
+int64_t rows_of_lot(const Activations& x, int64_t m) {
+  if (m <= kOneLot) return m;
+  const int64_t bytes =
+      form_for(kind) == kI8 ? x.cols / 32 * static_cast<int64_t>(sizeof(Quantised)) / kGroupOfRows : 2 * x.stride();
+  return max_i(kLotBytes / bytes / kTileRows<kind>, kLotTilesMin) * kTileRows<kind>;
+}
+
+// A lot's rows are cut into tiles of whole groups of 4 and nearly equal height: 16 rows are 8 + 8, not 12 + 4.
 template <PanelKind kind>
 void panels(const Panels& w, int64_t begin, int64_t end, const Activations& x, int64_t m, float* out, int64_t stride, bool add) {
-  const int64_t groups = (m + kGroupOfRows - 1) / kGroupOfRows;
-  const int64_t tiles = (m + kTileRows<kind> - 1) / kTileRows<kind>;
-  for (int64_t p = begin; p < end; ++p) {
-    for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t row = groups * t / tiles * kGroupOfRows, next = groups * (t + 1) / tiles * kGroupOfRows;
-      tile_if<kind, kTileRows<kind>>(min_i(next, m) - row, w, p, x, row, out, stride, add);
+  const int64_t lot = rows_of_lot<kind>(x, m);
+  for (int64_t from = 0; from < m; from += lot) {
+    const int64_t rows = min_i(lot, m - from);
+    const int64_t groups = (rows + kGroupOfRows - 1) / kGroupOfRows;
+    const int64_t tiles = (rows + kTileRows<kind> - 1) / kTileRows<kind>;
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t row = groups * t / tiles * kGroupOfRows, next = min_i(rows, groups * (t + 1) / tiles * kGroupOfRows);
+        tile_if<kind, kTileRows<kind>>(next - row, w, p, x, from + row, t == 0, out, stride, add);
+      }
+      if (x.ahead) x.ahead->limit += w.panel_bytes();
     }
-    if (x.ahead) x.ahead->limit += w.panel_bytes();
   }
 }
 

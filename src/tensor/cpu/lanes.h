@@ -285,7 +285,7 @@ inline void put_bf16(Vf v, const Activations& out, int64_t at) {
 // kBf16Products: the backend multiplies bf16 itself; others take the same values as f32, widened once here and not by each panel.
 template <bool kBf16Products>
 inline void prepare(const float* x, int64_t first, int64_t n, unsigned forms, const Activations& out, int64_t r) {
-  const int64_t row = r * out.cols + first, padded = (n + 31) / 32 * 32;
+  const int64_t row = r * out.stride() + first, padded = (n + 31) / 32 * 32;
   if (forms & kI8)
     for (int64_t b = 0; b < padded / 32; ++b) {
       Quantised& to = out.group(r)[first / 32 + b];
@@ -334,7 +334,7 @@ inline void float_tile(const std::byte* panel, size_t panel_bytes, size_t ahead,
     if (ahead != 0)
       for (size_t i = 0; i < record_bytes(kind); i += 64) __builtin_prefetch(rec + ahead + i, 0, 2);
     const float* in[MT];
-    for (int m = 0; m < MT; ++m) in[m] = (kFromBf16 ? x.rounded : x.f32) + (row + m) * x.cols + at;
+    for (int m = 0; m < MT; ++m) in[m] = (kFromBf16 ? x.rounded : x.f32) + (row + m) * x.stride() + at;
     for (int pair = 0; pair < 32; pair += 2) {
 #pragma clang loop unroll(full)
       for (int k = 0; k < 2; ++k) {

@@ -11,9 +11,9 @@ struct Inputs {
       : padded((cols + 31) / 32 * 32),
         x(static_cast<size_t>(rows * cols)),
         q8(static_cast<size_t>((rows + 3) / 4 * padded / 32)),
-        bf16(static_cast<size_t>(rows * padded)),
-        rounded(static_cast<size_t>(rows * padded)),
-        f32(static_cast<size_t>(rows * padded)) {
+        bf16(static_cast<size_t>(rows * row_stride(padded))),
+        rounded(bf16.size),
+        f32(bf16.size) {
     for (float& v : x) v = static_cast<float>(prng.uniform() - 0.5) * (prng.chance(0.02) ? 20 : 1);
     view = {.cols = padded, .q8 = q8.values, .bf16 = bf16.values, .rounded = rounded.values, .f32 = f32.values};
     for (int64_t r = 0; r < rows; ++r) ops.prepare(x.data() + r * cols, 0, cols, kI8 | kBf16Form | kF32Form, view, r);
@@ -26,7 +26,7 @@ struct Inputs {
         out.push_back(form == kI8
                           ? static_cast<double>(view.group(r)[i / 32].block[r % 4].d) * view.group(r)[i / 32].q[r % 4][i % 32]
                       : form == kBf16Form ? static_cast<double>(bf16_to_f32(f32_to_bf16(x[static_cast<size_t>(r * cols + i)])))
-                                          : static_cast<double>(view.f32[r * padded + i]));
+                                          : static_cast<double>(view.f32[r * view.stride() + i]));
     return out;
   }
   int64_t padded;
