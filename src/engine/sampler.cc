@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/prng.h"
 
@@ -62,14 +63,92 @@ void keep_nucleus(std::vector<Candidate>& kept, double share) {
   }
 }
 
-}  // namespace
+// Rows are looked through in parts, and parts passed over whose greatest value changes nothing.
+constexpr size_t kPart = 64;
 
-int32_t argmax(std::span<const float> logits) { return model::peak_of(logits).at; }
+std::span<const float> part_at(std::span<const float> logits, size_t at) {
+  return logits.subspan(at, std::min(kPart, logits.size() - at));
+}
 
-namespace {
+float greatest(std::span<const float> part) {
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, kMinusInfinity);
+  const size_t whole = part.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] = part[i + j] > lanes[j] ? part[i + j] : lanes[j];
+  }
+  float out = kMinusInfinity;
+  for (const float lane : lanes) out = lane > out ? lane : out;
+  for (size_t i = whole; i < part.size(); ++i) out = part[i] > out ? part[i] : out;
+  return out;
+}
+
+bool has(const grammar::Mask& mask, int32_t id) {
+  const auto i = static_cast<size_t>(id);
+  return i / 64 < mask.size() && (mask[i / 64] >> (i % 64) & 1) != 0;
+}
+
+// model::peak_of() of what the mask takes.
+model::LogitPeak peak_within(std::span<const float> logits, const grammar::Mask& mask) {
+  static_assert(kPart == 64, "a word of the mask");
+  model::LogitPeak out;
+  for (size_t at = 0; at < logits.size() && at / kPart < mask.size(); at += kPart) {
+    uint64_t left = mask[at / kPart];
+    if (left == 0) continue;
+    const std::span<const float> part = part_at(logits, at);
+    if (!(greatest(part) > out.value)) continue;
+    for (; left != 0; left &= left - 1) {
+      const auto i = static_cast<size_t>(std::countr_zero(left));
+      if (i < part.size() && part[i] > out.value) out = {.value = part[i], .at = static_cast<int32_t>(at + i)};
+    }
+  }
+  return out;
+}
+
+// The `wanted` most likely ids, the most likely first, the lower of equals first.
+std::vector<int32_t> most_likely(std::span<const float> logits, size_t wanted) {
+  constexpr size_t kFew = 128;  // more are sorted
+  const auto before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  std::vector<int32_t> ids;
+  if (wanted > kFew) {
+    ids.resize(logits.size());
+    std::iota(ids.begin(), ids.end(), 0);
+    std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(wanted), ids.end(), before);
+    ids.resize(wanted);
+    return ids;
+  }
+  if (wanted == 0) return ids;
+  for (size_t at = 0; at < logits.size(); at += kPart) {
+    const std::span<const float> part = part_at(logits, at);
+    if (ids.size() == wanted && !(greatest(part) > logits[ids.back()])) continue;
+    for (size_t i = 0; i < part.size(); ++i) {
+      const auto id = static_cast<int32_t>(at + i);
+      if (ids.size() == wanted && !before(id, ids.back())) continue;
+      if (ids.size() == wanted) ids.pop_back();
+      ids.insert(std::upper_bound(ids.begin(), ids.end(), id, before), id);
+    }
+  }
+  return ids;
+}
+
+void keep_only(const grammar::Mask& mask, std::span<float> logits) {
+  size_t i = 0;
+  for (const uint64_t word : mask) {
+    const size_t end = std::min(i + 64, logits.size());
+    if (word == 0) {
+      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(i), logits.begin() + static_cast<std::ptrdiff_t>(end),
+                kMinusInfinity);
+    } else if (word != ~uint64_t{0}) {
+      for (size_t k = i; k < end; ++k) logits[k] = (word >> (k - i) & 1) != 0 ? logits[k] : kMinusInfinity;
+    }
+    i = end;
+  }
+  for (; i < logits.size(); ++i) logits[i] = kMinusInfinity;
+}
 
 struct LogSoftmax {
-  explicit LogSoftmax(std::span<const float> of) : logits(of), best(model::peak_of(of).value), log_sum(std::log(sum_exp(of, best))) {}
+  explicit LogSoftmax(std::span<const float> of)
+      : logits(of), best(model::peak_of(of).value), log_sum(std::log(sum_exp(of, best))) {}
   TokenLogprob entry(int32_t id, int32_t rank) const {
     return {id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - best - log_sum), rank};
   }
@@ -106,13 +185,10 @@ LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t
   const LogSoftmax softmax(logits);
   LogprobTable table{softmax.entry(token, rank_of(logits, token))};
   const size_t wanted = top < 0 ? logits.size() : std::min(static_cast<size_t>(top), logits.size());
-  if (wanted == 0) return table;
-  std::vector<int32_t> ids(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
-  const auto before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(wanted), ids.end(), before);
-  for (size_t i = 0; i < wanted; ++i) {
-    if (ids[i] != token) table.push_back(softmax.entry(ids[i], static_cast<int32_t>(i) + 1));
+  int32_t rank = 0;
+  for (const int32_t id : most_likely(logits, wanted)) {
+    ++rank;
+    if (id != token) table.push_back(softmax.entry(id, rank));
   }
   return table;
 }
@@ -155,40 +231,26 @@ void Sampler::accept(int32_t token) {
 
 bool Sampler::edits_logits() const {
   const SamplingParams& p = params_;
-  return constraint_ || !p.allowed.empty() || !p.bad_words.empty() || !p.logit_bias.empty() ||
+  return !p.allowed.empty() || !p.bad_words.empty() || !p.logit_bias.empty() ||
          static_cast<int32_t>(output_.size()) < p.min_tokens || p.frequency_penalty != 0 || p.presence_penalty != 0 ||
          p.repetition_penalty != 1;
 }
 
-// What the constraint does not take becomes impossible. The ends are no part of its text.
-void Sampler::apply_constraint(std::span<float> logits) {
+// Bit t: the constraint takes token t. The ends are no part of its text.
+void Sampler::find_taken(grammar::Mask& out) {
   Constrained& c = *constraint_;
-  std::vector<std::pair<size_t, float>> ends;
   const bool may_end = c.forced_end ? c.matcher.must_end() : c.matcher.may_end();
+  out = c.matcher.mask();
   for (const int32_t id : c.end_ids) {
-    if (std::cmp_less(id, logits.size()))
-      ends.emplace_back(static_cast<size_t>(id), may_end ? logits[static_cast<size_t>(id)] : kMinusInfinity);
+    const size_t word = static_cast<size_t>(id) / 64;
+    const uint64_t bit = uint64_t{1} << (static_cast<size_t>(id) % 64);
+    if (id >= 0 && word < out.size()) out[word] = may_end ? out[word] | bit : out[word] & ~bit;
   }
-  const grammar::Mask& mask = c.matcher.mask();
-  size_t i = 0;
-  for (const uint64_t word : mask) {
-    const size_t end = std::min(i + 64, logits.size());
-    if (word == 0) {
-      std::fill(logits.begin() + static_cast<std::ptrdiff_t>(i), logits.begin() + static_cast<std::ptrdiff_t>(end),
-                kMinusInfinity);
-    } else if (word != ~uint64_t{0}) {
-      for (size_t k = i; k < end; ++k) logits[k] = (word >> (k - i) & 1) != 0 ? logits[k] : kMinusInfinity;
-    }
-    i = end;
-  }
-  for (; i < logits.size(); ++i) logits[i] = kMinusInfinity;
-  for (const auto& [id, logit] : ends) logits[id] = logit;
 }
 
 void Sampler::edit(std::span<float> logits) {
   // Where a constrained text is whole and nothing may follow it ends, whatever min_tokens says.
   const bool must_end = constraint_ && constraint_->matcher.must_end();
-  if (constraint_) apply_constraint(logits);
   const auto in_range = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits.size(); };
   if (!params_.allowed.empty()) {
     std::vector<std::pair<int32_t, float>> keep;
@@ -241,11 +303,16 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, model::LogitPeak 
   if (constraint_ && constraint_->left) return fail(Code::kInternal, "the answer does not keep to its structured output");
   // No other logit comes near the one that is forced.
   if (const auto forced = thinking_ ? thinking_->forced() : std::nullopt) return *forced;
-  if (edits_logits()) {
+  const bool greedy = params_.greedy() || params_.top_k == 1, edits = edits_logits();
+  if (constraint_) find_taken(scratch.taken);
+  if (edits || (constraint_ && !greedy)) {
     scratch.logits.assign(logits.begin(), logits.end());
-    edit(scratch.logits);
+    if (constraint_) keep_only(scratch.taken, scratch.logits);
+    if (edits) edit(scratch.logits);
     logits = scratch.logits;
     most = model::peak_of(logits);
+  } else if (constraint_ && !has(scratch.taken, most.at)) {
+    most = peak_within(logits, scratch.taken);
   }
   const int32_t best = most.at;
   if (best < 0 && constraint_) {
@@ -254,7 +321,7 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, model::LogitPeak 
                 "limits forbid what it needs");
   }
   if (best < 0) return fail(Code::kInternal, "no token is left to sample: every logit is masked or not a number");
-  if (params_.greedy() || params_.top_k == 1) return best;
+  if (greedy) return best;
   return draw(logits, most.value, scratch);
 }
 

@@ -7,6 +7,8 @@
 #include <map>
 
 #include "base/prng.h"
+#include "grammar/constraint.h"
+#include "grammar/testing/vocabulary.h"
 
 namespace baton::engine {
 namespace {
@@ -68,8 +70,6 @@ TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
     vocabulary[at] = 2;
     EXPECT_EQ(draw(greedy(), vocabulary), static_cast<int32_t>(at));
   }
-  EXPECT_EQ(argmax(std::vector<float>{-kInf, -kInf}), -1);
-  EXPECT_EQ(argmax(std::vector<float>{NAN, -5.0f, NAN}), 1);
 }
 
 TEST(Sampler, DistributionIsTheOneAskedFor) {
@@ -214,7 +214,51 @@ TEST(Logprobs, AgreeWithDoubleLogSoftmax) {
   const auto table = logprob_table(logits, 17, 20);
   for (const TokenLogprob& t : table) EXPECT_NEAR(t.logprob, logits[t.id] - std::log(sum), 2e-6);
   // lm-eval compares for exact equality: the best token's own number and the table's must come from one computation.
-  EXPECT_EQ(logprob_table(logits, argmax(logits), 0)[0].logprob, table[1].logprob);
+  EXPECT_EQ(logprob_table(logits, model::peak_of(logits).at, 0)[0].logprob, table[1].logprob);
+}
+
+TEST(Logprobs, AFewAreTheFirstOfAll) {
+  Prng prng(8);
+  for (int round = 0; round < 40; ++round) {
+    auto logits = random_logits(prng.next(), 1 + prng.below(3000), round % 2 == 0 ? 20 : 0);
+    for (float& x : logits) x = round % 4 < 2 ? std::round(x) : x;  // of equals the lower id
+    const auto token = static_cast<int32_t>(prng.below(logits.size()));
+    const auto all = logprob_table(logits, token, -1);
+    for (const int32_t top : {1, 2, 20, 64, 128, 129, 500}) {
+      const auto few = logprob_table(logits, token, top);
+      std::vector<int32_t> expected{token};
+      for (const TokenLogprob& t : all) {
+        if (t.rank <= top && t.id != token) expected.push_back(t.id);
+      }
+      std::vector<int32_t> ids;
+      for (const TokenLogprob& t : few) ids.push_back(t.id);
+      EXPECT_EQ(ids, expected) << logits.size() << " logits, " << top;
+    }
+  }
+}
+
+// The greedy choice looks at what the mask takes; with another edit the logits are edited. Both must choose alike.
+TEST(Sampler, AConstrainedChoiceIsTheSameHoweverItIsFound) {
+  const auto vocabulary = grammar::testing::vocabulary_of(grammar::testing::test_tokens(400));
+  constexpr int32_t end = 0;
+  Prng prng(3);
+  for (const char* regex : {"[a-z ]*", "(true|false|null)+", "[0-9]{2,4}(\\.[0-9]+)?", "[^x]*"}) {
+    const auto compiled = grammar::compile({.kind = grammar::Constraint::Kind::kRegex, .text = regex}, vocabulary);
+    ASSERT_TRUE(compiled) << compiled.error().message;
+    SamplingParams edited = greedy();
+    edited.logit_bias = {{0, 0.0f}};
+    Sampler quick(greedy(), {}), slow(edited, {});
+    const auto walker = std::make_shared<grammar::Walker>(*compiled);
+    for (Sampler* s : {&quick, &slow}) s->constrain(grammar::Matcher(walker), {end}, false);
+    SamplerScratch scratch;
+    for (int step = 0; step < 60 && !quick.ended_at(step); ++step) {
+      const auto logits = random_logits(prng.next(), static_cast<size_t>(vocabulary->tokens()));
+      const auto token = quick.sample(logits, scratch), other = slow.sample(logits, scratch);
+      ASSERT_TRUE(token && other);
+      ASSERT_EQ(*token, *other) << regex << " at " << step;
+      quick.accept(*token), slow.accept(*token);
+    }
+  }
 }
 
 }  // namespace
