@@ -1,4 +1,5 @@
-// engine_loop MODEL [--threads N] [--streams N] [--context N] [--tokens N] [--structured schema|regex|grammar]: the engine's own
+// engine_loop MODEL [--threads N] [--streams N] [--context N] [--tokens N] [--structured schema|regex|grammar] [--logprobs N]
+// [--temperature T] [--top-p P] [--top-k N] (greedy without): the engine's own
 // loop, scheduler, sampler and token events included, HTTP not, on random prompts. Prints, for programs: "decode TOKENS_PER_S",
 // "step US" and "overhead US", the part of a step outside of the model, medians over the decode steps, and "overhead_mean US",
 // which counts places of a grammar that were new, too.
@@ -79,14 +80,17 @@ Result<grammar::Constraint> constraint_named(std::string_view name) {
 
 struct LoopOptions {
   std::string path, structured;
-  int threads = 0, streams = 16, context = 512, tokens = 64;
+  int threads = 0, streams = 16, context = 512, tokens = 64, logprobs = -1, top_k = 0;
+  double temperature = 0, top_p = 1;
 };
 
 LoopOptions options_of(int argc, char** argv) {
   LoopOptions o;
   for (int i = 1; i < argc; ++i) {
     const std::pair<const char*, int*> numbers[] = {
-        {"--threads", &o.threads}, {"--streams", &o.streams}, {"--context", &o.context}, {"--tokens", &o.tokens}};
+        {"--threads", &o.threads}, {"--streams", &o.streams},   {"--context", &o.context},
+        {"--tokens", &o.tokens},   {"--logprobs", &o.logprobs}, {"--top-k", &o.top_k}};
+    const std::pair<const char*, double*> shares[] = {{"--temperature", &o.temperature}, {"--top-p", &o.top_p}};
     if (strcmp(argv[i], "--structured") == 0 && i + 1 < argc) {
       o.structured = argv[++i];
       continue;
@@ -96,6 +100,12 @@ LoopOptions options_of(int argc, char** argv) {
       if (strcmp(argv[i], name) != 0 || i + 1 == argc) continue;
       *target = std::atoi(argv[++i]);
       known = true;
+    }
+    for (auto [name, target] : shares) {
+      if (strcmp(argv[i], name) != 0 || i + 1 == argc) continue;
+      *target = std::atof(argv[++i]);
+      known = true;
+      break;
     }
     if (!known) o.path = argv[i];
   }
@@ -109,7 +119,7 @@ int main(int argc, char** argv) {
   if (o.path.empty() || o.streams < 1 || o.context < 1 || o.tokens < 3)
     return fprintf(stderr,
                    "usage: engine_loop MODEL [--threads N] [--streams N] [--context N] [--tokens N] [--structured "
-                   "schema|regex|grammar]\n"),
+                   "schema|regex|grammar] [--logprobs N] [--temperature T] [--top-p P] [--top-k N]\n"),
            2;
   engine::EngineConfig config;
   config.model = o.path, config.threads = o.threads;
@@ -145,7 +155,9 @@ int main(int argc, char** argv) {
     s.first_id = static_cast<uint64_t>(i) + 1;
     for (int k = 0; k < o.context; ++k)
       s.prompt.push_back(static_cast<int32_t>(prng.below(static_cast<uint64_t>(model.config().vocab))));
-    s.sampling.temperature = 0;
+    s.sampling.temperature = o.temperature, s.sampling.top_p = o.top_p, s.sampling.top_k = o.top_k;
+    s.sampling.seed = static_cast<uint64_t>(i);
+    if (o.logprobs >= 0) s.logprobs = o.logprobs;
     s.max_tokens = o.tokens;
     s.constraint = constraint;
     if (constraint) s.end_ids = loaded->tokenizer->stop_ids();

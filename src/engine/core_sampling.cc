@@ -60,8 +60,8 @@ void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span
     ++result.n_tokens;
     out.tokens.push_back(*token);
     out.tables.push_back(!logprobs     ? LogprobTable{}
-                         : ids.empty() ? logprob_table(row, *token, *logprobs)
-                                       : logprobs_of(row, *token, ids));
+                         : ids.empty() ? logprob_table(row, peak.value, *token, *logprobs)
+                                       : logprobs_of(row, peak.value, *token, ids));
     const bool goes_on = i < part.n_drafts && *token == part.drafts[static_cast<size_t>(i)];
     if (!goes_on || finish_after(seq, *token, seq.n_output + result.n_tokens) != Finish::kNone) break;
   }

@@ -7,61 +7,24 @@
 #include <numeric>
 
 #include "base/prng.h"
+#include "tensor/ops.h"
 
 namespace baton::engine {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// exp(x) for x <= 0 with a relative error below 2e-7; 0 below -87. Branch free, so the compiler runs it in vectors: a vocabulary
-// of 50,000 costs some 20 us where std::exp costs 200, and sampling sits between two steps of the whole batch.
-inline float exp_below_zero(float x) {
-  const float t = (x > -87.0f ? x : -87.0f) * 1.44269504f;  // not a number counts as -87 too
-  const float n = std::nearbyint(t);
-  const float f = (t - n) * 0.693147181f;  // |f| <= ln 2 / 2: a degree 6 series is enough
-  const float p = 1 + f * (1 + f * (0.5f + f * (1.0f / 6 + f * (1.0f / 24 + f * (1.0f / 120 + f * (1.0f / 720))))));
-  const float scale = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-  return x > -87.0f ? p * scale : 0.0f;
-}
-
-// Fixed lanes: the compiler may vectorise and the order of the sum never changes.
+// Fixed lanes: the compiler may vectorise.
 constexpr size_t kLanes = 16;
 
-double sum_exp(std::span<const float> x, float top) {
-  double lanes[kLanes] = {};
-  const size_t whole = x.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) lanes[j] += exp_below_zero(x[i + j] - top);
-  }
-  double sum = 0;
-  for (double lane : lanes) sum += lane;
-  for (size_t i = whole; i < x.size(); ++i) sum += exp_below_zero(x[i] - top);
-  return sum;
+// What reads whole rows: sampling sits between two steps of the whole batch.
+const tensor::Ops& kernels() {
+  static const tensor::Ops& ops = **tensor::find_ops("auto");  // there is always one
+  return ops;
 }
 
 using Candidate = SamplerScratch::Candidate;
 bool more_likely(const Candidate& a, const Candidate& b) { return a.weight != b.weight ? a.weight > b.weight : a.id < b.id; }
-
-// Keeps the smallest set of the most likely candidates whose weight reaches share * total. Sorting a whole vocabulary would cost
-// milliseconds, so sort only what lies above a cut-off and lower that until the set fits.
-void keep_nucleus(std::vector<Candidate>& kept, double share) {
-  double total = 0;
-  for (const Candidate& c : kept) total += c.weight;
-  float top = 0;
-  for (const Candidate& c : kept) top = std::max(top, c.weight);
-  for (const float cut : {1e-2f, 1e-4f, 1e-6f, 0.0f}) {
-    const auto end = std::partition(kept.begin(), kept.end(), [&](const Candidate& c) { return c.weight >= cut * top; });
-    double mass = 0;
-    for (auto it = kept.begin(); it != end; ++it) mass += it->weight;
-    if (mass < share * total && cut > 0) continue;
-    std::sort(kept.begin(), end, more_likely);
-    double sum = 0;
-    auto it = kept.begin();
-    while (it != end && sum < share * total) sum += (it++)->weight;
-    kept.erase(std::max(it, kept.begin() + 1), kept.end());
-    return;
-  }
-}
 
 // Rows are looked through in parts, and parts passed over whose greatest value changes nothing.
 constexpr size_t kPart = 64;
@@ -131,6 +94,101 @@ std::vector<int32_t> most_likely(std::span<const float> logits, size_t wanted) {
   return ids;
 }
 
+// Calls f(token) for those that weigh at least `low` and less than `high`; few do.
+template <class F>
+void for_weights_within(std::span<const float> weights, float low, float high, F f) {
+  for (size_t at = 0; at < weights.size(); at += kLanes) {
+    const std::span<const float> part = weights.subspan(at, std::min(kLanes, weights.size() - at));
+    int32_t any = part.size() < kLanes;
+    for (size_t i = 0; part.size() == kLanes && i < kLanes; ++i) any |= part[i] >= low && part[i] < high;
+    for (size_t i = 0; any && i < part.size(); ++i) {
+      if (part[i] >= low && part[i] < high) f(Candidate{part[i], static_cast<int32_t>(at + i)});
+    }
+  }
+}
+
+// What a token weighs that belongs to the smallest set of the most likely ones whose weight reaches `share` of all that weigh at
+// least `least`. Of equals the lower ids belong to it; the others' weight becomes 0. Only those near the last one's weight are
+// put in order: the whole vocabulary would cost milliseconds.
+float keep_nucleus(std::span<float> weights, float least, double share, std::vector<Candidate>& near) {
+  constexpr int64_t kNear = 512;
+  const auto mass = [&](float from) { return kernels().mass(weights.data(), std::ssize(weights), from); };
+  const double wanted = share * mass(least).sum;
+  // Tokens from `low` on suffice, those from `high` on do not.
+  float low = 1, high = std::numeric_limits<float>::infinity();
+  tensor::Mass enough = mass(low), above;
+  while (enough.sum < wanted && low > least) {
+    high = low, above = enough;
+    low = std::max(least, low / 4);
+    enough = mass(low);
+  }
+  while (enough.count - above.count > kNear) {
+    const float middle = std::sqrt(low * high);
+    if (!(low < middle && middle < high)) break;
+    const tensor::Mass there = mass(middle);
+    if (there.sum < wanted)
+      high = middle, above = there;
+    else
+      low = middle, enough = there;
+  }
+  near.clear();
+  for_weights_within(weights, low, high, [&](const Candidate& c) { near.push_back(c); });
+  double missing = wanted - above.sum;
+  auto begin = near.begin(), end = near.end();
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, more_likely);
+    double half = 0;
+    for (auto it = begin; it != middle; ++it) half += it->weight;
+    if (half >= missing)
+      end = middle;
+    else
+      missing -= half, begin = middle;
+  }
+  const Candidate last = *begin;
+  for (const Candidate& c : near) {
+    if (c.weight == last.weight && c.id > last.id) weights[static_cast<size_t>(c.id)] = 0;
+  }
+  return last.weight;
+}
+
+// The same for the k most likely.
+float keep_best(std::span<float> weights, float least, int32_t k) {
+  const int32_t last = most_likely(weights, static_cast<size_t>(k)).back();
+  const float weight = weights[static_cast<size_t>(last)];
+  if (weight < least) return least;
+  for (float& w : weights.subspan(static_cast<size_t>(last) + 1)) w = w == weight ? 0 : w;
+  return weight;
+}
+
+// One of those that weigh at least `least`, as likely as its weight says; uniform: in [0, 1).
+int32_t pick(std::span<const float> weights, float least, double uniform) {
+  constexpr size_t kBlock = 1024;
+  std::vector<double> sums;
+  double total = 0;
+  for (size_t at = 0; at < weights.size(); at += kBlock) {
+    const auto n = static_cast<int64_t>(std::min(kBlock, weights.size() - at));
+    total += sums.emplace_back(kernels().mass(weights.data() + at, n, least).sum);
+  }
+  const double wanted = uniform * total;
+  double before = 0, passed = 0;  // of the block that is looked through, and so far
+  size_t block = 0;
+  for (size_t b = 0; b < sums.size(); ++b) {
+    if (sums[b] == 0) continue;
+    block = b, before = passed;
+    passed += sums[b];
+    if (wanted < passed) break;
+  }
+  int32_t last = -1;
+  for (size_t i = block * kBlock; i < std::min(weights.size(), (block + 1) * kBlock); ++i) {
+    if (weights[i] < least) continue;
+    last = static_cast<int32_t>(i);
+    before += weights[i];
+    if (wanted < before) break;
+  }
+  return last;
+}
+
 void keep_only(const grammar::Mask& mask, std::span<float> logits) {
   size_t i = 0;
   for (const uint64_t word : mask) {
@@ -147,8 +205,8 @@ void keep_only(const grammar::Mask& mask, std::span<float> logits) {
 }
 
 struct LogSoftmax {
-  explicit LogSoftmax(std::span<const float> of)
-      : logits(of), best(model::peak_of(of).value), log_sum(std::log(sum_exp(of, best))) {}
+  LogSoftmax(std::span<const float> of, float greatest)
+      : logits(of), best(greatest), log_sum(std::log(kernels().weigh(of.data(), std::ssize(of), best, 1, nullptr))) {}
   TokenLogprob entry(int32_t id, int32_t rank) const {
     return {id, static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - best - log_sum), rank};
   }
@@ -158,17 +216,18 @@ struct LogSoftmax {
 };
 
 int32_t rank_of(std::span<const float> logits, int32_t token) {
+  const auto at = static_cast<size_t>(token);
+  const float own = logits[at];
   int32_t rank = 1;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    rank += logits[i] > logits[token] || (logits[i] == logits[token] && static_cast<int32_t>(i) < token);
-  }
+  for (size_t i = 0; i < at; ++i) rank += logits[i] >= own;
+  for (size_t i = at + 1; i < logits.size(); ++i) rank += logits[i] > own;
   return rank;
 }
 
 }  // namespace
 
-LogprobTable logprobs_of(std::span<const float> logits, int32_t token, std::span<const int32_t> ids) {
-  const LogSoftmax softmax(logits);
+LogprobTable logprobs_of(std::span<const float> logits, float best, int32_t token, std::span<const int32_t> ids) {
+  const LogSoftmax softmax(logits, best);
   LogprobTable table{softmax.entry(token, rank_of(logits, token))};
   for (size_t i = 0; i < ids.size(); ++i) {
     const auto there = std::ranges::find(table, ids[i], &TokenLogprob::id);
@@ -182,7 +241,11 @@ LogprobTable logprobs_of(std::span<const float> logits, int32_t token, std::span
 }
 
 LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top) {
-  const LogSoftmax softmax(logits);
+  return logprob_table(logits, model::peak_of(logits).value, token, top);
+}
+
+LogprobTable logprob_table(std::span<const float> logits, float best, int32_t token, int32_t top) {
+  const LogSoftmax softmax(logits, best);
   LogprobTable table{softmax.entry(token, rank_of(logits, token))};
   const size_t wanted = top < 0 ? logits.size() : std::min(static_cast<size_t>(top), logits.size());
   int32_t rank = 0;
@@ -326,36 +389,14 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, model::LogitPeak 
 }
 
 int32_t Sampler::draw(std::span<const float> logits, float top, SamplerScratch& scratch) const {
-  const float inverse = static_cast<float>(1 / params_.temperature);
   std::vector<float>& weights = scratch.weights;
   weights.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) weights[i] = exp_below_zero((logits[i] - top) * inverse);
-
-  // The most likely token has weight 1, so min_p is a plain threshold.
-  const float floor = std::max(static_cast<float>(params_.min_p), std::numeric_limits<float>::min());
-  std::vector<Candidate>& kept = scratch.kept;
-  kept.clear();
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] >= floor) kept.push_back({weights[i], static_cast<int32_t>(i)});
-  }
-  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < kept.size()) {
-    const auto nth = kept.begin() + params_.top_k;
-    std::nth_element(kept.begin(), nth, kept.end(), more_likely);
-    kept.erase(nth, kept.end());
-  }
-  if (params_.top_p < 1) keep_nucleus(kept, params_.top_p);
-  if (params_.top_k > 0 || params_.top_p < 1) {
-    std::sort(kept.begin(), kept.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  }
-  double total = 0;
-  for (const Candidate& c : kept) total += c.weight;
-  const double uniform = static_cast<double>(Prng::at(params_.seed, output_.size()) >> 11) * 0x1p-53;
-  double sum = 0;
-  for (const Candidate& c : kept) {
-    sum += c.weight;
-    if (uniform * total < sum) return c.id;
-  }
-  return kept.back().id;
+  kernels().weigh(logits.data(), std::ssize(logits), top, static_cast<float>(1 / params_.temperature), weights.data());
+  // Tokens stay that weigh at least so much. The most likely one weighs 1, so min_p is a plain threshold.
+  float least = std::max(static_cast<float>(params_.min_p), std::numeric_limits<float>::min());
+  if (params_.top_k > 0 && std::cmp_less(params_.top_k, weights.size())) least = keep_best(weights, least, params_.top_k);
+  if (params_.top_p < 1) least = keep_nucleus(weights, least, params_.top_p, scratch.near);
+  return pick(weights, least, static_cast<double>(Prng::at(params_.seed, output_.size()) >> 11) * 0x1p-53);
 }
 
 }  // namespace baton::engine

@@ -46,8 +46,10 @@ using LogprobTable = std::vector<TokenLogprob>;
 
 // The token first, then ranks 1..top without repeating it; top < 0: the whole vocabulary.
 LogprobTable logprob_table(std::span<const float> logits, int32_t token, int32_t top);
+// best: model::peak_of(logits).value, if somebody has it already.
+LogprobTable logprob_table(std::span<const float> logits, float best, int32_t token, int32_t top);
 // The token first, then the others asked for, each once; their rank is the place they were asked for in, as vLLM has it.
-LogprobTable logprobs_of(std::span<const float> logits, int32_t token, std::span<const int32_t> ids);
+LogprobTable logprobs_of(std::span<const float> logits, float best, int32_t token, std::span<const int32_t> ids);
 
 // Buffers one step thread shares among its samplers.
 struct SamplerScratch {
@@ -56,7 +58,7 @@ struct SamplerScratch {
     int32_t id;
   };
   std::vector<float> logits, weights;
-  std::vector<Candidate> kept;
+  std::vector<Candidate> near;
   grammar::Mask taken;
 };
 

@@ -69,6 +69,12 @@ struct Partial {
   float* o = nullptr;
 };
 
+// Of a row's weights, those that are at least so much.
+struct Mass {
+  double sum = 0;
+  int64_t count = 0;
+};
+
 // A cache of one format.
 struct KvOps {
   // Stores dims [dim, dim + n) of one token's K (or V) head; of formats with scales only the whole head at once.
@@ -98,6 +104,11 @@ struct Ops {
   // gate = f(gate) * up for each GatedUnit, by its number.
   void (*gate_mul[kGatedUnits])(float* gate, const float* up, int64_t n);
   void (*soft_cap)(float* x, int64_t n, float cap);  // x = cap * tanh(x / cap)
+
+  // Softmax weights of a row of logits, none of them above `top`, and their sum: out[i] = e^((x[i] - top) * scale), exactly 1 for
+  // top, 0 below e^-87. out: nullptr for the sum alone.
+  double (*weigh)(const float* x, int64_t n, float top, float scale, float* out);
+  Mass (*mass)(const float* w, int64_t n, float least);  // of the weights >= least, which is above 0
 
   KvOps cache[kKvFormats];  // by KvFormat
   // into = merge(into, next): the one way partial states are joined.

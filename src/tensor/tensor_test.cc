@@ -282,6 +282,39 @@ TEST(Rows, GatesAndCapsAgreeWithTheReference) {
   }
 }
 
+// Rows of logits of any length, some impossible: weights, their sum, and what of them is at least so much.
+TEST(Rows, LogitsAreWeighedAsTheDefinitionSays) {
+  Prng prng(17);
+  for (const Ops* ops : backends()) {
+    for (const int64_t n : {1, 15, 16, 255, 256, 257, 5003}) {
+      std::vector<float> x(n), w(n);
+      for (float& v : x)
+        v = prng.chance(0.1) ? -std::numeric_limits<float>::infinity() : static_cast<float>(prng.uniform() * 40 - 35);
+      const float top = x[prng.below(static_cast<uint64_t>(n))] = 6;
+      for (const float scale : {1.f, 0.3f, 25.f}) {
+        const double sum = ops->weigh(x.data(), n, top, scale, w.data());
+        EXPECT_EQ(ops->weigh(x.data(), n, top, scale, nullptr), sum);
+        double want = 0;
+        for (int64_t i = 0; i < n; ++i) {
+          const double one = std::exp((static_cast<double>(x[i]) - top) * scale);
+          ASSERT_NEAR(w[i], one, one * 2e-5 + 1e-37) << ops->name << " of " << x[i];  // the argument's own rounding, at 25 * 40
+          if (x[i] == top) ASSERT_EQ(w[i], 1.f);
+          want += one;
+        }
+        EXPECT_NEAR(sum, want, want * 1e-6) << ops->name;
+        for (const float least : {1.f, 0.5f, w[prng.below(static_cast<uint64_t>(n))], 1e-30f}) {
+          if (least <= 0) continue;
+          const Mass got = ops->mass(w.data(), n, least);
+          double mass = 0;
+          for (const float v : w) mass += v >= least ? static_cast<double>(v) : 0;
+          EXPECT_EQ(got.count, std::ranges::count_if(w, [&](float v) { return v >= least; })) << ops->name;
+          EXPECT_NEAR(got.sum, mass, mass * 1e-6) << ops->name;
+        }
+      }
+    }
+  }
+}
+
 TEST(Panels, EightBitWeightsTakeEightBits) {
   Prng prng(8);
   for (const Format format : {Format::kE4m3, Format::kI8}) {

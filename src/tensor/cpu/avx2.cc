@@ -6,6 +6,7 @@
 
 #include "tensor/cpu/backends.h"
 #include "tensor/cpu/eight_bits.h"
+#include "tensor/cpu/logit_rows.h"
 #include "tensor/cpu/pairs.h"
 
 namespace baton::tensor {
@@ -216,6 +217,8 @@ constexpr Ops kAvx2 = {.name = "avx2",
                        .rms_norm = rms_norm,
                        .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                        .soft_cap = soft_cap,
+                       .weigh = weigh_row,
+                       .mass = mass_row,
                        .cache = {kv_ops<Pairs>, kv_ops<EightBits<Pairs, E4m3>>, kv_ops<EightBits<Pairs, E5m2>>,
                                  kv_ops<EightBits<Pairs, I8Scaled>>, kv_ops<EightBits<Pairs, E4m3Scaled>>},
                        .merge = merge};

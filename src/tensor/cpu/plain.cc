@@ -1,6 +1,7 @@
 // The plain backend: C++ that every machine runs. Quantised layers are integer loops over the same panels; the rest is lanes.h.
 #include "tensor/cpu/backends.h"
 #include "tensor/cpu/eight_bits.h"
+#include "tensor/cpu/logit_rows.h"
 #include "tensor/cpu/token_major.h"
 
 namespace baton::tensor {
@@ -96,6 +97,8 @@ constexpr Ops kPlain = {.name = "plain",
                         .rms_norm = rms_norm,
                         .gate_mul = {silu_mul, gelu_tanh_mul, swiglu_clamped_mul},
                         .soft_cap = soft_cap,
+                        .weigh = weigh_row,
+                        .mass = mass_row,
                         .cache = {kv_ops<TokenMajor>, kv_ops<EightBits<TokenMajor, E4m3>>, kv_ops<EightBits<TokenMajor, E5m2>>,
                                   kv_ops<EightBits<TokenMajor, I8Scaled>>, kv_ops<EightBits<TokenMajor, E4m3Scaled>>},
                         .merge = merge};
