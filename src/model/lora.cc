@@ -67,7 +67,7 @@ struct Place {
   }
 };
 
-int64_t ffn_at(const ModelConfig& c, const Place& at) { return at.of().of == Of::kLayer ? c.ffn_of(at.layer) : c.ffn; }
+int32_t ffn_at(const ModelConfig& c, const Place& at) { return at.of().of == Of::kLayer ? c.ffn_of(at.layer) : c.ffn; }
 
 int64_t outputs(const ModelConfig& c, const Place& at, LoraTarget t) {
   switch (t) {
@@ -124,24 +124,25 @@ struct LoraAdapter::Reader {
         family(find_family(model.family)),
         config(peft),
         rank_max(most),
-        shard(rank.whole() ? RankShard{.heads = c.heads, .kv_heads = c.kv_heads, .ffn = c.ffn} : rank),
+        shard(rank.whole() ? RankShard{.heads = c.heads, .kv_heads = c.kv_heads} : rank),
         out(adapter),
         q_order(rotary_rows(shard.head_first, shard.heads, c, false)),
         k_order(rotary_rows(shard.kv_head_first, shard.kv_heads, c, false)),
         v_order(part_rows(shard, shard.kv_head_first * c.head_dim, shard.kv_heads * c.head_dim)),
-        ffn_order(part_rows(shard, shard.ffn_first, shard.ffn)) {
+        ffn_order(part_rows(shard, shard.columns(c.ffn).first, shard.columns(c.ffn).n)),
+        dense_order(part_rows(shard, shard.columns(c.dense_ffn).first, shard.columns(c.dense_ffn).n)) {
     out.layers_.resize(static_cast<size_t>(c.layers));
     out.experts_.resize(static_cast<size_t>(c.layers));
   }
 
   // Which rows of B are this rank's, in packed order; empty: all, as they lie.
-  std::span<const int32_t> rows_of(LoraTarget t) const {
+  std::span<const int32_t> rows_of(const Place& at, LoraTarget t) const {
     switch (t) {
       case LoraTarget::kQ: return q_order;
       case LoraTarget::kK: return k_order;
       case LoraTarget::kV: return v_order;
       case LoraTarget::kGate:
-      case LoraTarget::kUp: return ffn_order;
+      case LoraTarget::kUp: return ffn_at(c, at) == c.ffn ? ffn_order : dense_order;
       case LoraTarget::kO:
       case LoraTarget::kDown: break;
     }
@@ -149,10 +150,11 @@ struct LoraAdapter::Reader {
   }
 
   // Which columns of A are: {first, how many}; none: all.
-  std::pair<int64_t, int64_t> columns_of(LoraTarget t) const {
+  std::pair<int64_t, int64_t> columns_of(const Place& at, LoraTarget t) const {
     if (shard.whole()) return {0, 0};
     if (t == LoraTarget::kO) return {int64_t{shard.head_first} * c.head_dim, int64_t{shard.heads} * c.head_dim};
-    return t == LoraTarget::kDown ? std::pair<int64_t, int64_t>(shard.ffn_first, shard.ffn) : std::pair<int64_t, int64_t>(0, 0);
+    const RankShard::Columns ours = shard.columns(ffn_at(c, at));
+    return t == LoraTarget::kDown ? std::pair<int64_t, int64_t>(ours.first, ours.n) : std::pair<int64_t, int64_t>(0, 0);
   }
 
   bool fuses(std::string_view module) const {
@@ -324,9 +326,9 @@ struct LoraAdapter::Reader {
       if (shared)
         copies.emplace_back(shared, &m.a);
       else
-        list(a, {}, columns_of(t), m.a);
+        list(a, {}, columns_of(at, t), m.a);
       shared = shared ? shared : &m.a;
-      list(part, expert < 0 ? rows_of(t) : std::span<const int32_t>(), {}, m.b);
+      list(part, rows_of(at, t), {}, m.b);
     }
     return {};
   }
@@ -356,7 +358,7 @@ struct LoraAdapter::Reader {
   int32_t rank_max;
   const RankShard shard;
   LoraAdapter& out;
-  const std::vector<int32_t> q_order, k_order, v_order, ffn_order;
+  const std::vector<int32_t> q_order, k_order, v_order, ffn_order, dense_order;
   std::set<std::tuple<int32_t, int32_t, LoraTarget>> adapted;  // layer and expert; so far, whether or not a part of it is this rank's
   std::map<Place, Pair> pairs;
   std::vector<Packing> packings;

@@ -1,5 +1,7 @@
 #include "model/rank_shard.h"
 
+#include <utility>
+
 #include "model/limits.h"
 #include "tensor/panels.h"
 #include "tensor/threads.h"
@@ -9,13 +11,13 @@ namespace baton::model {
 Result<RankShard> shard_of(const ModelConfig& c, int rank, int ranks) {
   const auto no = [&](auto... why) { return fail(Code::kInvalidArgument, "tensor parallel size ", ranks, ": ", why...); };
   if (ranks < 1 || ranks > kRanksMax || rank < 0 || rank >= ranks) return no("1 to ", kRanksMax, " ranks are supported");
-  if (ranks > 1 && c.experts > 0) return no("the ", c.family, " family's mixture of experts cannot be cut yet");
   if (c.heads % ranks != 0) return no("the model's ", c.heads, " attention heads are not divisible by it");
   if (c.kv_heads % ranks != 0 && ranks % c.kv_heads != 0)
     return no("the model's ", c.kv_heads, " key/value heads are neither divisible by it nor a divisor of it");
-  // Panels hold inputs by the record, so a cut of them falls between records.
-  if (ranks > 1 && c.ffn % (ranks * tensor::kRecordInputs) != 0)
-    return no("the feed-forward size ", c.ffn, " gives parts that are no multiple of ", tensor::kRecordInputs);
+  const char* const whose = c.experts > 0 ? "experts' " : "";
+  for (const auto& [name, ffn] : {std::pair(whose, c.ffn), std::pair("dense layers' ", c.dense_ffn)})
+    if (ranks > 1 && ffn > 0 && (ffn % tensor::kRecordInputs != 0 || ffn < ranks * tensor::kRecordInputs))
+      return no("the ", name, "feed-forward size ", ffn, " cannot be dealt out in multiples of ", tensor::kRecordInputs);
   if (ranks > 1 && c.heads / ranks * c.head_dim % tensor::kRecordInputs != 0)
     return no("heads of ", c.head_dim, ", ", c.heads / ranks, " a rank, are no multiple of ", tensor::kRecordInputs);
   if (ranks > 1 && c.vocab < ranks * tensor::kPanelRows) return no("a vocabulary of ", c.vocab, " is too small");
@@ -28,10 +30,14 @@ Result<RankShard> shard_of(const ModelConfig& c, int rank, int ranks) {
                    .kv_head_first = sharing > 1 ? rank / sharing : c.kv_heads / ranks * rank,
                    .kv_heads = sharing > 1 ? 1 : c.kv_heads / ranks,
                    .stores_kv = rank % sharing == 0,
-                   .ffn_first = c.ffn / ranks * rank,
-                   .ffn = c.ffn / ranks,
                    .vocab_first = static_cast<int32_t>(vocab.begin),
                    .vocab = static_cast<int32_t>(vocab.end - vocab.begin)};
+}
+
+RankShard::Columns RankShard::columns(int32_t ffn) const {
+  if (whole()) return {0, ffn};
+  const tensor::Share ours = tensor::share(ffn, rank, ranks, tensor::kRecordInputs);
+  return {static_cast<int32_t>(ours.begin), static_cast<int32_t>(ours.end - ours.begin)};
 }
 
 }  // namespace baton::model

@@ -17,16 +17,21 @@ ModelConfig config(int32_t heads, int32_t kv_heads, int32_t ffn = 3072) {
 TEST(RankShard, EveryHeadColumnAndWordBelongsToOneRank) {
   for (const auto& [heads, kv_heads, ranks] :
        {std::tuple{9, 3, 3}, {14, 2, 2}, {24, 8, 4}, {32, 8, 8}, {8, 2, 4}, {8, 1, 8}, {6, 3, 1}}) {
-    const ModelConfig c = config(heads, kv_heads, 32 * ranks * 3);
-    int32_t head = 0, ffn = 0, word = 0;
+    ModelConfig c = config(heads, kv_heads, 32 * (ranks * 3 + 1));  // which gives one rank a record more
+    c.experts = 8, c.dense_ffn = 32 * ranks;
+    int32_t head = 0, ffn = 0, dense = 0, word = 0;
     std::multiset<int32_t> stored;
     for (int rank = 0; rank < ranks; ++rank) {
       const auto s = shard_of(c, rank, ranks);
       ASSERT_TRUE(s) << s.error().message;
       EXPECT_EQ(s->head_first, head);
-      EXPECT_EQ(s->ffn_first, ffn);
+      EXPECT_EQ(s->columns(c.ffn).first, ffn);
+      EXPECT_EQ(s->columns(c.dense_ffn).first, dense);
       EXPECT_EQ(s->vocab_first, word);
-      head += s->heads, ffn += s->ffn, word += s->vocab;
+      EXPECT_EQ(s->columns(c.ffn).n % 32, 0);
+      EXPECT_EQ(s->columns(c.dense_ffn).n, 32);
+      head += s->heads, word += s->vocab;
+      ffn += s->columns(c.ffn).n, dense += s->columns(c.dense_ffn).n;
       for (int32_t h = s->head_first; h < s->head_first + s->heads; ++h) {  // its own KV head is among ours
         EXPECT_GE(h / (heads / kv_heads), s->kv_head_first);
         EXPECT_LT(h / (heads / kv_heads), s->kv_head_first + s->kv_heads);
@@ -36,6 +41,7 @@ TEST(RankShard, EveryHeadColumnAndWordBelongsToOneRank) {
     }
     EXPECT_EQ(head, heads);
     EXPECT_EQ(ffn, c.ffn);
+    EXPECT_EQ(dense, c.dense_ffn);
     EXPECT_EQ(word, c.vocab);
     EXPECT_EQ(stored.size(), static_cast<size_t>(kv_heads));
     EXPECT_EQ(std::set<int32_t>(stored.begin(), stored.end()).size(), static_cast<size_t>(kv_heads));
@@ -54,10 +60,14 @@ TEST(RankShard, WhatCannotBeCutIsNamed) {
   refused(config(8, 8, 48), 2, "feed-forward size 48");
   refused(config(8, 8), 0, "ranks");
   refused(config(128, 128), 128, "ranks");
-  ModelConfig c = config(4, 4);
-  c.experts = 8, c.family = "qwen3moe";
-  refused(c, 2, "qwen3moe");
+  ModelConfig c = config(4, 4, 768);
+  c.experts = 8;
+  EXPECT_TRUE(shard_of(c, 0, 4));
+  c.ffn = 80;
+  refused(c, 2, "experts' feed-forward size 80");
   EXPECT_TRUE(shard_of(c, 0, 1));
+  c.ffn = 768, c.dense_ffn = 96;
+  refused(c, 4, "dense layers' feed-forward size 96");
   c = config(4, 4);
   c.head_dim = 16;
   refused(c, 4, "heads of 16");

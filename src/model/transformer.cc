@@ -22,7 +22,8 @@ constexpr int64_t kAskRowsMin = 6, kAskRowsMax = 64;
 ModelConfig part_of(ModelConfig c, const RankShard& shard) {
   c.heads = shard.heads;
   c.kv_heads = shard.kv_heads;
-  c.ffn = shard.ffn;
+  c.ffn = shard.columns(c.ffn).n;
+  c.dense_ffn = shard.columns(c.dense_ffn).n;
   return c;
 }
 
@@ -309,7 +310,7 @@ void Transformer::forward(Hand& hand) {
           w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
           input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
     if (c.sparse(i)) {
-      mixture(hand, w, i);
+      mixture(hand, sums++ % 2, w, i);
       continue;
     }
     read_from(mine, i, kReadsFfn);

@@ -134,10 +134,12 @@ class Transformer final : public Model {
   void feed_forward(const LayerWeights& w, int layer, tensor::Share panels, const tensor::Activations& x, unsigned forms,
                     const tensor::Activations& out);
   void resize_mixture(int64_t rows);
-  void mixture(Hand& hand, const LayerWeights& w, int layer);
+  void mixture(Hand& hand, int turn, const LayerWeights& w, int layer);
+  void route(Hand& hand, const LayerWeights& w);
   void choose_experts(const LayerWeights& w, tensor::Share rows);
   void group_by_expert();
-  void add_experts(tensor::Share rows);
+  void add_experts(tensor::Share rows, float* to);
+  void join_experts(Hand& hand, int turn);
   template <class F>
   void for_groups(tensor::Share items, int64_t panels, F f);
   template <class RowValues>

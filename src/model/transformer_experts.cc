@@ -2,7 +2,8 @@
 // by the softmax of their scores. Tokens are brought together by expert, so that its weights are read once a slice; a row's
 // values stay its own (tensor/ops.h), so a token's result does not depend on its company. Phases: norm | router | choose | group
 // | [quantise] gate, up, activation | [quantise] down | sum, += x; where an adapter has matrices of experts, a phase more for
-// each input (lora_step.h).
+// each input (lora_step.h). A rank of several has the router and its columns of every expert (rank_shard.h): all choose alike,
+// and what each has summed is added up over the ranks as what down gives is in other layers.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -26,7 +27,7 @@ void add_bias(float* row, const std::vector<float>& bias, int64_t from, int64_t 
 // Phases may count only what is known before the slice runs: a member that comes late reads the counts of phases long done, while
 // others write the next layer's groups (tensor/threads.h).
 void Transformer::resize_mixture(int64_t rows) {
-  const ModelConfig& c = config();
+  const ModelConfig& c = part_;
   const int64_t choices = rows * c.experts_used;
   mixture_.groups_max = std::min<int64_t>(c.experts, choices);
   mixture_.slots_max = (choices + mixture_.groups_max * (tensor::kGroupOfRows - 1) + tensor::kGroupOfRows - 1) /
@@ -105,11 +106,11 @@ void Transformer::for_groups(Share items, int64_t panels, F f) {
   }
 }
 
-// What each row's experts gave, best first, into x.
-void Transformer::add_experts(Share rows) {
+// What each row's experts gave, best first, added to its row of `to`.
+void Transformer::add_experts(Share rows, float* to) {
   const int64_t hidden = config().hidden, used = config().experts_used;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
-    float* const x = x_.get() + r * hidden;
+    float* const x = to + r * hidden;
     for (int64_t k = r * used; k < (r + 1) * used; ++k) {
       const float* const out = mixture_.out.get() + mixture_.slot.get()[k] * hidden;
       const float weight = mixture_.weight.get()[k];
@@ -118,9 +119,46 @@ void Transformer::add_experts(Share rows) {
   }
 }
 
-void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
-  const ModelConfig& c = config();
-  const auto n = static_cast<int64_t>(slice_.rows.size());
+// The same into x, of all ranks.
+void Transformer::join_experts(Hand& hand, int turn) {
+  const auto n = static_cast<int64_t>(slice_.rows.size()), hidden = int64_t{part_.hidden};
+  if (!ranks_) return hand.split(n, [&](Share rows) { add_experts(rows, x_.get()); });
+  float* const part = ranks_->part(turn, shard_.rank);
+  hand.split(n, [&](Share rows) {
+    std::fill(part + rows.begin * hidden, part + rows.end * hidden, 0.f);
+    add_experts(rows, part);
+  });
+  meet(hand);
+  hand.split(n, [&](Share rows) {
+    add_parts(turn, rows);
+    add_branch({}, {}, rows);
+  });
+}
+
+// Which experts see which rows: mixture_'s slots and groups.
+void Transformer::route(Hand& hand, const LayerWeights& w) {
+  const ModelConfig& c = part_;
+  const auto n = static_cast<int64_t>(slice_.rows.size()), hidden = int64_t{c.hidden};
+  const Activations routed = activations_.view(hidden);
+  hand.split(
+      n,
+      [&](Share rows) {
+        for (int64_t r = rows.begin; r < rows.end; ++r) {
+          float* const y = mixture_.normed.get() + r * hidden;
+          ops_.rms_norm(x_.get() + r * hidden, w.ffn_norm.data(), hidden, c.rms_eps, y);
+          ops_.prepare(y, 0, hidden, form_for(w.router.kind), routed, r);
+        }
+      },
+      tensor::kGroupOfRows);
+  hand.split(w.router.panels(),
+             [&](Share part) { ops_.gemm(w.router, part.begin, part.end, routed, n, mixture_.scores.get(), c.experts, false); });
+  hand.split(n, [&](Share rows) { choose_experts(w, rows); });
+  hand.split(1, [&](Share) { group_by_expert(); });
+}
+
+// turn: of what ranks join.
+void Transformer::mixture(Hand& hand, int turn, const LayerWeights& w, int layer) {
+  const ModelConfig& c = part_;
   const int64_t hidden = c.hidden, ffn = c.ffn;
   Mixture& mix = mixture_;
   const auto prepare_slots = [&](int64_t cols, unsigned forms, auto values) {
@@ -134,22 +172,7 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
         tensor::kGroupOfRows);
     return to;
   };
-  const Activations routed = activations_.view(hidden);
-  hand.split(
-      n,
-      [&](Share rows) {
-        for (int64_t r = rows.begin; r < rows.end; ++r) {
-          float* const y = mix.normed.get() + r * hidden;
-          ops_.rms_norm(x_.get() + r * hidden, w.ffn_norm.data(), hidden, c.rms_eps, y);
-          ops_.prepare(y, 0, hidden, form_for(w.router.kind), routed, r);
-        }
-      },
-      tensor::kGroupOfRows);
-  hand.split(w.router.panels(),
-             [&](Share part) { ops_.gemm(w.router, part.begin, part.end, routed, n, mix.scores.get(), c.experts, false); });
-  hand.split(n, [&](Share rows) { choose_experts(w, rows); });
-  hand.split(1, [&](Share) { group_by_expert(); });
-
+  route(hand, w);
   const ExpertWeights& one = w.experts[0];  // an expert's matrices may differ in kind from each other, not from other experts'
   const Activations in = prepare_slots(hidden, form_for(one.gate.kind) | form_for(one.up.kind) | lora_.forms(),
                                        [&](int64_t s) { return mix.normed.get() + mix.row_of[static_cast<size_t>(s)] * hidden; });
@@ -185,7 +208,7 @@ void Transformer::mixture(Hand& hand, const LayerWeights& w, int layer) {
       for (int64_t r = 0; r < g.rows; ++r) add_bias(out + r * hidden, e.down_bias, from, to);
     });
   });
-  hand.split(n, [&](Share rows) { add_experts(rows); });
+  join_experts(hand, turn);
 }
 
 }  // namespace baton::model

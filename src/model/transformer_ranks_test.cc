@@ -12,6 +12,7 @@
 #include "model/testing/reference.h"
 #include "model/testing/tiny_file.h"
 #include "model/testing/tiny_lora.h"
+#include "model/testing/tiny_plan.h"
 #include "model/transformer.h"
 
 namespace baton::model {
@@ -120,7 +121,8 @@ TinySpec packed(const char* quant, uint64_t seed) {
           .quant = quant};
 }
 
-// Numbers of KV heads above, at and below the ranks; quantised blocks that a cut goes through; what families add.
+// Numbers of KV heads above, at and below the ranks; columns that give no equal parts; quantised blocks that a cut goes through;
+// what families add.
 const Case kCases[] = {
     {{.layers = 2, .hidden = 96, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .dtype = Dtype::kQ4_1, .seed = 61},
      {2, 4}},
@@ -129,7 +131,7 @@ const Case kCases[] = {
       .heads = 4,
       .kv_heads = 4,
       .head_dim = 32,
-      .ffn = 384,
+      .ffn = 416,
       .vocab = 391,
       .dtype = Dtype::kF32,
       .seed = 63,
@@ -177,6 +179,59 @@ const Case kCases[] = {
     {packed("awq", 73), {2}},
 };
 
+// A mixture of experts.
+TinySpec mixture(const char* family, Dtype dtype, uint64_t seed, const char* quant = "") {
+  return {.layers = 2,
+          .hidden = 64,
+          .heads = 4,
+          .kv_heads = 2,
+          .head_dim = 32,
+          .ffn = 192,
+          .dtype = dtype,
+          .family = family,
+          .seed = seed,
+          .window = std::string_view(family) == "gpt-oss" ? 50 : 0,
+          .experts = 5,
+          .experts_used = 3,
+          .quant = quant};
+}
+
+// Of K-quants, whose blocks of 256 a cut goes through.
+TinySpec wide_mixture(Dtype dtype, uint64_t seed) {
+  TinySpec spec = mixture("qwen3moe", dtype, seed);
+  spec.hidden = spec.ffn = 256, spec.heads = 8;
+  return spec;
+}
+
+// Of which layers are dense, and wider than an expert.
+TinySpec partly_dense(uint64_t seed, const char* quant = "") {
+  TinySpec spec = mixture("qwen3moe", Dtype::kF32, seed, quant);
+  spec.layers = 3, spec.ffn = 128, spec.sparse_step = 2, spec.dense_ffn = 256;
+  return spec;
+}
+
+// Each family, in each form that its files have; biases; stacks of experts and experts one by one; parts that are not equal.
+const Case kMixtures[] = {
+    {mixture("qwen3moe", Dtype::kF32, 101), {2}},
+    {mixture("gpt-oss", Dtype::kF32, 102), {2}},
+    {mixture("qwen3moe", Dtype::kQ8_0, 103), {2}},
+    {mixture("gpt-oss", Dtype::kMxfp4, 104), {2}},
+    {mixture("gpt-oss", Dtype::kBf16, 105, "mxfp4"), {2, 4}},
+    {mixture("qwen3moe", Dtype::kF16, 106), {2}},
+    {mixture("qwen3moe", Dtype::kQ4_1, 107), {2}},
+    {wide_mixture(Dtype::kQ4_K, 108), {2, 4}},
+    {wide_mixture(Dtype::kQ6_K, 109), {4}},
+    {mixture("qwen3moe", Dtype::kF32, 110, "fp8-block"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 111, "fp8-channel"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 112, "int8"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 113, "gptq-asym"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 114, "gptq-actorder"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 115, "awq"), {2}},
+    {mixture("qwen3moe", Dtype::kF32, 116, "w4a16"), {2}},
+    {partly_dense(117), {2, 4}},
+    {partly_dense(118, "w8a16"), {2}},
+};
+
 std::vector<int32_t> some_blocks(int first, int n) {
   std::vector<int32_t> out;
   for (int i = 0; i < n; ++i) out.push_back(first + (i * 7) % n);
@@ -199,15 +254,34 @@ TEST(TransformerRanks, LogitsAreThoseOfTheWholeModel) {
   }
 }
 
+// Of F32 every row; of the others a rounding may choose another expert for a token now and then.
+TEST(TransformerRanks, LogitsOfMixturesAreThoseOfTheWholeModel) {
+  for (const Case& one : kMixtures) {
+    const TinyFile file(one.spec);
+    Prng prng(one.spec.seed);
+    const std::vector<int32_t> tokens = random_tokens(prng, 150, one.spec.vocab), blocks = some_blocks(0, 10);
+    const std::vector<SeqInput> seqs = {{.tokens = tokens, .blocks = blocks, .all_logits = true}};
+    const std::vector<float> want = Ranked(file.path, 1).step(seqs);
+    const bool exact = one.spec.dtype == Dtype::kF32 && one.spec.quant.empty();
+    for (const int ranks : one.ranks) {
+      const std::vector<float> got = Ranked(file.path, ranks).step(seqs);
+      ASSERT_EQ(got.size(), want.size());
+      const double off =
+          exact ? relative_error(got, want) : testing::typical_error(got, want, static_cast<size_t>(one.spec.vocab));
+      EXPECT_LT(off, 0.01) << "seed " << one.spec.seed << ", " << ranks << " ranks";
+    }
+  }
+}
+
 // Bit for bit: whatever the threads of a rank, the chunks and the company, in every run.
 TEST(TransformerRanks, LogitsOfANumberOfRanksAreAlwaysTheSame) {
-  for (const size_t which : {0, 7}) {
-    const TinySpec& spec = kCases[which].spec;
+  for (const Case* one : {&kCases[0], &kCases[7], &kMixtures[2], &kMixtures[4], &kMixtures[17]}) {
+    const TinySpec& spec = one->spec;
     const TinyFile file(spec);
     Prng prng(spec.seed);
     const std::vector<int32_t> tokens = random_tokens(prng, 300, spec.vocab), others = random_tokens(prng, 300, spec.vocab);
     const std::vector<int32_t> blocks = some_blocks(0, 20), other_blocks = some_blocks(20, 20);
-    const int ranks = kCases[which].ranks.back();
+    const int ranks = one->ranks.back();
     const std::vector<float> want = Ranked(file.path, ranks).step({{.tokens = tokens, .blocks = blocks, .all_logits = true}});
     for (const int threads : {1, 2}) {
       Ranked ranked(file.path, ranks, threads);
@@ -232,26 +306,30 @@ TEST(TransformerRanks, LogitsOfANumberOfRanksAreAlwaysTheSame) {
 
 // Prefill by one number of ranks, decode by another: the pool means the same to both.
 TEST(TransformerRanks, KvOfAnyNumberOfRanksIsKvForAnyOther) {
-  const TinySpec spec{
+  TinySpec dense{
       .layers = 2, .hidden = 96, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .dtype = Dtype::kQ8_0, .seed = 81};
-  const TinyFile file(spec);
-  Prng prng(7);
-  const std::vector<int32_t> tokens = random_tokens(prng, 61, spec.vocab), blocks = some_blocks(3, 4);
-  const std::vector<SeqInput> prompt = {{.tokens = std::span(tokens).first(60), .blocks = blocks}},
-                              next = {{.tokens = std::span(tokens).last(1),
-                                       .first_position = 60,
-                                       .blocks = blocks,
-                                       .last_logits = true}};
-  Ranked whole(file.path, 1);
-  EXPECT_EQ(whole.model().kv_layout().id(), Ranked(file.path, 4).model().kv_layout().id());
-  EXPECT_EQ(whole.model().fingerprint(), Ranked(file.path, 2).model().fingerprint());
-  whole.step(prompt);
-  const std::vector<float> want = whole.step(next);
-  for (const auto& [from, to] : {std::pair{1, 2}, {1, 4}, {2, 1}, {4, 2}}) {
-    Ranked prefill(file.path, from), decode(file.path, to);
-    prefill.step(prompt);
-    std::memcpy(decode.pool().data(), prefill.pool().data(), prefill.pool().size());
-    EXPECT_LT(relative_error(decode.step(next), want), 0.01) << from << " to " << to;
+  TinySpec experts = mixture("qwen3moe", Dtype::kF32, 84);
+  experts.ffn = 128;
+  for (const TinySpec& spec : {dense, experts}) {
+    const TinyFile file(spec);
+    Prng prng(7);
+    const std::vector<int32_t> tokens = random_tokens(prng, 61, spec.vocab), blocks = some_blocks(3, 4);
+    const std::vector<SeqInput> prompt = {{.tokens = std::span(tokens).first(60), .blocks = blocks}},
+                                next = {{.tokens = std::span(tokens).last(1),
+                                         .first_position = 60,
+                                         .blocks = blocks,
+                                         .last_logits = true}};
+    Ranked whole(file.path, 1);
+    EXPECT_EQ(whole.model().kv_layout().id(), Ranked(file.path, 4).model().kv_layout().id());
+    EXPECT_EQ(whole.model().fingerprint(), Ranked(file.path, 2).model().fingerprint());
+    whole.step(prompt);
+    const std::vector<float> want = whole.step(next);
+    for (const auto& [from, to] : {std::pair{1, 2}, {1, 4}, {2, 1}, {4, 2}}) {
+      Ranked prefill(file.path, from), decode(file.path, to);
+      prefill.step(prompt);
+      std::memcpy(decode.pool().data(), prefill.pool().data(), prefill.pool().size());
+      EXPECT_LT(relative_error(decode.step(next), want), 0.01) << from << " to " << to;
+    }
   }
 }
 
@@ -270,17 +348,28 @@ struct LoraFiles {
   std::vector<std::string> paths;
 };
 
-// Every matrix of every kind of cut, also where the file holds several in one, and where another rank has our K and V.
+// Every matrix of every kind of cut, also where the file holds several in one, and where another rank has our K and V; of experts
+// one by one and as stacks, in whose B gate's and up's outputs follow each other or alternate.
 TEST(TransformerRanks, LoraAdaptersMeanTheSameInParts) {
   const Case cases[] = {
       kCases[0],
       kCases[1],
       kCases[2],
       kCases[5],
-      {{.layers = 2, .hidden = 64, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .family = "phi3", .seed = 83}, {2, 4}}};
+      {{.layers = 2, .hidden = 64, .heads = 8, .kv_heads = 2, .head_dim = 32, .ffn = 256, .family = "phi3", .seed = 83}, {2, 4}},
+      kMixtures[0],
+      kMixtures[1],
+      kMixtures[16]};
   for (const Case& one : cases) {
     const TinyFile file(one.spec);
-    const LoraFiles adapters(one.spec, {{.rank = 5, .seed = 1}, {.rank = 40, .dtype = Dtype::kBf16, .seed = 2}});
+    const bool sparse = testing::find_tiny_family(one.spec.family)->experts;
+    const std::vector<std::string> attention = {"q_proj", "o_proj"};
+    const LoraFiles adapters(one.spec, {{.rank = 5, .experts = sparse ? "each" : "", .seed = 1},
+                                        {.rank = 40,
+                                         .dtype = Dtype::kBf16,
+                                         .targets = sparse ? attention : std::vector<std::string>(),
+                                         .experts = sparse ? "stacked" : "",
+                                         .seed = 2}});
     Prng prng(one.spec.seed);
     const std::vector<int32_t> tokens = random_tokens(prng, 40, one.spec.vocab), blocks = some_blocks(0, 3);
     const auto logits = [&](Ranked& ranked, const LoraAdapter* lora) {
@@ -303,33 +392,36 @@ TEST(TransformerRanks, LoraAdaptersMeanTheSameInParts) {
 
 // Bit for bit, for a number of ranks: with two adapters and none in one step, in chunks, by more threads.
 TEST(TransformerRanks, AdaptersAnswerInCompanyAsAlone) {
-  const TinySpec& spec = kCases[0].spec;
-  const TinyFile file(spec);
-  const LoraFiles adapters(spec, {{.rank = 5, .seed = 1}, {.rank = 9, .targets = {"v_proj", "down_proj"}, .seed = 2}});
-  Prng prng(12);
-  const std::vector<int32_t> tokens = random_tokens(prng, 40, spec.vocab);
-  Ranked first(file.path, 4, 1, adapters.paths), second(file.path, 4, 2, adapters.paths);
-  std::vector<std::vector<float>> alone;
-  std::vector<std::vector<int32_t>> blocks;
-  std::vector<SeqInput> heads, tails;
-  for (int i = 0; i < 3; ++i) {
-    blocks.push_back(some_blocks(3 * i, 3));
-    const auto lora = [&](const Ranked& r) { return i < 2 ? r.adapter(static_cast<size_t>(i)) : nullptr; };
-    alone.push_back(first.step({{.tokens = tokens, .blocks = blocks[0], .last_logits = true, .lora = lora(first)}}));
-    heads.push_back({.tokens = std::span(tokens).first(7 + 9 * static_cast<size_t>(i)), .blocks = {}, .lora = lora(second)});
+  for (const auto& [one, experts] : {std::pair(&kCases[0], ""), {&kMixtures[16], "each"}}) {
+    const TinySpec& spec = one->spec;
+    const TinyFile file(spec);
+    const LoraFiles adapters(spec, {{.rank = 5, .experts = experts, .seed = 1},
+                                    {.rank = 9, .targets = {"v_proj", "down_proj"}, .experts = experts, .seed = 2}});
+    Prng prng(12);
+    const std::vector<int32_t> tokens = random_tokens(prng, 40, spec.vocab);
+    Ranked first(file.path, 4, 1, adapters.paths), second(file.path, 4, 2, adapters.paths);
+    std::vector<std::vector<float>> alone;
+    std::vector<std::vector<int32_t>> blocks;
+    std::vector<SeqInput> heads, tails;
+    for (int i = 0; i < 3; ++i) {
+      blocks.push_back(some_blocks(3 * i, 3));
+      const auto lora = [&](const Ranked& r) { return i < 2 ? r.adapter(static_cast<size_t>(i)) : nullptr; };
+      alone.push_back(first.step({{.tokens = tokens, .blocks = blocks[0], .last_logits = true, .lora = lora(first)}}));
+      heads.push_back({.tokens = std::span(tokens).first(7 + 9 * static_cast<size_t>(i)), .blocks = {}, .lora = lora(second)});
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      heads[i].blocks = blocks[i];
+      tails.push_back(heads[i]);
+      tails[i].tokens = std::span(tokens).subspan(heads[i].tokens.size());
+      tails[i].first_position = static_cast<int32_t>(heads[i].tokens.size());
+      tails[i].last_logits = true;
+    }
+    second.step(heads);
+    const std::vector<float> together = second.step(tails);
+    ASSERT_EQ(together.size(), 3 * alone[0].size());
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_EQ(std::memcmp(together.data() + i * alone[i].size(), alone[i].data(), alone[i].size() * sizeof(float)), 0) << i;
   }
-  for (size_t i = 0; i < 3; ++i) {
-    heads[i].blocks = blocks[i];
-    tails.push_back(heads[i]);
-    tails[i].tokens = std::span(tokens).subspan(heads[i].tokens.size());
-    tails[i].first_position = static_cast<int32_t>(heads[i].tokens.size());
-    tails[i].last_logits = true;
-  }
-  second.step(heads);
-  const std::vector<float> together = second.step(tails);
-  ASSERT_EQ(together.size(), 3 * alone[0].size());
-  for (size_t i = 0; i < 3; ++i)
-    EXPECT_EQ(std::memcmp(together.data() + i * alone[i].size(), alone[i].data(), alone[i].size() * sizeof(float)), 0) << i;
 }
 
 TEST(TransformerRanks, HiddenStatesComeFromRankZero) {

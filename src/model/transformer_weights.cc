@@ -49,6 +49,11 @@ std::vector<float> reordered(const std::vector<float>& values, std::span<const i
   return out;
 }
 
+// The same where no order is all of them.
+std::vector<float> picked(const std::vector<float>& values, std::span<const int32_t> order) {
+  return order.empty() ? values : reordered(values, order);
+}
+
 // Inputs of a matrix that a rank multiplies; n 0: all.
 struct Inputs {
   int64_t first = 0, n = 0;
@@ -79,7 +84,8 @@ class LayerReader {
         q_order_(rotary_rows(shard.head_first, shard.heads, c_, file.rope_interleaved())),
         k_order_(rotary_rows(shard.kv_head_first, shard.kv_heads, c_, file.rope_interleaved())),
         v_order_(part_rows(shard, shard.kv_head_first * c_.head_dim, shard.kv_heads * c_.head_dim)),
-        ffn_order_(part_rows(shard, shard.ffn_first, shard.ffn)),
+        ffn_order_(columns_of(c_.ffn)),
+        dense_order_(columns_of(c_.dense_ffn)),
         packings_(packings) {}
 
   Result<> matrix(const std::string& name, int64_t rows, int64_t cols, std::span<const int32_t> order, tensor::Panels& to,
@@ -93,7 +99,8 @@ class LayerReader {
     BATON_OK(attention(layer));
     BATON_TRY(layer.ffn_norm, norm(file_, at_ + "ffn_norm.weight", c_.hidden));
     BATON_TRY(layer.post_ffn_norm, norm(file_, at_ + "post_ffn_norm.weight", c_.hidden, !c_.post_norms));
-    return c_.sparse(i) ? mixture(layer) : feed_forward("", c_.ffn_of(i), layer.gate, layer.up, layer.down);
+    if (c_.sparse(i)) return mixture(layer);
+    return feed_forward("", c_.ffn_of(i), c_.experts > 0 ? dense_order_ : ffn_order_, layer.gate, layer.up, layer.down);
   }
 
  private:
@@ -119,7 +126,7 @@ class LayerReader {
     BATON_TRY(layer.v_scale, cache_scale("v_scale"));
     layer.q_bias = reordered(q_bias, q_order_);
     layer.k_bias = reordered(k_bias, k_order_);
-    layer.v_bias = v_order_.empty() ? v_bias : reordered(v_bias, v_order_);
+    layer.v_bias = picked(v_bias, v_order_);
     layer.q_norm = reordered(q_norm, head_order_);  // the first head's order is every head's
     layer.k_norm = reordered(k_norm, head_order_);
     return {};
@@ -130,10 +137,17 @@ class LayerReader {
     if (!(scale[0] > 1e-30f && scale[0] < 1e30f)) return fail(Code::kInvalidArgument, "tensor ", at_, name, " is no scale");
     return scale[0];
   }
-  Result<> feed_forward(const std::string& name, int64_t ffn, tensor::Panels& gate, tensor::Panels& up, tensor::Panels& down) {
-    BATON_OK(matrix(at_ + name + "gate_proj.weight", ffn, c_.hidden, ffn_order_, gate));
-    BATON_OK(matrix(at_ + name + "up_proj.weight", ffn, c_.hidden, ffn_order_, up));
-    return matrix(at_ + name + "down_proj.weight", c_.hidden, ffn, {}, down, cut(shard_.ffn_first, shard_.ffn, 1));
+  // order: which of its `ffn` columns are ours.
+  Result<> feed_forward(const std::string& name, int32_t ffn, std::span<const int32_t> order, tensor::Panels& gate,
+                        tensor::Panels& up, tensor::Panels& down) {
+    BATON_OK(matrix(at_ + name + "gate_proj.weight", ffn, c_.hidden, order, gate));
+    BATON_OK(matrix(at_ + name + "up_proj.weight", ffn, c_.hidden, order, up));
+    const auto [first, n] = shard_.columns(ffn);
+    return matrix(at_ + name + "down_proj.weight", c_.hidden, ffn, {}, down, cut(first, n, 1));
+  }
+  std::vector<int32_t> columns_of(int32_t ffn) const {
+    const auto [first, n] = shard_.columns(ffn);
+    return part_rows(shard_, first, n);
   }
   Inputs cut(int64_t first, int64_t n, int64_t unit) const { return shard_.whole() ? Inputs{} : Inputs{first * unit, n * unit}; }
   Result<> mixture(LayerWeights& layer) {
@@ -149,10 +163,13 @@ class LayerReader {
           return fail(Code::kUnimplemented, "tensor ", mine->name, " is ", dtype_name(mine->dtype), " and that of expert 0 ",
                       dtype_name(one->dtype), ": experts of one layer must be of one type");
       }
-      BATON_OK(feed_forward(name, c_.ffn, e.gate, e.up, e.down));
-      BATON_TRY(e.gate_bias, vector(file_, at_ + name + "gate_proj.bias", c_.ffn, !c_.expert_bias));
-      BATON_TRY(e.up_bias, vector(file_, at_ + name + "up_proj.bias", c_.ffn, !c_.expert_bias));
+      BATON_OK(feed_forward(name, c_.ffn, ffn_order_, e.gate, e.up, e.down));
+      BATON_TRY(const std::vector<float> gate_bias, vector(file_, at_ + name + "gate_proj.bias", c_.ffn, !c_.expert_bias));
+      BATON_TRY(const std::vector<float> up_bias, vector(file_, at_ + name + "up_proj.bias", c_.ffn, !c_.expert_bias));
       BATON_TRY(e.down_bias, vector(file_, at_ + name + "down_proj.bias", c_.hidden, !c_.expert_bias));
+      e.gate_bias = picked(gate_bias, ffn_order_);
+      e.up_bias = picked(up_bias, ffn_order_);
+      if (shard_.rank > 0) e.down_bias.clear();  // ranks add up what down gives: one of them adds the bias
     }
     return {};
   }
@@ -160,7 +177,7 @@ class LayerReader {
   const WeightFile& file_;
   const ModelConfig& c_;
   const RankShard& shard_;
-  const std::vector<int32_t> head_order_, q_order_, k_order_, v_order_, ffn_order_;
+  const std::vector<int32_t> head_order_, q_order_, k_order_, v_order_, ffn_order_, dense_order_;
   std::vector<Packing>& packings_;
   std::string at_;
 };

@@ -1,5 +1,5 @@
 """Tensor parallelism over processes: an engine of several ranks answers alike in every run, takes the KV of an engine that has another number of them and
-gives its own, loads LoRA adapters in all ranks or in none, sleeps in all of them, and ends in one clear way when a rank ends. SmolLM2-135M has 9 heads over 3 KV heads: three ranks; a tiny model has two and four."""
+gives its own, loads LoRA adapters in all ranks or in none, sleeps in all of them, and ends in one clear way when a rank ends. SmolLM2-135M has 9 heads over 3 KV heads: three ranks; tiny models, one of them a mixture of experts, have two and four."""
 import concurrent.futures, json, os, shutil, signal, subprocess, tempfile, unittest
 
 import harness, tiny_llama
@@ -102,13 +102,22 @@ class TensorParallel(unittest.TestCase):
             self.assertEqual({prompt: complete(again.port, prompt, 24, ignore_eos=True) for prompt in want}, want)
 
     def test_prefill_of_one_rank_for_decode_of_two_and_of_four(self):
+        self.prefill_of_one_rank(experts=0)
+
+    def test_the_same_of_a_mixture_of_experts(self):
+        self.prefill_of_one_rank(experts=6)
+
+    def prefill_of_one_rank(self, experts):
         prompts = ["The first of two prompts, long enough for several blocks of KV: " + "0123456789" * 5, "Another one, " * 12]
         with tempfile.TemporaryDirectory() as model:
-            tiny_llama.write(model)
+            tiny_llama.write(model, experts=experts)
             ports = [free_port() for _ in range(3)]
             with Engine(1, ports[0], ports[1:], model) as one, Engine(2, ports[1], ports[:1], model) as two, Engine(4, ports[2], ports[:1], model) as four:
                 for e in (one, two, four):
                     e.ready()
+                with concurrent.futures.ThreadPoolExecutor(4) as pool:  # together, as alone
+                    texts = list(pool.map(lambda p: complete(four.port, p, 24, ignore_eos=True), prompts * 2))
+                self.assertEqual(texts, [complete(four.port, p, 24, ignore_eos=True) for p in prompts] * 2)
                 for prompt in prompts:
                     for decode in (two, four):
                         want = complete(decode.port, prompt, 24, ignore_eos=True)
@@ -224,3 +233,8 @@ class TensorParallel(unittest.TestCase):
         with Engine(2) as e:
             self.assertEqual(e.process.wait(60), 1)
             self.assertIn("9 attention heads", open(e.log.name).read())
+        with tempfile.TemporaryDirectory() as model:
+            tiny_llama.write(model, ffn=32, experts=4)
+            with Engine(2, model=model) as e:
+                self.assertEqual(e.process.wait(60), 1)
+                self.assertIn("experts' feed-forward size 32", open(e.log.name).read())

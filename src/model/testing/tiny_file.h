@@ -1,5 +1,5 @@
 #pragma once
-// TinyFile: a tiny model as a GGUF file, or with a quantisation scheme as a Hugging Face directory, in the test's own directory;
+// TinyFile: a tiny model as a GGUF file, or where only that form has it as a Hugging Face directory, in the test's own directory;
 // removed with the object.
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -13,9 +13,9 @@ namespace baton::model::testing {
 
 struct TinyFile {
   explicit TinyFile(const TinySpec& spec) {
-    const std::string name = cat("tiny_", getpid(), "_", spec.seed, spec.quant.empty() ? ".gguf" : "");
+    const std::string name = cat("tiny_", getpid(), "_", spec.seed, spec.hf_only() ? "" : ".gguf");
     path = (std::filesystem::path(::testing::TempDir()) / name).string();
-    const auto written = spec.quant.empty() ? write_tiny_gguf(path, spec) : write_tiny_hf(path, spec);
+    const auto written = spec.hf_only() ? write_tiny_hf(path, spec) : write_tiny_gguf(path, spec);
     EXPECT_TRUE(written) << written.error().message;
   }
   TinyFile(const TinyFile&) = delete;
