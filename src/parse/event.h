@@ -38,6 +38,11 @@ inline void append(Events& out, const Event& event) {
 }
 
 inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+inline std::string_view trimmed(std::string_view s) {
+  while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
+  while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
+  return s;
+}
 inline bool is_blank(std::string_view s) { return s.find_first_not_of(" \n\t\r") == std::string_view::npos; }
 
 }  // namespace baton::parse

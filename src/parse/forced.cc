@@ -64,7 +64,7 @@ class RequiredCalls final : public ToolParser {
 
   State state_ = State::kStart;
   bool any_ = false;
-  JsonCall call_{true};
+  JsonCall call_{kOrParameters};
 };
 
 class NamedCall final : public ToolParser {

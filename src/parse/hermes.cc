@@ -1,7 +1,10 @@
 // hermes: <tool_call>{"name": "f", "arguments": {...}}</tool_call>, any number of them, text before and between. Hermes 2 and 3,
 // Qwen 2.5 and 3, Granite 4, Ernie 4.5 and many others. The last closing tag may be missing. Others have tags of their own:
 // longcat <longcat_tool_call>...</longcat_tool_call>; internlm <|action_start|><|plugin|>...<|action_end|>, with "parameters";
-// granite-20b-fc <function_call>... with nothing that closes it.
+// granite-20b-fc <function_call>... with nothing that closes it; gigachat3 likewise, behind function call<|role_sep|> and a line
+// end, or behind <|function_call|>, <|message_sep|> before it or not.
+#include <span>
+
 #include "parse/json_call.h"
 #include "parse/tag_scanner.h"
 #include "parse/tool_parser.h"
@@ -10,21 +13,25 @@ namespace baton::parse {
 namespace {
 
 struct TaggedForm {
-  std::string_view open, close;  // close "": the object's end is the call's
-  bool or_parameters = false;    // are another name of "arguments"
+  std::span<const std::string_view> open;  // any of them
+  std::string_view close;                  // "": the object's end is the call's
+  CallKeys keys{};
 };
-constexpr TaggedForm kHermes{.open = "<tool_call>", .close = "</tool_call>"},
-    kLongcat{.open = "<longcat_tool_call>", .close = "</longcat_tool_call>"},
-    kInternlm{.open = "<|action_start|><|plugin|>", .close = "<|action_end|>", .or_parameters = true},
-    kGranite20b{.open = "<function_call>", .close = ""};
+constexpr std::string_view kHermesOpen[] = {"<tool_call>"}, kLongcatOpen[] = {"<longcat_tool_call>"},
+                           kInternlmOpen[] = {"<|action_start|><|plugin|>"}, kGranite20bOpen[] = {"<function_call>"},
+                           kGigachat3Open[] = {"<|message_sep|>function call<|role_sep|>\n", "function call<|role_sep|>\n",
+                                               "<|message_sep|><|function_call|>", "<|function_call|>"};
+constexpr TaggedForm kHermes{.open = kHermesOpen, .close = "</tool_call>"},
+    kLongcat{.open = kLongcatOpen, .close = "</longcat_tool_call>"},
+    kInternlm{.open = kInternlmOpen, .close = "<|action_end|>", .keys = kOrParameters},
+    kGranite20b{.open = kGranite20bOpen, .close = ""}, kGigachat3{.open = kGigachat3Open, .close = ""};
 
 class Hermes final : public ToolParser {
  public:
   explicit Hermes(const TaggedForm& form)
-      : form_(form),
-        open_{form.open},
-        close_(form.close.empty() ? TagScanner{} : TagScanner{form.close}),
-        call_(form.or_parameters) {}
+      : form_(form), close_(form.close.empty() ? TagScanner{} : TagScanner{form.close}), call_(form.keys) {
+    for (const std::string_view tag : form.open) open_.add_tag(tag);
+  }
   void finish(Events& out) override {
     if (state_ == State::kText) return content(open_.take(), out);
     const std::string held = close_.take();
@@ -42,10 +49,11 @@ class Hermes final : public ToolParser {
   void step(char c, Events& out) override {
     std::string plain;
     if (state_ == State::kText) {
-      if (open_.feed(c, plain) >= 0) {
+      const int tag = open_.feed(c, plain);
+      if (tag >= 0) {
         state_ = State::kJson;
         call_.reset();
-        raw_ = form_.open;
+        raw_ = form_.open[static_cast<size_t>(tag)];
       }
       return content(plain, out);
     }
@@ -85,6 +93,7 @@ class Hermes final : public ToolParser {
 }  // namespace
 
 std::unique_ptr<ToolParser> make_hermes(const Json&) { return std::make_unique<Hermes>(kHermes); }
+std::unique_ptr<ToolParser> make_gigachat3(const Json&) { return std::make_unique<Hermes>(kGigachat3); }
 std::unique_ptr<ToolParser> make_longcat(const Json&) { return std::make_unique<Hermes>(kLongcat); }
 std::unique_ptr<ToolParser> make_internlm(const Json&) { return std::make_unique<Hermes>(kInternlm); }
 std::unique_ptr<ToolParser> make_granite_20b_fc(const Json&) { return std::make_unique<Hermes>(kGranite20b); }

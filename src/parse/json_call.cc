@@ -1,11 +1,18 @@
 #include "parse/json_call.h"
 
+#include <algorithm>
+#include <cctype>
 #include <utility>
 
 #include "base/json.h"
 #include "parse/limits.h"
 
 namespace baton::parse {
+
+bool is_function_name(std::string_view s) {
+  return !s.empty() && s.size() <= kNameBytesMax &&
+         std::ranges::all_of(s, [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.'; });
+}
 
 JsonExtent::State JsonExtent::feed(char c) {
   if (string_) {
@@ -32,19 +39,24 @@ JsonExtent::State JsonExtent::feed(char c) {
 
 void JsonCall::reset() {
   state_ = State::kStart;
-  text_.clear(), key_.clear(), value_.clear(), name_.clear(), arguments_.clear();
+  text_.clear(), key_.clear(), value_.clear(), name_.clear(), arguments_.clear(), id_.clear();
   called_ = streaming_ = has_arguments_ = valid_ = false;
+}
+
+bool JsonCall::is_arguments() const {
+  return keys_.name.empty() || key_ == keys_.arguments || (!keys_.or_arguments.empty() && key_ == keys_.or_arguments);
 }
 
 void JsonCall::begin_value(char c, Events& out) {
   value_.clear();
-  const bool arguments = key_ == "arguments" || (or_parameters_ && key_ == "parameters");
-  if (key_ == "name" && c != '"') {
+  const bool keyed = keys_.name.empty();
+  if (keyed) name_ = key_;
+  if (keyed ? has_arguments_ || c != '{' || name_.empty() || name_.size() > kNameBytesMax : key_ == keys_.name && c != '"') {
     state_ = State::kBad;
     return;
   }
-  if (arguments && !has_arguments_ && !name_.empty()) {
-    append(out, Event::Kind::kCall, name_);
+  if (is_arguments() && !has_arguments_ && !name_.empty()) {
+    append_call(out, name_, id_);
     called_ = streaming_ = has_arguments_ = true;
   }
   const bool scalar = c != '"' && c != '{' && c != '[';
@@ -64,11 +76,14 @@ void JsonCall::value_byte(char c, Events& out) {
 void JsonCall::end_value() {
   state_ = State::kNext;
   if (std::exchange(streaming_, false)) return;
-  if (key_ == "name" && name_.empty()) {
+  if (key_ == keys_.name && name_.empty()) {
     const auto name = parse_json(value_);
     if (name) name_ = name->text;
     if (name_.empty() || name_.size() > kNameBytesMax) state_ = State::kBad;
-  } else if (!has_arguments_ && (key_ == "arguments" || (or_parameters_ && key_ == "parameters"))) {
+  } else if (!keys_.id.empty() && key_ == keys_.id) {
+    const auto id = parse_json(value_);
+    if (id && id->is_string()) id_ = id->text;
+  } else if (!has_arguments_ && is_arguments()) {
     has_arguments_ = true;
     arguments_ = value_;
   }
@@ -82,7 +97,7 @@ void JsonCall::end_object(Events& out) {
     state_ = State::kBad;
     return;
   }
-  append(out, Event::Kind::kCall, name_);
+  append_call(out, name_, id_);
   append(out, Event::Kind::kArguments, arguments_);
   called_ = true;
 }

@@ -9,6 +9,16 @@
 
 namespace baton::parse {
 
+// What a call's members are named; "" = there is none.
+struct CallKeys {
+  std::string_view name = "name", arguments = "arguments";  // name "": the only member's key is the function's name
+  std::string_view or_arguments = "";                       // another name of them
+  std::string_view id = "";                                 // a string that stands before the arguments
+};
+inline constexpr CallKeys kOrParameters{.or_arguments = "parameters"};
+
+bool is_function_name(std::string_view s);  // letters, digits, _, - and ., as a call without quotes has them
+
 // Follows one JSON value until it ends: brackets and strings only; whether it is JSON is the caller's to check.
 class JsonExtent {
  public:
@@ -23,7 +33,7 @@ class JsonExtent {
 
 class JsonCall {
  public:
-  explicit JsonCall(bool or_parameters) : or_parameters_(or_parameters) {}  // "parameters" is another name of "arguments"
+  explicit JsonCall(const CallKeys& keys) : keys_(keys) {}
   void reset();
   void feed(char c, Events& out);
   bool done() const { return state_ == State::kDone; }
@@ -33,15 +43,16 @@ class JsonCall {
 
  private:
   enum class State : uint8_t { kStart, kFirstKey, kKey, kInKey, kColon, kValue, kInValue, kInScalar, kNext, kDone, kBad };
+  bool is_arguments() const;
   void begin_value(char c, Events& out);
   void value_byte(char c, Events& out);
   void end_value();
   void end_object(Events& out);
 
-  const bool or_parameters_;
+  const CallKeys keys_;
   State state_ = State::kStart;
   JsonExtent extent_;
-  std::string text_, key_, value_, name_, arguments_;
+  std::string text_, key_, value_, name_, arguments_, id_;
   bool called_ = false, streaming_ = false, has_arguments_ = false, valid_ = false;
 };
 

@@ -2,11 +2,17 @@
 // granite: <|tool_call|>[...], or <tool_call> in its place. phi4_mini_json: functools[...], "parameters" too. jamba and
 // hunyuan_a13b: <tool_calls>[...]</tool_calls>. xlam: [TOOL_CALLS][...], <tool_call>[...]</tool_call>, a fence of three
 // backquotes with or without the word json behind it, or the bare list where the answer begins, or where </think> ends what was
-// thought. The last closing tag may be missing.
+// thought. apertus: <|tools_prefix|>[{"f": {...}}, ...]<|tools_suffix|>. cohere_command3 and 4:
+// <|START_ACTION|>[{"tool_call_id": "0", "tool_name": "f", "parameters": {...}}, ...]<|END_ACTION|>. mistral: [TOOL_CALLS][...]
+// (tokenizers before version 11) or [TOOL_CALLS]f{...}, the tag again before each (from version 11; later ones put [CALL_ID]id
+// and [ARGS] between name and arguments). The last closing tag may be missing.
+#include <algorithm>
 #include <span>
 #include <utility>
 
+#include "base/json.h"
 #include "parse/json_call.h"
+#include "parse/limits.h"
 #include "parse/tag_scanner.h"
 #include "parse/tool_parser.h"
 
@@ -18,17 +24,24 @@ struct Wrap {
 };
 struct ListForm {
   std::span<const Wrap> wraps;
-  bool list_begun = false;     // its bracket is the opening tag's end
-  bool or_parameters = false;  // are another name of "arguments"
-  bool bare = false;           // a list may stand without tags
+  CallKeys keys{};
+  bool list_begun = false;  // its bracket is the opening tag's end
+  bool bare = false;        // a list may stand without tags
+  bool or_named = false;    // in a list's place there may be one call: its name, then its arguments
 };
 constexpr Wrap kGraniteWraps[] = {{.open = "<|tool_call|>"}, {.open = "<tool_call>"}}, kPhi4Wraps[] = {{.open = "functools["}},
                kSectionWraps[] = {{.open = "<tool_calls>", .close = "</tool_calls>"}},
                kXlamWraps[] = {{.open = "```", .close = "```", .word = "json"},
                                {.open = "[TOOL_CALLS]"},
-                               {.open = "<tool_call>", .close = "</tool_call>"}};
-constexpr ListForm kGranite{.wraps = kGraniteWraps}, kPhi4Mini{.wraps = kPhi4Wraps, .list_begun = true, .or_parameters = true},
-    kSection{.wraps = kSectionWraps}, kXlam{.wraps = kXlamWraps, .bare = true};
+                               {.open = "<tool_call>", .close = "</tool_call>"}},
+               kApertusWraps[] = {{.open = "<|tools_prefix|>", .close = "<|tools_suffix|>"}},
+               kCohereWraps[] = {{.open = "<|START_ACTION|>", .close = "<|END_ACTION|>"}},
+               kMistralWraps[] = {{.open = "[TOOL_CALLS]"}};
+constexpr ListForm kGranite{.wraps = kGraniteWraps}, kPhi4Mini{.wraps = kPhi4Wraps, .keys = kOrParameters, .list_begun = true},
+    kSection{.wraps = kSectionWraps}, kXlam{.wraps = kXlamWraps, .bare = true},
+    kApertus{.wraps = kApertusWraps, .keys = {.name = ""}},
+    kCohere{.wraps = kCohereWraps, .keys = {.name = "tool_name", .arguments = "parameters", .id = "tool_call_id"}},
+    kMistral{.wraps = kMistralWraps, .or_named = true};
 constexpr std::string_view kThoughtsEnd = "</think>";
 constexpr Wrap kNoWrap{.open = ""};
 
@@ -42,7 +55,7 @@ TagScanner tags_of(const ListForm& form) {
 class ListCalls final : public ToolParser {
  public:
   explicit ListCalls(const ListForm& form)
-      : form_(form), state_(form.bare ? State::kBare : State::kText), tag_(tags_of(form)), call_(form.or_parameters) {}
+      : form_(form), state_(form.bare ? State::kBare : State::kText), tag_(tags_of(form)), call_(form.keys) {}
   void finish(Events& out) override {
     if (state_ == State::kText) return content(tag_.take(), out);
     if (state_ == State::kBare) return content(raw_, out);
@@ -52,10 +65,10 @@ class ListCalls final : public ToolParser {
   }
 
  private:
-  enum class State : uint8_t { kBare, kText, kStart, kItem, kJson, kAfterItem, kClose, kBad };
+  enum class State : uint8_t { kBare, kText, kStart, kItem, kJson, kAfterItem, kName, kArguments, kClose, kBad };
 
   // The call's name went out, so it cannot be content any more.
-  bool sent() const { return state_ == State::kBad || call_.called(); }
+  bool sent() const { return state_ == State::kBad || state_ == State::kArguments || call_.called(); }
 
   void step(char c, Events& out) override {
     switch (state_) {
@@ -76,6 +89,8 @@ class ListCalls final : public ToolParser {
         break;
     }
     if (!sent()) raw_ += c;
+    if (state_ == State::kName) return name_byte(c, out);
+    if (state_ == State::kArguments) return arguments(c, out);
     if (state_ == State::kJson) return json(c, out);
     if (is_space(c)) return;
     if (state_ == State::kItem) {
@@ -120,6 +135,12 @@ class ListCalls final : public ToolParser {
     while (!word.empty() && is_space(word.back())) word.remove_suffix(1);
     const bool spaced = is_space(raw_.back());
     if (c == '[' && (word.empty() || word == wrap_->word)) return begin(*wrap_, c);
+    if (form_.or_named && !is_space(c)) {
+      name_.clear();
+      raw_ += c;
+      state_ = State::kName;
+      return name_byte(c, out);
+    }
     const bool goes_on = !spaced && wrap_->word.substr(word.size()).starts_with(c);
     if (!goes_on && !(is_space(c) && (word.empty() || word == wrap_->word))) return no_list(c, out);
     raw_ += c;
@@ -153,6 +174,34 @@ class ListCalls final : public ToolParser {
     raw_.clear();
     state_ = State::kAfterItem;
   }
+  void name_byte(char c, Events& out) {
+    if (c != '{') {
+      name_ += c;
+      if (name_.size() > 2 * kNameBytesMax) wrong(c, out);
+      return;
+    }
+    const size_t end = std::min(name_.find("[CALL_ID]"), name_.find("[ARGS]"));
+    if (end != std::string::npos) name_.resize(end);
+    while (!name_.empty() && is_space(name_.back())) name_.pop_back();
+    if (!is_function_name(name_)) return wrong(c, out);
+    append(out, Event::Kind::kCall, name_);
+    state_ = State::kArguments;
+    raw_.clear();  // now the arguments, to be checked when they end
+    extent_.reset();
+    arguments(c, out);
+  }
+  void arguments(char c, Events& out) {
+    append(out, Event::Kind::kArguments, {&c, 1});
+    raw_ += c;
+    const auto extent = extent_.feed(c);
+    if (extent == JsonExtent::State::kBad || raw_.size() > kCallBytesMax) {
+      broken_ = true;
+      state_ = State::kBad;
+    } else if (extent == JsonExtent::State::kDone) {
+      if (!parse_json(raw_)) broken_ = true;
+      end_list();
+    }
+  }
   void wrong(char c, Events& out) {
     if (!sent()) {
       state_ = State::kText;
@@ -185,12 +234,17 @@ class ListCalls final : public ToolParser {
   bool first_ = true;  // no item of the list was begun
   TagScanner tag_, close_;
   JsonCall call_;
+  JsonExtent extent_;
+  std::string name_;  // of a call without a list
 };
 
 }  // namespace
 
+std::unique_ptr<ToolParser> make_apertus(const Json&) { return std::make_unique<ListCalls>(kApertus); }
+std::unique_ptr<ToolParser> make_cohere_command(const Json&) { return std::make_unique<ListCalls>(kCohere); }
 std::unique_ptr<ToolParser> make_granite(const Json&) { return std::make_unique<ListCalls>(kGranite); }
 std::unique_ptr<ToolParser> make_jamba(const Json&) { return std::make_unique<ListCalls>(kSection); }
+std::unique_ptr<ToolParser> make_mistral(const Json&) { return std::make_unique<ListCalls>(kMistral); }
 std::unique_ptr<ToolParser> make_phi4_mini_json(const Json&) { return std::make_unique<ListCalls>(kPhi4Mini); }
 std::unique_ptr<ToolParser> make_xlam(const Json&) { return std::make_unique<ListCalls>(kXlam); }
 

@@ -89,7 +89,7 @@ class Llama3Json final : public ToolParser {
 
   State state_ = State::kStart;
   bool separated_ = false;
-  JsonCall call_{true};
+  JsonCall call_{kOrParameters};
 };
 
 }  // namespace

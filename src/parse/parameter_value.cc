@@ -18,12 +18,6 @@ std::string lower(std::string_view s) {
   std::ranges::transform(out, out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return out;
 }
-std::string_view trimmed(std::string_view s) {
-  while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
-  while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
-  return s;
-}
-
 // {"type": ["string", "null"]}, or a null among the alternatives.
 bool may_be_null(const Json& property) {
   const auto is_null = [](const Json& j) { return j.as_string() == "null"; };
@@ -36,20 +30,10 @@ bool may_be_null(const Json& property) {
   return false;
 }
 
-// The schema's type of the parameter; nullopt if the tool or the parameter is not declared.
-std::optional<std::string> declared_type(const Json& tools, std::string_view function, std::string_view parameter) {
-  for (const Json& tool : tools.items) {
-    const Json* name = tool.find_path({"function", "name"});
-    if (name == nullptr || name->text != function) continue;
-    const Json* schema = tool.find_path({"function", "parameters", "properties"});
-    if (schema == nullptr) schema = tool.find_path({"function", "parameters"});
-    const Json* property = schema ? schema->find(parameter) : nullptr;
-    if (property == nullptr) return std::nullopt;
-    const Json* type = property->find("type");
-    if (type && type->is_string()) return lower(trimmed(type->text));
-    return may_be_null(*property) ? "string or null" : "string";
-  }
-  return std::nullopt;
+std::string type_of(const Json& schema) {
+  const Json* type = schema.find("type");
+  if (type && type->is_string()) return lower(trimmed(type->text));
+  return may_be_null(schema) ? "string or null" : "string";
 }
 
 std::optional<std::string> whole_number(std::string_view text) {
@@ -72,28 +56,47 @@ std::optional<std::string> number(std::string_view text) {
   return w.take();
 }
 
-std::string as_json(std::string_view value, const std::optional<std::string>& type) {
+std::string as_json(std::string_view value, std::string_view type) {
   const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
-    return std::ranges::find(names, *type) != names.end();
+    return std::ranges::find(names, type) != names.end();
   };
   const auto begins = [&](std::initializer_list<std::string_view> names) {
-    return std::ranges::any_of(names, [&](std::string_view name) { return type->starts_with(name); });
+    return std::ranges::any_of(names, [&](std::string_view name) { return type.starts_with(name); });
   };
   const std::string_view bare = trimmed(value);
-  if (!type || is_one_of({"string", "str", "text", "varchar", "char", "enum"})) return json_string(value);
+  if (is_one_of({"string", "str", "text", "varchar", "char", "enum"})) return json_string(value);
   if (lower(bare) == "null") return "null";
   if (type == "string or null") return json_string(value);
   if (begins({"int", "uint", "long", "short", "unsigned"})) return whole_number(bare).value_or(json_string(value));
   if (begins({"num", "float"})) return number(bare).value_or(json_string(value));
   if (is_one_of({"boolean", "bool", "binary"})) return lower(bare) == "true" ? "true" : "false";
   if (parse_json(bare, {.depth_max = static_cast<int>(kNestingMax)})) return std::string(bare);
-  return python_to_json(bare).value_or(json_string(value));
+  return python_to_json(bare).value_or(json_string(type == "any" ? bare : value));
 }
 
 }  // namespace
 
-std::string parameter_json(const Json& tools, std::string_view function, std::string_view parameter, std::string_view value) {
-  return as_json(value, declared_type(tools, function, parameter));
+const Json* parameters_schema(const Json& tools, std::string_view function) {
+  for (const Json& tool : tools.items) {
+    const Json* name = tool.find_path({"function", "name"});
+    if (name != nullptr && name->text == function) return tool.find_path({"function", "parameters"});
+  }
+  return nullptr;
+}
+
+const Json* member_schema(const Json* schema, std::string_view name) {
+  if (schema == nullptr) return nullptr;
+  const Json* properties = schema->find("properties");
+  return (properties ? properties : schema)->find(name);
+}
+
+std::string value_json(const Json* schema, std::string_view value, std::string_view undeclared) {
+  return as_json(value, schema ? type_of(*schema) : undeclared);
+}
+
+std::string parameter_json(const Json& tools, std::string_view function, std::string_view parameter, std::string_view value,
+                           std::string_view undeclared) {
+  return value_json(member_schema(parameters_schema(tools, function), parameter), value, undeclared);
 }
 
 }  // namespace baton::parse

@@ -43,7 +43,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       .tool_parser = row < parse::tool_parsers().size() ? &parse::tool_parsers()[row] : &parse::kRequiredCalls, .tools = tools};
   constexpr const char* kBegun[] = {"assistant", "assistant<|channel|>analysis<|message|>a", "user<|message|>a<|end|>"};
   if (format.tool_parser->harmony) format.harmony = kBegun[data[1] % std::size(kBegun)];
-  if (data[0] & 0x40) format.reasoning = static_cast<parse::Reasoning::Start>(data[1] % 3);
+  if (data[0] & 0x40) {
+    format.reasoning = static_cast<parse::Reasoning::Start>(data[1] % 3);
+    format.tags = parse::reasoning_parsers()[data[1] / 3 % parse::reasoning_parsers().size()].tags;
+  }
   parse::MessageParser whole(format);
   parse::Events events = whole.add(text);
   for (const parse::Event& event : whole.finish()) append(events, event);

@@ -1,31 +1,86 @@
 #include "parse/reasoning.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace baton::parse {
 namespace {
 
 constexpr ReasoningRow kRows[] = {
+    {.name = "cohere_command3",
+     .tags = {.open = "<|START_THINKING|>",
+              .close = "<|END_THINKING|>",
+              .call = "<|START_ACTION|>",
+              .answer_open = "<|START_RESPONSE|>",
+              .answer_close = "<|END_RESPONSE|>"},
+     .special_tokens = true},
+    {.name = "cohere_command4",
+     .always = true,
+     .tags = {.open = "<|START_THINKING|>",
+              .close = "<|END_THINKING|>",
+              .call = "<|START_ACTION|>",
+              .answer_open = "<|START_TEXT|>",
+              .answer_close = "<|END_TEXT|>",
+              .or_answer_open = "<|START_RESPONSE|>",
+              .or_answer_close = "<|END_RESPONSE|>"},
+     .special_tokens = true},
     {.name = "deepseek_r1", .always = true},
     {.name = "deepseek_v3"},
     {.name = "deepseek_v4", .tags = {.call = "<｜DSML｜tool_calls>"}},
+    {.name = "deepseek_v41", .tags = {.call = "<｜DSML｜ calls>"}},
     {.name = "ernie45", .always = true, .tags = {.answer_open = "<response>", .answer_close = "</response>"}},
+    {.name = "gemma4",
+     .tags = {.open = "<|channel>thought\n", .close = "<channel|>", .call = "<|tool_call>"},
+     .special_tokens = true},
     {.name = "glm45", .always = true, .tags = {.call = "<tool_call>"}},
     {.name = "glm47", .always = true, .tags = {.call = "<tool_call>"}},
     {.name = "granite",
      .tags = {.open = "Here is my thought process:",
               .close = "Here is my response:",
-              .or_open = "Here's my thought process:",
-              .or_close = "Here's my response:"}},
+              .or_open = {"Here's my thought process:"},
+              .or_close = {"Here's my response:"}}},
+    {.name = "granite_thinking_parser", .tags = {.call = "<tool_call>", .call_goes_on = "{<", .drops_lines = true}},
     {.name = "holo2", .always = true},
     {.name = "hunyuan_a13b", .tags = {.answer_open = "<answer>", .answer_close = "</answer>"}},
+    {.name = "hy_v3",
+     .tags = {.open = "<think:opensource>", .close = "</think:opensource>", .or_open = {"<think>"}, .or_close = {"</think>"}},
+     .special_tokens = true},
+    {.name = "hy_v4",
+     .tags = {.open = "<think:6124c78e>", .close = "</think:6124c78e>", .or_open = {"<think>"}, .or_close = {"</think>"}},
+     .special_tokens = true},
+    {.name = "k2_horizon",
+     .always = true,
+     .tags = {.open = "<ifm|think>",
+              .close = "</ifm|think>",
+              .call = "<ifm|tool_calls>",
+              .or_open = {"<ifm|think_fast>", "<ifm|think_faster>"},
+              .or_close = {"</ifm|think_fast>", "</ifm|think_faster>"}},
+     .special_tokens = true},
     {.name = "kimi_k2", .always = true, .tags = {.call = "<|tool_calls_section_begin|>"}, .special_tokens = true},
+    {.name = "kimi_k3",
+     .always = true,
+     .tags = {.open = "<|open|>think<|sep|>",
+              .close = "<|close|>think<|sep|>",
+              .answer_open = "<|open|>response<|sep|>",
+              .answer_close = "<|close|>response<|sep|>",
+              .or_answer_close = "<|close|>message<|sep|>"},
+     .special_tokens = true},
+    {.name = "ling3", .always = true, .tags = {.call = "<tool_call>"}},
     {.name = "mimo", .tags = {.call = "<tool_call>", .call_goes_on = "<"}},
     {.name = "minimax_m2", .always = true, .tags = {.call = "<minimax:tool_call>"}},
+    {.name = "minimax_m2_append_think", .always = true, .tags = {.shown = true}},
+    {.name = "minimax_m3", .tags = {.open = "<mm:think>", .close = "</mm:think>"}},
     {.name = "mistral", .tags = {.open = "[THINK]", .close = "[/THINK]", .call = "[TOOL_CALLS]"}, .special_tokens = true},
     {.name = "nemotron_v3", .tags = {.call = "<tool_call>", .call_goes_on = "{<"}},
     {.name = "olmo3", .always = true},
     {.name = "openai_gptoss", .special_tokens = true, .harmony = true},
+    {.name = "plamo3",
+     .always = true,
+     .tags = {.open = "<|plamo:begin_think:plamo|>",
+              .close = "<|plamo:end_think:plamo|>",
+              .call = "<|plamo:begin_tool_requests:plamo|>"},
+     .special_tokens = true},
+    {.name = "poolside_v1"},
     {.name = "qwen3", .tags = {.call = "<tool_call>", .call_goes_on = "{<"}},
     {.name = "seed_oss",
      .tags = {.open = "<seed:think>", .close = "</seed:think>", .call = "<seed:tool_call>"},
@@ -34,20 +89,38 @@ constexpr ReasoningRow kRows[] = {
     {.name = "step3p5", .always = true, .tags = {.call = "<tool_call>", .call_goes_on = "<"}},
 };
 
-// 0, and 1 if there is or_close, end the thoughts; the last is `call`.
+// The last is `call`, where there is one; the others end the thoughts.
 TagScanner ends_of(const ThinkTags& tags) {
   TagScanner out{tags.close};
-  if (!tags.or_close.empty()) out.add_tag(tags.or_close);
+  for (const std::string_view tag : tags.or_close) {
+    if (!tag.empty()) out.add_tag(tag);
+  }
   if (!tags.call.empty()) out.add_tag(tags.call);
   return out;
 }
-
-bool opens(const ThinkTags& tags, std::string_view text) { return text == tags.open || (text == tags.or_open && !text.empty()); }
-bool may_open(const ThinkTags& tags, std::string_view text) {
-  return tags.open.starts_with(text) || tags.or_open.starts_with(text);
+int closings(const ThinkTags& tags) {
+  return 1 + static_cast<int>(std::ranges::count_if(tags.or_close, [](std::string_view tag) { return !tag.empty(); }));
 }
-bool ends_with_either(std::string_view text, std::string_view tag, std::string_view or_tag) {
-  return text.ends_with(tag) || (!or_tag.empty() && text.ends_with(or_tag));
+
+// text is not empty.
+bool opens(const ThinkTags& tags, std::string_view text) {
+  return text == tags.open || std::ranges::find(tags.or_open, text) != tags.or_open.end();
+}
+bool may_open(const ThinkTags& tags, std::string_view text) {
+  return tags.open.starts_with(text) ||
+         std::ranges::any_of(tags.or_open, [&](std::string_view tag) { return tag.starts_with(text); });
+}
+bool answers(const ThinkTags& tags, std::string_view text) {
+  return !text.empty() && (text == tags.answer_open || text == tags.or_answer_open);
+}
+bool may_answer(const ThinkTags& tags, std::string_view text) {
+  return tags.answer_open.starts_with(text) || tags.or_answer_open.starts_with(text);
+}
+// Without white space at the tag's end, as the prompt is without it.
+bool ends_with(std::string_view prompt, std::string_view tag) { return !tag.empty() && prompt.ends_with(trimmed(tag)); }
+bool ends_with_any(std::string_view prompt, std::string_view tag, const std::array<std::string_view, 2>& or_tags) {
+  return ends_with(prompt, tag) ||
+         std::ranges::any_of(or_tags, [&](std::string_view or_tag) { return ends_with(prompt, or_tag); });
 }
 
 }  // namespace
@@ -70,19 +143,23 @@ Reasoning::Start Reasoning::start_of(const ReasoningRow& row, std::string_view p
   }
   while (!prompt.empty() && is_space(prompt.back())) prompt.remove_suffix(1);
   // The template says that there is nothing to think.
-  if (ends_with_either(prompt, closing, row.tags.or_close)) return Start::kContent;
-  if (ends_with_either(prompt, opening, row.tags.or_open)) return Start::kThinking;
+  if (ends_with_any(prompt, closing, row.tags.or_close)) return Start::kContent;
+  if (ends_with_any(prompt, row.tags.answer_open, {row.tags.or_answer_open})) return Start::kContent;
+  if (ends_with_any(prompt, opening, row.tags.or_open)) return Start::kThinking;
   return row.always ? Start::kThinking : Start::kByTag;
 }
 
 Reasoning::Reasoning(Start start, const ThinkTags& tags)
-    : tags_(tags),
-      start_(start),
-      state_(start != Start::kContent   ? State::kStart
-             : tags.answer_open.empty() ? State::kContent
-                                        : State::kAnswer),
-      close_(ends_of(tags)),
-      answer_close_(tags.answer_close.empty() ? TagScanner{} : TagScanner{tags.answer_close}) {}
+    : tags_(tags), start_(start), state_(State::kStart), close_(ends_of(tags)) {
+  if (start == Start::kContent) {
+    state_ = behind_thoughts();
+  } else if (tags.shown) {
+    state_ = State::kContent;
+    held_ = tags.open;
+  }
+  if (!tags.answer_close.empty()) answer_close_.add_tag(tags.answer_close);
+  if (!tags.or_answer_close.empty()) answer_close_.add_tag(tags.or_answer_close);
+}
 
 void Reasoning::release_start(Events& out) {
   state_ = start_ == Start::kThinking ? State::kThinking : State::kContent;
@@ -122,7 +199,10 @@ void Reasoning::start(char c, Events& out) {
   if (opens(tags_, tag)) {
     held_.clear();
     state_ = State::kThinking;
-  } else if (!may_open(tags_, tag)) {
+  } else if (answers(tags_, tag)) {  // without a thought
+    held_.clear();
+    state_ = State::kContent;
+  } else if (!may_open(tags_, tag) && !may_answer(tags_, tag)) {
     release_start(out);
   }
 }
@@ -139,8 +219,8 @@ void Reasoning::think(char c, Events& out) {
   const int end = close_.feed(c, thought);
   append(out, Event::Kind::kReasoning, thought);
   if (end < 0) return;
-  if (end == 0 || (end == 1 && !tags_.or_close.empty())) {
-    state_ = tags_.answer_open.empty() ? State::kContent : State::kAnswer;
+  if (end < closings(tags_)) {
+    state_ = behind_thoughts();
     return;
   }
   call_ = tags_.call;
@@ -149,19 +229,21 @@ void Reasoning::think(char c, Events& out) {
 
 // Behind the thoughts, where a tag may open the answer.
 void Reasoning::answer(char c, Events& out) {
+  if (tags_.drops_lines && c == '\n' && held_.empty()) return;
   if (!hold(c)) return;
   const size_t from = held_.find_first_not_of(" \n\t\r");
   if (from == std::string::npos) return;
   const std::string_view tag = std::string_view(held_).substr(from);
-  if (tag == tags_.answer_open)
+  if (answers(tags_, tag))
     held_.clear();
-  else if (tags_.answer_open.starts_with(tag))
+  else if (may_answer(tags_, tag))
     return;
   state_ = State::kContent;
   say(std::exchange(held_, {}), out);
 }
 
 void Reasoning::say(std::string_view text, Events& out) {
+  append(out, Event::Kind::kContent, std::exchange(held_, {}));
   if (tags_.answer_close.empty()) return append(out, Event::Kind::kContent, text);
   std::string plain;
   for (const char c : text) (void)answer_close_.feed(c, plain);

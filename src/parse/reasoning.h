@@ -2,6 +2,7 @@
 // Reasoning: splits a model's answer into what it thought, up to </think> or another such tag, and the rest. Incremental, byte by
 // byte. One per output sequence; not thread safe. reasoning_parsers() is the table behind --reasoning-parser, names and rules as
 // vLLM's.
+#include <array>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,8 +17,11 @@ struct ThinkTags {
   std::string_view call = "";  // ends the thoughts too, and is no part of them; "" = nothing else does
   std::string_view call_goes_on =
       "";  // only with one of these behind it and white space, so it can be thought about; "" = always
-  std::string_view or_open = "", or_close = "";          // other spellings; "" = none
+  std::array<std::string_view, 2> or_open{}, or_close{};  // other spellings; "" = none
   std::string_view answer_open = "", answer_close = "";  // around the answer, and no part of it; either may be missing; "" = none
+  std::string_view or_answer_open = "", or_answer_close = "";  // other spellings; "" = none
+  bool drops_lines = false;                                    // line ends before the answer are no part of it either
+  bool shown = false;                                          // the thoughts are part of the answer, tags included
 };
 
 struct ReasoningRow {
@@ -51,6 +55,7 @@ class Reasoning {
   void answer(char c, Events& out);
   void say(std::string_view text, Events& out);
   void end_by_call(Events& out);
+  State behind_thoughts() const { return tags_.answer_open.empty() && !tags_.drops_lines ? State::kContent : State::kAnswer; }
 
   ThinkTags tags_;
   Start start_;

@@ -2,7 +2,8 @@
 // kimi_k2: <|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
 // <|tool_calls_section_end|>; the header is the call's id. deepseek_v31:
 // <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{...} <｜tool▁call▁end｜><｜tool▁calls▁end｜>. deepseek_v3 (R1 too):
-// its header is type<｜tool▁sep｜>f, and its JSON is fenced. The section's last tags may be missing.
+// its header is type<｜tool▁sep｜>f, and its JSON is fenced. plamo3: <|plamo:begin_tool_requests:plamo|>, tags of that kind
+// around call, name and arguments. The section's last tags may be missing.
 #include <algorithm>
 #include <cctype>
 
@@ -18,14 +19,8 @@ struct Header {
   std::string_view name, id;  // name "" = it is none
 };
 
-std::string_view trim(std::string_view s) {
-  while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
-  while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
-  return s;
-}
-
 Header kimi_header(std::string_view text) {
-  text = trim(text);
+  text = trimmed(text);
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon + 1 == text.size()) return {};
   const std::string_view number = text.substr(colon + 1);
@@ -40,10 +35,10 @@ constexpr std::string_view kSeparator = "<｜tool▁sep｜>";
 
 Header deepseek_v3_header(std::string_view text) {
   const size_t at = text.find(kSeparator);
-  return {.name = at == std::string_view::npos ? "" : trim(text.substr(at + kSeparator.size())), .id = {}};
+  return {.name = at == std::string_view::npos ? "" : trimmed(text.substr(at + kSeparator.size())), .id = {}};
 }
 
-Header plain_header(std::string_view text) { return {.name = trim(text), .id = {}}; }
+Header plain_header(std::string_view text) { return {.name = trimmed(text), .id = {}}; }
 
 struct SectionForm {
   std::string_view open, call, json, close, end;  // tags: of the section, of a call, between header and JSON; the ends of both
@@ -67,6 +62,14 @@ constexpr SectionForm kDeepseekV31{.open = "<｜tool▁calls▁begin｜>",
                                    .close = "<｜tool▁call▁end｜>",
                                    .end = "<｜tool▁calls▁end｜>",
                                    .header = plain_header};
+
+constexpr SectionForm kPlamo3{
+    .open = "<|plamo:begin_tool_requests:plamo|>",
+    .call = "<|plamo:begin_tool_request:plamo|><|plamo:begin_tool_name:plamo|>",
+    .json = "<|plamo:end_tool_name:plamo|><|plamo:begin_tool_arguments:plamo|><|plamo:constrain|>json<|plamo:msg|>",
+    .close = "<|plamo:end_tool_arguments:plamo|><|plamo:end_tool_request:plamo|>",
+    .end = "<|plamo:end_tool_requests:plamo|>",
+    .header = plain_header};
 
 class SectionCalls final : public ToolParser {
  public:
@@ -182,5 +185,6 @@ class SectionCalls final : public ToolParser {
 std::unique_ptr<ToolParser> make_kimi_k2(const Json&) { return std::make_unique<SectionCalls>(kKimi); }
 std::unique_ptr<ToolParser> make_deepseek_v3(const Json&) { return std::make_unique<SectionCalls>(kDeepseekV3); }
 std::unique_ptr<ToolParser> make_deepseek_v31(const Json&) { return std::make_unique<SectionCalls>(kDeepseekV31); }
+std::unique_ptr<ToolParser> make_plamo3(const Json&) { return std::make_unique<SectionCalls>(kPlamo3); }
 
 }  // namespace baton::parse

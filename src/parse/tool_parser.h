@@ -56,31 +56,46 @@ const ToolParserRow* find_tool_parser(std::string_view name);  // nullptr if the
 // the call in its own format, harmony.h.
 extern const ToolParserRow kRequiredCalls, kNamedCall, kRequiredHarmony, kNamedHarmony;
 
+std::unique_ptr<ToolParser> make_apertus(const Json& tools);
+std::unique_ptr<ToolParser> make_cohere_command(const Json& tools);
 std::unique_ptr<ToolParser> make_deepseek_v3(const Json& tools);
 std::unique_ptr<ToolParser> make_deepseek_v31(const Json& tools);
 std::unique_ptr<ToolParser> make_deepseek_v32(const Json& tools);
 std::unique_ptr<ToolParser> make_deepseek_v4(const Json& tools);
+std::unique_ptr<ToolParser> make_deepseek_v41(const Json& tools);
+std::unique_ptr<ToolParser> make_dots(const Json& tools);
 std::unique_ptr<ToolParser> make_functiongemma(const Json& tools);
+std::unique_ptr<ToolParser> make_gemma4(const Json& tools);
+std::unique_ptr<ToolParser> make_gigachat3(const Json& tools);
 std::unique_ptr<ToolParser> make_glm45(const Json& tools);
 std::unique_ptr<ToolParser> make_granite(const Json& tools);
 std::unique_ptr<ToolParser> make_granite_20b_fc(const Json& tools);
 std::unique_ptr<ToolParser> make_hermes(const Json& tools);
+std::unique_ptr<ToolParser> make_hy_v3(const Json& tools);
+std::unique_ptr<ToolParser> make_hy_v4(const Json& tools);
 std::unique_ptr<ToolParser> make_internlm(const Json& tools);
 std::unique_ptr<ToolParser> make_jamba(const Json& tools);
+std::unique_ptr<ToolParser> make_k2_horizon(const Json& tools);
 std::unique_ptr<ToolParser> make_kimi_k2(const Json& tools);
+std::unique_ptr<ToolParser> make_kimi_k3(const Json& tools);
 std::unique_ptr<ToolParser> make_lfm2(const Json& tools);
 std::unique_ptr<ToolParser> make_llama3_json(const Json& tools);
 std::unique_ptr<ToolParser> make_llama4_pythonic(const Json& tools);
 std::unique_ptr<ToolParser> make_longcat(const Json& tools);
 std::unique_ptr<ToolParser> make_mimo(const Json& tools);
+std::unique_ptr<ToolParser> make_minicpm5(const Json& tools);
 std::unique_ptr<ToolParser> make_minimax_m2(const Json& tools);
+std::unique_ptr<ToolParser> make_minimax_m3(const Json& tools);
 std::unique_ptr<ToolParser> make_mistral(const Json& tools);
 std::unique_ptr<ToolParser> make_olmo3(const Json& tools);
 std::unique_ptr<ToolParser> make_openai(const Json& tools);
 std::unique_ptr<ToolParser> make_phi4_mini_json(const Json& tools);
+std::unique_ptr<ToolParser> make_plamo3(const Json& tools);
+std::unique_ptr<ToolParser> make_poolside_v1(const Json& tools);
 std::unique_ptr<ToolParser> make_pythonic(const Json& tools);
 std::unique_ptr<ToolParser> make_qwen3_coder(const Json& tools);
 std::unique_ptr<ToolParser> make_seed_oss(const Json& tools);
+std::unique_ptr<ToolParser> make_step3(const Json& tools);
 std::unique_ptr<ToolParser> make_xlam(const Json& tools);
 
 }  // namespace baton::parse

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what vLLM's own parsers make of answers, for src/parse/parse_test.cc: in an environment where vLLM 0.32 can be imported.
+"""Writes what vLLM's own parsers make of answers, for src/parse/parse_test.cc: in an environment where vLLM 0.32 can be imported,
+with the package cohere-melody, which reads Cohere's answers there.
 
     make_parse_cases.py tests/cases/tools/vllm.json --rounds 8 --telling    # what is kept there
     make_parse_cases.py OUT.json [--seed N] [--rounds N]                    # more of them, for BATON_PARSE_CASES
@@ -23,10 +24,14 @@ from transformers import PreTrainedTokenizerFast
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import ParserManager
 
-TAGS = ["<|im_end|>", "<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>",
+TAGS = ["<|im_end|>", "<think>", "</think>", "Ġ</", "</", "think", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>",
         "<|tool_call|>", "<tool_calls>", "</tool_calls>", "<function_call>", "<longcat_tool_call>", "</longcat_tool_call>", "<|action_start|>", "<|plugin|>", "<|action_end|>", "<seed:think>", "</seed:think>",
         "<seed:tool_call>", "</seed:tool_call>", "<minimax:tool_call>", "</minimax:tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
         "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>",
+        "<assistant>", "<tool_sep>", "<dots_function_call>", "</dots_function_call>", "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<|message_sep|>", "<|role_sep|>",
+        "<|function_call|>", "<|tools_prefix|>", "<|tools_suffix|>", "<|open|>", "<|close|>", "<|sep|>", "<|START_THINKING|>", "<|END_THINKING|>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
+        "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>", "<|CHATBOT_TOKEN|>", "<mm:think>", "</mm:think>", "<｜tool_calls_begin｜>", "<｜tool_calls_end｜>", "<｜tool_call_begin｜>", "<｜tool_call_end｜>",
+        "<｜tool_sep｜>", "<|plamo:begin_", "<|plamo:end_", ":plamo|>", "<|plamo:tag|>", "<ifm|think>", "</ifm|think>", "<ifm|tool_calls>", "</ifm|tool_calls>",
         "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "<|python_start|>", "<|python_end|>", "<|tool_call_start|>", "<response>", "</response>"]
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {
     "a": {"type": "integer"}, "s": {"type": "string"}, "n": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
@@ -131,12 +136,14 @@ def minimax(r):
     return text(r) + f"<minimax:tool_call>\n{calls}</minimax:tool_call>"
 
 
-def dsml(section):
+def dsml(section, space=""):
+    mark = "｜DSML｜" + space
+
     def make(r):
         def parameter(k, v):
-            return f'<｜DSML｜parameter name="{k}" string="{"true" if isinstance(v, str) else "false"}">{bare(v)}</｜DSML｜parameter>\n'
-        calls = "".join(f'<｜DSML｜invoke name="{r.choice(NAMES)}">\n' + "".join(parameter(k, v) for k, v in arguments(r).items()) + "</｜DSML｜invoke>\n" for _ in range(r.choice([1, 2, 3])))
-        return text(r) + f"<｜DSML｜{section}>\n{calls}</｜DSML｜{section}>"
+            return f'<{mark}parameter name="{k}" string="{"true" if isinstance(v, str) else "false"}">{bare(v)}</{mark}parameter>\n'
+        calls = "".join(f'<{mark}invoke name="{r.choice(NAMES)}">\n' + "".join(parameter(k, v) for k, v in arguments(r).items()) + f"</{mark}invoke>\n" for _ in range(r.choice([1, 2, 3])))
+        return text(r) + f"<{mark}{section}>\n{calls}</{mark}{section}>"
     return make
 
 
@@ -146,6 +153,103 @@ def glm(r):
         line = r.choice(["", "\n"])
         out += f"<tool_call>{r.choice(NAMES)}{line}" + "".join(f"<arg_key>{k}</arg_key>{line}<arg_value>{bare(v)}</arg_value>{line}" for k, v in arguments(r).items()) + "</tool_call>" + r.choice(["", "\n"])
     return out
+
+
+def hunyuan(separator):
+    """With white space where the parser there takes it, and no tag of a call in a value: it ends the call there."""
+    def make(r):
+        def call():
+            line = r.choice(["", "\n"])
+            between = line if separator else ""
+            return f"<tool_call>{r.choice(NAMES)}{separator}{line}" + "".join(f"<arg_key>{k}</arg_key>{between}<arg_value>{bare(v)}</arg_value>{line}" for k, v in arguments(r).items() if "tool_call>" not in bare(v)) + f"</tool_call>{line}"
+        return text(r) + r.choice(["<tool_calls>", "<tool_calls>\n"]) + "".join(call() for _ in range(r.choice([1, 2, 3]))) + "</tool_calls>"
+    return make
+
+
+def k2(r):
+    def call():
+        line = r.choice(["", "\n"])
+        return f"<ifm|tool_call>{r.choice(NAMES)}{line}" + "".join(f"<ifm|arg_key>{k}</ifm|arg_key>{line}<ifm|arg_value>{bare(v)}</ifm|arg_value>{line}" for k, v in arguments(r).items()) + f"</ifm|tool_call>{line}"
+    return text(r) + "<ifm|tool_calls>" + "".join(call() for _ in range(r.choice([1, 2, 3]))) + "</ifm|tool_calls>"
+
+
+def declared(r, keys="asnbol"):
+    """Arguments of these names, without what would be markup in XML."""
+    return {k: v for k, v in arguments(r).items() if k in keys and not set("<&") & set(bare(v))}
+
+
+def element_calls(opening, closing, head, parameter, end, keys):
+    """Values in elements, and none in them."""
+    def make(r):
+        def call():
+            return head.format(r.choice(NAMES)) + "".join(parameter.format(k, bare(v)) for k, v in declared(r, keys).items()) + end
+        return text(r) + opening + "".join(call() for _ in range(r.choice([1, 2, 3]))) + closing
+    return make
+
+
+def dots(r):
+    calls = "".join(f'<invoke name="{r.choice(NAMES)}">\n' + "".join(f'<parameter name="{k}">{bare(v)}</parameter>\n' for k, v in arguments(r).items() if bare(v) != "null") + "</invoke>\n" for _ in range(r.choice([1, 2, 3])))
+    return text(r) + f"<dots_function_call>\n{calls}</dots_function_call>"
+
+
+def gemma(r):
+    def literal(v):
+        if isinstance(v, str):
+            return f'<|"|>{v}<|"|>'
+        if isinstance(v, dict):
+            return "{" + ",".join(f"{k}:{literal(w)}" for k, w in v.items()) + "}"
+        return "[" + ",".join(map(literal, v)) + "]" if isinstance(v, list) else json.dumps(v)
+    return text(r) + "".join(f"<|tool_call>call:{r.choice(NAMES)}{literal(arguments(r))}<tool_call|>" for _ in range(r.choice([1, 2, 3])))
+
+
+def gigachat(r):
+    return text(r) + r.choice(["<|message_sep|>function call<|role_sep|>\n", "<|function_call|>"]) + call_object(r)
+
+
+def apertus(r):
+    calls = ", ".join(f'{{"{r.choice(NAMES)}": {as_json(r, arguments(r))}}}' for _ in range(r.choice([1, 2, 3])))
+    return text(r) + f"<|tools_prefix|>[{calls}]" + r.choice(["<|tools_suffix|>", "<|tools_suffix|>", ""])
+
+
+def plamo(r):
+    def tag(name):
+        return f"<|plamo:{name}:plamo|>"
+    calls = "".join(tag("begin_tool_request") + tag("begin_tool_name") + r.choice(NAMES) + tag("end_tool_name") + tag("begin_tool_arguments") + "<|plamo:constrain|>json<|plamo:msg|>"
+                    + as_json(r, arguments(r)) + tag("end_tool_arguments") + tag("end_tool_request") for _ in range(r.choice([1, 2, 3])))
+    return text(r) + tag("begin_tool_requests") + calls + tag("end_tool_requests")
+
+
+def kimi_k3(r):
+    def kind(v):
+        return {str: "string", bool: "boolean", type(None): "null", dict: "object", list: "array"}.get(type(v), "number")
+
+    def part(name, inside, attributes=""):
+        return f"<|open|>{name}{attributes}<|sep|>{inside}<|close|>{name}<|sep|>"
+    calls = "".join(part("call", "".join(part("argument", bare(v), f' key="{k}" type="{kind(v)}"') for k, v in arguments(r).items()), f' tool="{r.choice(NAMES)}" index="{i}"')
+                    for i in range(1, r.choice([1, 2, 3]) + 1))
+    out = r.choice([part("think", "hm <b>"), "hm {a}\n<|close|>think<|sep|>", part("think", "")]) + part("response", r.choice(["", "Hi.", "Zürich <b> "]))
+    return out + r.choice([part("tools", calls), part("tools", calls), ""]) + r.choice(["", "<|close|>message<|sep|>"])
+
+
+def cohere(texts):
+    def make(r):
+        def call(i):
+            return f'{{"tool_call_id": "{i}", "tool_name": "{r.choice(NAMES)}", "parameters": {as_json(r, arguments(r))}}}'
+        opening, closing = r.choice(texts)
+        said = opening + r.choice(["Hi.", "a < b\nc", "Zürich 😀"]) + closing
+        acts = "<|START_ACTION|>[\n    " + ",\n    ".join(call(i) for i in range(r.choice([1, 2, 3]))) + "\n]<|END_ACTION|>"
+        return r.choice(["", "<|START_THINKING|>I see.\n<|END_THINKING|>"]) + r.choice([said, acts, acts])
+    return make
+
+
+def minimax_m3(r):
+    mark = "]<]minimax[>["
+
+    def element(name, v):
+        inside = "".join(element(k, w) for k, w in v.items()) if isinstance(v, dict) else "".join(element("item", w) for w in v) if isinstance(v, list) else bare(v)
+        return f"{mark}<{name}>{inside}{mark}</{name}>"
+    calls = "".join(f'{mark}<invoke name="{r.choice(NAMES)}">' + "".join(element(k, v) for k, v in arguments(r).items()) + f"{mark}</invoke>\n" for _ in range(r.choice([1, 2, 3])))
+    return text(r) + f"{mark}<tool_call>\n{calls}{mark}</tool_call>"
 
 
 def kimi(r):
@@ -234,24 +338,36 @@ ROWS = [
     (None, "deepseek_v3", lambda r: text(r) + "Hi.", ()), (None, "deepseek_v4", thoughts("<think>", "</think>"), ()), (None, "mimo", thoughts("<think>", "</think>"), ()), (None, "nemotron_v3", thoughts("<think>", "</think>"), ()),
     (None, "seed_oss", thoughts("<seed:think>", "</seed:think>"), ()), (None, "ernie45", begun_thoughts("</think>", "", ("<response>\n", "\n</response>\n")), ()),
     (None, "granite", lambda r: r.choice(["Here is", "Here's"]) + " my thought process: hm." + r.choice(["Here is", "Here's"]) + " my response: Hi.", ()),
+    ("deepseek_v41", None, dsml("calls", " "), ()), ("ling3", None, glm, ()), ("poolside_v1", None, glm, ()), ("hy_v3", None, hunyuan("<tool_sep>"), ()), ("hy_v4", None, hunyuan(""), ()),
+    ("k2_horizon", None, k2, ()), ("dots", None, dots, ()), ("minicpm5", None, element_calls("", "", '<function name="{}">', '<param name="{}">{}</param>', "</function>", "asnbol"), ()),
+    ("step3", None, element_calls("<｜tool_calls_begin｜>\n", "<｜tool_calls_end｜>", '<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="{}">\n', '<steptml:parameter name="{}">{}</steptml:parameter>\n',
+                                  "</steptml:invoke><｜tool_call_end｜>\n", "asnb"), ()),
+    ("gemma4", None, gemma, ()), ("gigachat3", None, gigachat, ()), ("apertus", None, apertus, ()), ("plamo3", None, plamo, ()), ("minimax_m3", None, minimax_m3, ()), ("kimi_k3", "kimi_k3", kimi_k3, ()),
+    ("cohere_command3", "cohere_command3", cohere([("<|START_RESPONSE|>", "<|END_RESPONSE|>")]), ()),
+    ("cohere_command4", "cohere_command4", cohere([("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>")]), ()),
+    *((None, name, thoughts("<think>", "</think>"), ()) for name in ("deepseek_v41", "poolside_v1", "hy_v3", "hy_v4", "granite_thinking_parser")), (None, "olmo3", begun_thoughts("</think>", "<think>"), ("<think>", "</think>")),
+    *((None, name, begun_thoughts("</think>", "<think>"), ()) for name in ("ling3", "minimax_m2_append_think")),
+    (None, "k2_horizon", begun_thoughts("</ifm|think>", "<ifm|think>"), ()), (None, "gemma4", thoughts("<|channel>thought\n", "<channel|>"), ()), (None, "minimax_m3", thoughts("<mm:think>", "</mm:think>"), ()), (None, "plamo3", thoughts("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"), ()),
 ]
+# what a request's chat_template_kwargs say, where a parser there asks
+TEMPLATE_KWARGS = {"hy_v3": {"reasoning_effort": "high"}, "poolside_v1": {"enable_thinking": True}}
 
 
 def outcome(reasoning, content, calls):
     return {"reasoning": reasoning or None, "content": content or None, "calls": [[c[0], c[1]] for c in calls]}
 
 
-def run(parser_class, t, answer, r, is_harmony):
+def run(parser_class, t, answer, r, is_harmony, kwargs):
     request = ChatCompletionRequest(model="m", messages=[{"role": "user", "content": "hi"}], tools=TOOLS, tool_choice="auto")
     ids = t.encode(answer, add_special_tokens=False) if not is_harmony else t.encode(answer, allowed_special="all")
     out = {}
     try:
-        reasoning, content, calls = parser_class(None if is_harmony == "none" else run.tokenizer, TOOLS_PARSED).parse(answer, request, enable_auto_tools=True, model_output_token_ids=ids)
+        reasoning, content, calls = parser_class(run.tokenizer, TOOLS_PARSED, **kwargs).parse(answer, request, enable_auto_tools=True, model_output_token_ids=ids)
         out["whole"] = outcome(reasoning, content, [(c.name, c.arguments) for c in calls or ()])
     except Exception as e:
         out["whole_error"] = repr(e)[:200]
     try:
-        parser = parser_class(run.tokenizer, TOOLS_PARSED)
+        parser = parser_class(run.tokenizer, TOOLS_PARSED, **kwargs)
         reasoning, content, calls, at = "", "", {}, 0
         sent = ""
         while at < len(ids) or at == 0:
@@ -279,6 +395,16 @@ def run(parser_class, t, answer, r, is_harmony):
     return out
 
 
+def told(case):
+    """Of an answer that is whole, the same calls whole and streamed."""
+    def calls(outcome):
+        return [(name, json.loads(arguments or "{}")) for name, arguments in outcome["calls"]]
+    try:
+        return not case["cut"] and not case["tagged"] and calls(case["whole"]) == calls(case["stream"])
+    except (KeyError, ValueError):
+        return False
+
+
 def encodable(case):
     """Not so: half a character, where a parser there cut an escape in two."""
     try:
@@ -296,7 +422,6 @@ def main():
     args = args.parse_args()
     global TOOLS_PARSED
     TOOLS_PARSED = ChatCompletionRequest(model="m", messages=[{"role": "user", "content": "hi"}], tools=TOOLS).tools
-    r = random.Random(args.seed)
     cases = []
     for tool, reasoning, make, without in ROWS:
         is_harmony = tool == "openai"
@@ -306,10 +431,12 @@ def main():
             t = get_encoding()
         try:
             parser_class = ParserManager.get_parser(tool_parser_name=tool, reasoning_parser_name=reasoning, enable_auto_tools=True, model_name="m", is_harmony=is_harmony)
-            parser_class(run.tokenizer, TOOLS_PARSED)
+            kwargs = {"chat_template_kwargs": TEMPLATE_KWARGS[reasoning]} if reasoning in TEMPLATE_KWARGS else {}
+            parser_class(run.tokenizer, TOOLS_PARSED, **kwargs)
         except Exception as e:
             print(f"{tool} {reasoning}: {e!r}")
             continue
+        r = random.Random(f"{args.seed} {tool} {reasoning}")
         for _ in range(args.rounds):
             answer = make(r)
             cut = r.random() < 0.25 and len(answer) > 2
@@ -317,8 +444,8 @@ def main():
                 answer = answer[: r.randrange(1, len(answer))]
             tagged = any(quote + tag in answer for quote in "\"'" for tag in ("<tool_call>", "</tool_call>", "[TOOL_CALLS]"))
             case = {"tool": tool, "reasoning": reasoning, "text": answer, "cut": cut, "tagged": tagged}
-            case.update(run(parser_class, t, answer, r, is_harmony))
-            if not args.telling or (not cut and not tagged and "whole" in case and case.get("stream", {}).get("calls") == case["whole"]["calls"]):
+            case.update(run(parser_class, t, answer, r, is_harmony, kwargs))
+            if not args.telling or told(case):
                 cases.append(case)
     rows = ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases if encodable(c))
     args.out.write_text('{"tools": %s,\n"cases": [\n%s\n]}\n' % (json.dumps(TOOLS), rows))
