@@ -391,9 +391,11 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, model::LogitPeak 
 int32_t Sampler::draw(std::span<const float> logits, float top, SamplerScratch& scratch) const {
   std::vector<float>& weights = scratch.weights;
   weights.resize(logits.size());
-  kernels().weigh(logits.data(), std::ssize(logits), top, static_cast<float>(1 / params_.temperature), weights.data());
+  constexpr float kLeast = std::numeric_limits<float>::min();
+  const float scale = std::max(static_cast<float>(1 / params_.temperature), kLeast);  // 0 times -inf is not a number
+  kernels().weigh(logits.data(), std::ssize(logits), top, scale, weights.data());
   // Tokens stay that weigh at least so much. The most likely one weighs 1, so min_p is a plain threshold.
-  float least = std::max(static_cast<float>(params_.min_p), std::numeric_limits<float>::min());
+  float least = std::max(static_cast<float>(params_.min_p), kLeast);
   if (params_.top_k > 0 && std::cmp_less(params_.top_k, weights.size())) least = keep_best(weights, least, params_.top_k);
   if (params_.top_p < 1) least = keep_nucleus(weights, least, params_.top_p, scratch.near);
   return pick(weights, least, static_cast<double>(Prng::at(params_.seed, output_.size()) >> 11) * 0x1p-53);

@@ -187,6 +187,22 @@ TEST(Sampler, WhatIsNotANumberIsAnError) {
   }
 }
 
+TEST(Sampler, NoTemperatureMakesTheImpossiblePossible) {
+  for (const double temperature : {1e-4, 1e30, 1e60}) {
+    SamplingParams p;
+    p.temperature = temperature;
+    std::vector<float> logits(300, -kInf);
+    logits[40] = -2, logits[299] = 7;
+    for (p.seed = 0; p.seed < 50; ++p.seed) {
+      for (const int32_t top_k : {0, 5}) {
+        p.top_k = top_k;
+        const int32_t token = draw(p, logits);
+        EXPECT_TRUE(token == 299 || (token == 40 && temperature > 1)) << token;
+      }
+    }
+  }
+}
+
 TEST(Logprobs, TableIsTheTokenFirstThenTheBest) {
   const std::vector<float> logits{1, 3, 2, 3};
   const auto table = logprob_table(logits, 2, 3);
