@@ -2,10 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "base/result.h"
-#include "parse/reasoning.h"
-#include "parse/tool_parser.h"
-
 namespace baton::engine {
 namespace {
 
@@ -240,14 +236,9 @@ TEST(EngineConfig, ParsersAreNamed) {
   EXPECT_TRUE(p.config.auto_tool_choice);
   EXPECT_EQ(p.config.tool_call_parser, "hermes");
   EXPECT_EQ(parse({"serve", "m", "--enable-auto-tool-choice"}).error, "--enable-auto-tool-choice requires --tool-call-parser");
-  // As vLLM says it; every name of the table is told, in its order.
-  const auto refusal = [](std::string_view what, const auto& rows) {
-    std::string out = cat("invalid ", what, " parser: x (chose from { ");
-    for (const auto& row : rows) out += cat(row.name, &row == &rows.back() ? " })" : ", ");
-    return out;
-  };
-  EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error, refusal("tool call", parse::tool_parsers()));
-  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, refusal("reasoning", parse::reasoning_parsers()));
+  EXPECT_EQ(parse({"serve", "m", "--tool-call-parser", "x"}).error,
+            "invalid tool call parser: x (chose from { apertus, cohere_command3, cohere_command4, deepseek_v3, deepseek_v31, deepseek_v32, deepseek_v4, deepseek_v41, dots, ernie45, functiongemma, gemma4, gigachat3, glm45, glm47, granite, granite-20b-fc, granite4, hermes, hunyuan_a13b, hy_v3, hy_v4, internlm, jamba, k2_horizon, kimi_k2, kimi_k3, lfm2, ling3, llama3_json, llama4_json, llama4_pythonic, longcat, mimo, minicpm5, minimax_m2, minimax_m3, mistral, olmo3, openai, phi4_mini_json, plamo3, poolside_v1, pythonic, qwen3_coder, qwen3_json, qwen3_xml, seed_oss, step3, step3p5, xlam })");
+  EXPECT_EQ(parse({"serve", "m", "--reasoning-parser", "x"}).error, "invalid reasoning parser: x (chose from { cohere_command3, cohere_command4, deepseek_r1, deepseek_v3, deepseek_v4, deepseek_v41, ernie45, gemma4, glm45, glm47, granite, granite_thinking_parser, holo2, hunyuan_a13b, hy_v3, hy_v4, k2_horizon, kimi_k2, kimi_k3, ling3, mimo, minimax_m2, minimax_m2_append_think, minimax_m3, mistral, nemotron_v3, olmo3, openai_gptoss, plamo3, poolside_v1, qwen3, seed_oss, step3, step3p5 })");
 }
 
 TEST(EngineConfig, SpeculativeConfigIsVllms) {

@@ -94,15 +94,15 @@ std::vector<int32_t> most_likely(std::span<const float> logits, size_t wanted) {
   return ids;
 }
 
-// Calls f(token) for those that weigh at least `low` and less than `high`; few do.
-template <class F>
-void for_weights_within(std::span<const float> weights, float low, float high, F f) {
+// near: the tokens that weigh at least `low` and less than `high`; few do.
+void find_within(std::span<const float> weights, float low, float high, std::vector<Candidate>& near) {
+  near.clear();
   for (size_t at = 0; at < weights.size(); at += kLanes) {
     const std::span<const float> part = weights.subspan(at, std::min(kLanes, weights.size() - at));
     int32_t any = part.size() < kLanes;
     for (size_t i = 0; part.size() == kLanes && i < kLanes; ++i) any |= part[i] >= low && part[i] < high;
     for (size_t i = 0; any && i < part.size(); ++i) {
-      if (part[i] >= low && part[i] < high) f(Candidate{part[i], static_cast<int32_t>(at + i)});
+      if (part[i] >= low && part[i] < high) near.push_back({part[i], static_cast<int32_t>(at + i)});
     }
   }
 }
@@ -131,8 +131,7 @@ float keep_nucleus(std::span<float> weights, float least, double share, std::vec
     else
       low = middle, enough = there;
   }
-  near.clear();
-  for_weights_within(weights, low, high, [&](const Candidate& c) { near.push_back(c); });
+  find_within(weights, low, high, near);
   double missing = wanted - above.sum;
   auto begin = near.begin(), end = near.end();
   while (end - begin > 1) {

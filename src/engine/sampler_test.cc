@@ -70,6 +70,8 @@ TEST(Sampler, GreedyTakesTheLowestIdOfEquals) {
     vocabulary[at] = 2;
     EXPECT_EQ(draw(greedy(), vocabulary), static_cast<int32_t>(at));
   }
+  EXPECT_EQ(model::peak_of(std::vector<float>{-kInf, -kInf}).at, -1);
+  EXPECT_EQ(model::peak_of(std::vector<float>{NAN, -5.0f, NAN}).at, 1);
 }
 
 TEST(Sampler, DistributionIsTheOneAskedFor) {

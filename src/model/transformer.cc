@@ -259,9 +259,13 @@ void Transformer::add_output(Hand& hand, int turn, const tensor::Panels& w, int 
     ops_.gemm(w, part.begin, part.end, in(), n, to, hidden, direct);
     lora_.expand(layer, target, part, to, hidden);
   });
+  if (!direct) join_branch(hand, turn, bias, norm);
+}
+
+// What a branch gave, of all ranks, into x.
+void Transformer::join_branch(Hand& hand, int turn, const std::vector<float>& bias, const std::vector<float>& norm) {
   if (ranks_) meet(hand);
-  if (direct) return;
-  hand.split(n, [&](Share rows) {
+  hand.split(static_cast<int64_t>(slice_.rows.size()), [&](Share rows) {
     if (ranks_) add_parts(turn, rows);
     add_branch(bias, norm, rows);
   });

@@ -126,6 +126,7 @@ class Transformer final : public Model {
   void store_values(const LayerWeights& w, int layer, tensor::Share panels);
   void attend_item(const Item& item, const LayerWeights& w, int layer, Member& mine, unsigned forms);
   const float* attended_row(int64_t r, const LayerWeights& w, int layer, Member& mine);
+  void join_branch(Hand& hand, int turn, const std::vector<float>& bias, const std::vector<float>& norm);
   void add_branch(const std::vector<float>& bias, const std::vector<float>& norm, tensor::Share rows);
   void meet(Hand& hand);
   void add_parts(int turn, tensor::Share rows);

@@ -128,11 +128,7 @@ void Transformer::join_experts(Hand& hand, int turn) {
     std::fill(part + rows.begin * hidden, part + rows.end * hidden, 0.f);
     add_experts(rows, part);
   });
-  meet(hand);
-  hand.split(n, [&](Share rows) {
-    add_parts(turn, rows);
-    add_branch({}, {}, rows);
-  });
+  join_branch(hand, turn, {}, {});
 }
 
 // Which experts see which rows: mixture_'s slots and groups.
