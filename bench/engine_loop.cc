@@ -1,8 +1,7 @@
 // engine_loop MODEL [--threads N] [--streams N] [--context N] [--tokens N] [--structured schema|regex|grammar] [--logprobs N]
-// [--temperature T] [--top-p P] [--top-k N] (greedy without): the engine's own
-// loop, scheduler, sampler and token events included, HTTP not, on random prompts. Prints, for programs: "decode TOKENS_PER_S",
-// "step US" and "overhead US", the part of a step outside of the model, medians over the decode steps, and "overhead_mean US",
-// which counts places of a grammar that were new, too.
+// [--temperature T] [--top-p P] [--top-k N] (greedy without): the engine's own loop, scheduler, sampler and token events included,
+// HTTP not, on random prompts. Prints, for programs: "decode TOKENS_PER_S", "step US" and "overhead US", the part of a step outside
+// of the model, medians over the decode steps, and "overhead_mean US", which counts places of a grammar that were new, too.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -95,19 +94,15 @@ LoopOptions options_of(int argc, char** argv) {
       o.structured = argv[++i];
       continue;
     }
-    bool known = false;
-    for (auto [name, target] : numbers) {
-      if (strcmp(argv[i], name) != 0 || i + 1 == argc) continue;
-      *target = std::atoi(argv[++i]);
-      known = true;
-    }
-    for (auto [name, target] : shares) {
-      if (strcmp(argv[i], name) != 0 || i + 1 == argc) continue;
-      *target = std::atof(argv[++i]);
-      known = true;
-      break;
-    }
-    if (!known) o.path = argv[i];
+    const auto take = [&](const auto& flags, auto read) {
+      for (const auto& [name, target] : flags) {
+        if (strcmp(argv[i], name) != 0 || i + 1 == argc) continue;
+        *target = read(argv[++i]);
+        return true;
+      }
+      return false;
+    };
+    if (!take(numbers, std::atoi) && !take(shares, std::atof)) o.path = argv[i];
   }
   return o;
 }
