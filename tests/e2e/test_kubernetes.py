@@ -124,15 +124,10 @@ class Kubernetes(unittest.TestCase):
         self.kube.put_pod(f"pod-{i}", self.workers[i].address, LABELS, ready)
 
     def serves(self, router, wanted, timeout=20):
-        """Requests reach exactly these workers: every one of them, and 30 in a row no other."""
-        wanted, seen = {self.workers[i].address for i in wanted}, set()
-
-        def once():
-            who = router.ask()
-            seen.add(who) if who in wanted else seen.clear()
-            return seen == wanted
-        wait_for(once, timeout, f"requests to reach {sorted(wanted)}")
-        self.assertLessEqual({router.ask() for _ in range(30)}, wanted)
+        """In the end requests reach exactly these workers: of 30 in a row each one, and no other. (Changes that arrive together may
+        be published one after the other, so a few that fit prove nothing.)"""
+        wanted = {self.workers[i].address for i in wanted}
+        wait_for(lambda: {router.ask() for _ in range(30)} == wanted, timeout, f"requests to reach {sorted(wanted)}")
 
     def test_pods_come_and_go(self):
         self.pod(0)
