@@ -48,6 +48,8 @@ class Timed final : public model::Model {
   }
   std::span<const model::LogitPeak> peaks() const override { return m_.peaks(); }
   std::span<const float> hidden() const override { return m_.hidden(); }
+  void share_out(int64_t n, const std::function<void(int64_t, int)>& f) override { m_.share_out(n, f); }
+  int threads() const override { return m_.threads(); }
   std::string backend() const override { return m_.backend(); }
   size_t weight_bytes() const override { return m_.weight_bytes(); }
   std::string fingerprint() const override { return m_.fingerprint(); }

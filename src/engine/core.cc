@@ -366,8 +366,8 @@ void Core::run(const sched::StepPlan& plan) {
   metrics_.iteration_tokens.observe(plan.n_tokens);
   metrics_.computed_tokens.inc(plan.n_tokens);
   pool(plan);
-  Samples samples = sample(plan, *logits);
-  scheduler_.commit(plan, samples.tokens, samples.counts);
+  std::vector<Sampled> samples = sample(plan, *logits);
+  commit(plan, samples);
   for (const sched::ScheduledSeq& part : plan.seqs) {
     Sequence* seq = find(part.id);
     if (seq && seq->promised && !part.samples) announce(*seq, part.first_position + part.n_tokens);

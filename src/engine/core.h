@@ -70,7 +70,8 @@ class Core {
  private:
   struct Group;
   struct Sequence;
-  struct Samples;
+  struct Sampled;
+  struct SampledRow;
   using Sequences = std::unordered_map<sched::RequestId, std::unique_ptr<Sequence>>;
 
   void tell_cache_changes();
@@ -94,9 +95,10 @@ class Core {
   void end_pooled(Sequence& seq);
   void keep_prompt_rows(Sequence& seq, int32_t position, std::span<const float> rows, size_t count);
   void fail_plan(const sched::StepPlan& plan, const Error& error);
-  Samples sample(const sched::StepPlan& plan, std::span<const float> logits);
-  void sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, size_t first, Samples& out);
-  void hand_out(Samples samples);
+  std::vector<Sampled> sample(const sched::StepPlan& plan, std::span<const float> logits);
+  void sample_part(const SampledRow& from, std::span<const float> rows, SamplerScratch& scratch, Sampled& out) const;
+  void commit(const sched::StepPlan& plan, std::span<const Sampled> samples);
+  void hand_out(std::vector<Sampled> samples);
   void on_no_token(Sequence& seq, const Error& error);
   bool weights_give_numbers();
 
@@ -127,7 +129,7 @@ class Core {
   sched::Scheduler scheduler_;
   Sequences sequences_;
   std::unordered_map<sched::RequestId, sched::RemoteFetch> fetches_;  // in flight; may outlive their sequence
-  SamplerScratch scratch_;
+  std::vector<SamplerScratch> scratch_;  // [thread of the model]
   grammar::WalkerTable walkers_;
   StepCost step_cost_;
   std::vector<int32_t> draft_rows_;  // last known tokens and drafts of the step that runs

@@ -11,18 +11,22 @@ bool is_nan(float x) { return x != x; }
 
 }  // namespace
 
-Core::Samples Core::sample(const sched::StepPlan& plan, std::span<const float> logits) {
+// A row of logits that samplers look at, and where what they find belongs.
+struct Core::SampledRow {
+  Sequence* seq;
+  const sched::ScheduledSeq* part;
+  size_t row, at;  // its first one; in the step's samples
+};
+
+std::vector<Core::Sampled> Core::sample(const sched::StepPlan& plan, std::span<const float> logits) {
   const auto vocab = static_cast<size_t>(model_.config().vocab);
-  Samples out;
+  std::vector<Sampled> out;
+  std::vector<SampledRow> shared, apart;
   size_t row = 0;
   for (const sched::ScheduledSeq& part : plan.seqs) {
     Sequence& seq = *find(part.id);
-    if (seq.group->submission.pooling != Pooling::kNone) {  // it has no logits; what is committed here nobody sees
-      if (!part.samples) continue;
-      out.parts.push_back({.id = part.id});
-      out.tokens.push_back(0);
-      out.counts.push_back(1);
-      out.tables.emplace_back();
+    if (seq.group->submission.pooling != Pooling::kNone) {  // it has no logits
+      if (part.samples) out.push_back({.id = part.id});
       continue;
     }
     if (seq.wants_prompt_rows(part)) {
@@ -33,56 +37,71 @@ Core::Samples Core::sample(const sched::StepPlan& plan, std::span<const float> l
     } else if (!part.samples) {
       continue;
     }
-    if (part.samples) sample_part(seq, part, logits.subspan(row * vocab), row, out);
+    if (part.samples) {
+      (seq.samples_apart() ? apart : shared).push_back({&seq, &part, row, out.size()});
+      out.push_back({.id = part.id, .n_drafts = part.n_drafts});
+    }
     row += 1 + static_cast<size_t>(part.n_drafts);
   }
+  scratch_.resize(static_cast<size_t>(model_.threads()));
+  const auto sample_one = [&](const SampledRow& r, int thread) {
+    sample_part(r, logits.subspan(r.row * vocab), scratch_[static_cast<size_t>(thread)], out[r.at]);
+  };
+  for (const SampledRow& r : shared) sample_one(r, 0);
+  if (apart.size() == 1)
+    sample_one(apart[0], 0);
+  else if (!apart.empty())
+    model_.share_out(std::ssize(apart), [&](int64_t i, int thread) { sample_one(apart[static_cast<size_t>(i)], thread); });
   return out;
 }
 
-// rows: from row `first` of the step's logits on. Row i is what follows the i-th draft (row 0: the last known token), good as
-// long as the drafts before it are what was sampled. So each token is drawn from the very logits, and with the very state of its
-// sampler, that it would have had without drafts.
-void Core::sample_part(Sequence& seq, const sched::ScheduledSeq& part, std::span<const float> rows, size_t first, Samples& out) {
+// rows: its own, the first one first. Row i is what follows the i-th draft (row 0: the last known token), good as long as the drafts
+// before it are what was sampled. So each token is drawn from the very logits, and with the very state of its sampler, that it
+// would have had without drafts. Of sequences that sample apart: on any thread of the model's.
+void Core::sample_part(const SampledRow& from, std::span<const float> rows, SamplerScratch& scratch, Sampled& out) const {
   const auto vocab = static_cast<size_t>(model_.config().vocab);
+  const sched::ScheduledSeq& part = *from.part;
+  Sequence& seq = *from.seq;
   const std::optional<int32_t> logprobs = seq.group->submission.logprobs;
   const std::vector<int32_t>& ids = seq.group->submission.logprob_ids;
   const std::span<const model::LogitPeak> peaks = model_.peaks();
-  Samples::Part result{.id = part.id, .n_drafts = part.n_drafts};
   for (int32_t i = 0; i <= part.n_drafts; ++i) {
     const auto row = rows.subspan(static_cast<size_t>(i) * vocab, vocab);
-    const model::LogitPeak peak = peaks.empty() ? model::peak_of(row) : peaks[first + static_cast<size_t>(i)];
-    const Result<int32_t> token = seq.sampler.sample(row, peak, scratch_);
+    const model::LogitPeak peak = peaks.empty() ? model::peak_of(row) : peaks[from.row + static_cast<size_t>(i)];
+    const Result<int32_t> token = seq.sampler.sample(row, peak, scratch);
     if (!token) {
-      result.error = token.error();
-      break;
+      out.error = token.error();
+      return;
     }
     seq.sampler.accept(*token);
-    ++result.n_tokens;
     out.tokens.push_back(*token);
-    out.tables.push_back(!logprobs     ? LogprobTable{}
-                         : ids.empty() ? logprob_table(row, peak.value, *token, *logprobs)
+    if (logprobs) {
+      out.tables.push_back(ids.empty() ? logprob_table(row, peak.value, *token, *logprobs)
                                        : logprobs_of(row, peak.value, *token, ids));
+    }
     const bool goes_on = i < part.n_drafts && *token == part.drafts[static_cast<size_t>(i)];
-    if (!goes_on || finish_after(seq, *token, seq.n_output + result.n_tokens) != Finish::kNone) break;
+    if (!goes_on || finish_after(seq, *token, seq.n_output + static_cast<int32_t>(out.tokens.size())) != Finish::kNone) return;
   }
-  if (result.n_tokens == 0) {
-    out.tokens.push_back(0);
-    out.tables.emplace_back();
-  }
-  out.counts.push_back(std::max(1, result.n_tokens));
-  out.parts.push_back(std::move(result));
 }
 
-void Core::hand_out(Samples samples) {
-  size_t next = 0;
-  for (const Samples::Part& part : samples.parts) {
+// A part without tokens commits a placeholder, which nobody sees: it ends, or has no logits.
+void Core::commit(const sched::StepPlan& plan, std::span<const Sampled> samples) {
+  std::vector<int32_t> tokens, counts;
+  for (const Sampled& part : samples) {
+    tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
+    if (part.tokens.empty()) tokens.push_back(0);
+    counts.push_back(std::max(1, static_cast<int32_t>(part.tokens.size())));
+  }
+  scheduler_.commit(plan, tokens, counts);
+}
+
+void Core::hand_out(std::vector<Sampled> samples) {
+  for (Sampled& part : samples) {
     Sequence* seq = find(part.id);
-    if (seq && part.n_drafts > 0) note_drafts(*seq, part.n_drafts, std::max(1, part.n_tokens) - 1);
-    for (int32_t i = 0; seq && i < part.n_tokens; ++i, seq = find(part.id)) {
-      const size_t at = next + static_cast<size_t>(i);
-      on_token(*seq, samples.tokens[at], std::move(samples.tables[at]), i > 0);
-    }
-    next += static_cast<size_t>(std::max(1, part.n_tokens));
+    const size_t n = part.tokens.size();
+    if (seq && part.n_drafts > 0) note_drafts(*seq, part.n_drafts, std::max(1, static_cast<int32_t>(n)) - 1);
+    for (size_t i = 0; seq && i < n; ++i, seq = find(part.id))
+      on_token(*seq, part.tokens[i], part.tables.empty() ? LogprobTable{} : std::move(part.tables[i]), i > 0);
     if (!seq) continue;
     if (part.error)
       on_no_token(*seq, *part.error);

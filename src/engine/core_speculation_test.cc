@@ -9,6 +9,7 @@ namespace {
 
 using testing::Ask;
 using testing::collect;
+using testing::expect_same;
 using testing::Handle;
 using testing::Outcome;
 using testing::random_prompt;
@@ -58,21 +59,6 @@ std::vector<Ask> random_asks(uint64_t seed, int count) {
   return asks;
 }
 
-void expect_same(const Outcome& got, const Outcome& want) {
-  EXPECT_EQ(got.tokens, want.tokens);
-  EXPECT_EQ(got.finish, want.finish);
-  EXPECT_EQ(got.stop_token, want.stop_token);
-  EXPECT_EQ(got.ends, 1);
-  ASSERT_EQ(got.rows.size(), want.rows.size());
-  for (size_t i = 0; i < got.rows.size(); ++i) {
-    ASSERT_EQ(got.rows[i].size(), want.rows[i].size());
-    for (size_t j = 0; j < got.rows[i].size(); ++j) {
-      EXPECT_EQ(got.rows[i][j].id, want.rows[i][j].id);
-      EXPECT_EQ(got.rows[i][j].logprob, want.rows[i][j].logprob);
-    }
-  }
-}
-
 std::vector<Outcome> undrafted(const Ask& ask) {
   Worker w({.habit = kHabit});
   const Handle handle = submit(w, ask);
@@ -97,6 +83,7 @@ TEST(Speculation, AnswersAreWhatTheyAreWithout) {
       {"many of them",
        {.speculation = SpeculativeConfig{.num_speculative_tokens = 40, .prompt_lookup_min = 2, .prompt_lookup_max = 4}}},
       {"no prefix cache", {.prefix_caching = false, .speculation = eager}},
+      {"rows sampled by three threads", {.speculation = eager, .model_threads = 3}},
       {"tiny steps",
        {.scheduler = {.max_num_batched_tokens = 32, .max_num_seqs = 5, .max_model_len = 2048}, .speculation = eager}},
       {"tiny pool, so preemption",

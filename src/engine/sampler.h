@@ -82,6 +82,8 @@ class Sampler {
     return ends_in_repetition(std::span(output_).first(static_cast<size_t>(n)), limits);
   }
   const SamplingParams& params() const { return params_; }
+  bool constrained() const { return constraint_.has_value(); }
+  bool edits_logits() const;  // beside what the constraint does not take
 
  private:
   struct Constrained {
@@ -90,7 +92,6 @@ class Sampler {
     bool forced_end = false;
     bool ended = false, left = false;  // left: a token was accepted that the constraint does not take
   };
-  bool edits_logits() const;  // beside what the constraint does not take
   void edit(std::span<float> logits);
   void find_taken(grammar::Mask& out);
   void apply_penalties(std::span<float> logits) const;

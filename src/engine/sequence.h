@@ -26,17 +26,13 @@ struct Drafts {
   DraftPace pace;
 };
 
-// What a step gave, in plan order.
-struct Core::Samples {
-  struct Part {
-    sched::RequestId id = 0;
-    int32_t n_tokens = 0, n_drafts = 0;
-    std::optional<Error> error{};  // no further token can be sampled
-  };
-  std::vector<Part> parts;
-  std::vector<int32_t> tokens;  // max(1, n_tokens) of each part: one that has none has a placeholder, and ends
-  std::vector<int32_t> counts;
-  std::vector<LogprobTable> tables;  // as tokens
+// What a step gave one sequence.
+struct Core::Sampled {
+  sched::RequestId id = 0;
+  int32_t n_drafts = 0;
+  std::vector<int32_t> tokens{};
+  std::vector<LogprobTable> tables{};  // as tokens, if asked for
+  std::optional<Error> error{};        // no further token can be sampled
 };
 
 struct Core::Group {
@@ -64,6 +60,13 @@ struct Core::Sequence {
   const model::LoraAdapter* lora() const {
     const auto& adapter = group->submission.adapter;
     return adapter ? adapter->weights.get() : nullptr;
+  }
+
+  // To sample looks at all of a row of logits, and at nothing that other sequences look at. (Constraints share what they know of
+  // their grammar, and mostly look at little.)
+  bool samples_apart() const {
+    const SamplingParams& p = sampler.params();
+    return !sampler.constrained() && (!p.greedy() || group->submission.logprobs || sampler.edits_logits());
   }
 
   // Hidden states of this part's tokens are needed.

@@ -72,6 +72,12 @@ class Model {
   // A LoRA adapter of this model: a directory as PEFT writes it, of rank rank_max at most; of a tensor-parallel model this rank's part
   // of it. number: LoraPart::number. Any thread, also while step() runs.
   virtual Result<std::shared_ptr<const LoraAdapter>> load_lora(const std::string& path, int32_t rank_max, int32_t number = 0) const;
+  // Work of the caller's on the threads that compute steps: f(i, thread) for every i below n, each once, in any order, with thread below
+  // threads(). Returns when all is done. f throws nothing. No step running.
+  virtual void share_out(int64_t n, const std::function<void(int64_t i, int thread)>& f) {
+    for (int64_t i = 0; i < n; ++i) f(i, 0);
+  }
+  virtual int threads() const { return 1; }
   virtual std::string backend() const = 0;      // "cpu avx512-vnni-bf16, 2 threads"
   virtual size_t weight_bytes() const = 0;      // bytes read per decode step at batch 1, KV excluded
   virtual std::string fingerprint() const = 0;  // hex digest of config and a sample of the weights: P and D must agree

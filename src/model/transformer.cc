@@ -138,6 +138,14 @@ std::string Transformer::backend() const {
              ranks_ ? cat(" in each of ", shard_.ranks, " ranks") : std::string());
 }
 
+void Transformer::share_out(int64_t n, const std::function<void(int64_t, int)>& f) {
+  pool_.run([&](Hand& hand) {
+    hand.split(n, [&](tensor::Share some) {
+      for (int64_t i = some.begin; i < some.end; ++i) f(i, hand.index());
+    });
+  });
+}
+
 Result<> Transformer::check(std::span<const SeqInput> seqs) const {
   if (weights_.layers.empty()) return fail(Code::kFailedPrecondition, "the weights were given back");
   const auto pool_blocks = static_cast<int64_t>(kv_.size() / layout_.block_bytes());

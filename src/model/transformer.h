@@ -37,6 +37,8 @@ class Transformer final : public Model {
   Result<std::span<const float>> step(std::span<const SeqInput> seqs) override;
   std::span<const LogitPeak> peaks() const override { return peaks_; }
   std::span<const float> hidden() const override { return {hidden_.get(), hidden_values_}; }
+  void share_out(int64_t n, const std::function<void(int64_t, int)>& f) override;
+  int threads() const override { return pool_.size(); }
   std::string backend() const override;
   size_t weight_bytes() const override { return step_bytes_; }
   std::string fingerprint() const override { return fingerprint_; }

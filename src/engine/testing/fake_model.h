@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "base/prng.h"
@@ -42,6 +43,15 @@ class FakeModel final : public model::Model {
     weights_kept = keep;
     return {};
   }
+  void share_out(int64_t n, const std::function<void(int64_t i, int thread)>& f) override {
+    std::vector<std::jthread> others;
+    const auto part = [&](int thread) {
+      for (int64_t i = thread; i < n; i += n_threads) f(i, thread);
+    };
+    for (int t = 1; t < n_threads; ++t) others.emplace_back(part, t);
+    part(0);
+  }
+  int threads() const override { return n_threads; }
   std::string backend() const override { return "fake"; }
   size_t weight_bytes() const override { return 0; }
   std::string fingerprint() const override { return "fake"; }
@@ -84,6 +94,7 @@ class FakeModel final : public model::Model {
   }
 
   std::atomic<int64_t> tokens{0}, steps{0};
+  int n_threads = 1;  // of share_out(); set before a step
   std::atomic<bool> weights_kept{true};
   std::atomic<bool> fail_next{false};
   std::function<void()> before_step;

@@ -19,7 +19,8 @@ struct WorkerSetup {
   int32_t push_chunk_tokens = 32;
   std::function<void(std::vector<kv::CacheChange>)> on_cache_changes{};
   std::optional<SpeculativeConfig> speculation{};
-  double habit = 0;  // FakeModel's
+  double habit = 0;     // FakeModel's
+  int model_threads = 1;  // the same
   std::function<void()> on_broken{};
 };
 
@@ -29,6 +30,7 @@ struct Worker {
       : pool(static_cast<size_t>(setup.blocks) * model.kv_layout().block_bytes()), node(pool, model.kv_layout()) {
     EXPECT_TRUE(model.bind_kv(pool).has_value());
     model.habit = setup.habit;
+    model.n_threads = setup.model_threads;
     CoreOptions options{.scheduler = setup.scheduler,
                         .prefix_caching = setup.prefix_caching,
                         .fail_on_load_error = setup.fail_on_load_error,
@@ -134,6 +136,21 @@ inline std::vector<Outcome> collect(const Handle& handle, int32_t n = 1) {
     o.ends += event->finish != Finish::kNone;
   }
   return out;
+}
+
+inline void expect_same(const Outcome& got, const Outcome& want) {
+  EXPECT_EQ(got.tokens, want.tokens);
+  EXPECT_EQ(got.finish, want.finish);
+  EXPECT_EQ(got.stop_token, want.stop_token);
+  EXPECT_EQ(got.ends, 1);
+  ASSERT_EQ(got.rows.size(), want.rows.size());
+  for (size_t i = 0; i < got.rows.size(); ++i) {
+    ASSERT_EQ(got.rows[i].size(), want.rows[i].size());
+    for (size_t j = 0; j < got.rows[i].size(); ++j) {
+      EXPECT_EQ(got.rows[i][j].id, want.rows[i][j].id);
+      EXPECT_EQ(got.rows[i][j].logprob, want.rows[i][j].logprob);
+    }
+  }
 }
 
 inline Outcome alone(const Ask& ask, const WorkerSetup& setup = {}) {
