@@ -319,6 +319,17 @@ def status_mib(pid, *names):
     return [int(fields[n].split()[0]) / 1024 for n in names]
 
 
+def pool_mib(pid, configured):
+    """Of the KV pool, a mapping of as many MiB as were configured, less than a block: what is resident."""
+    size = 0
+    for line in open(f"/proc/{pid}/smaps"):
+        if line.startswith("Size:"):
+            size = int(line.split()[1]) / 1024
+        elif line.startswith("Rss:") and configured - 8 < size <= configured:
+            return int(line.split()[1]) / 1024
+    sys.exit("error: the engine has no KV pool")
+
+
 def memory(a, table, model, label):
     streams, prompt, tokens = (4, 256, 8) if a.short else (16, 2000, a.tokens)
     p, port = ours(a, model)
@@ -328,10 +339,11 @@ def memory(a, table, model, label):
         rng = random.Random(4)
         prompts = [random_prompt(rng, prompt) for _ in range(streams)]
         list(pool.map(lambda ids: stream(port, ids, tokens), prompts))
-        peak, own, files, kv = status_mib(p.process.pid, "VmHWM", "RssAnon", "RssFile", "RssShmem")
+        peak, own, files = status_mib(p.process.pid, "VmHWM", "RssAnon", "RssFile")
+        kv = pool_mib(p.process.pid, 2048)
     weights = weights_bytes(model) / 2**20
     table.row(f"memory {label}: peak", "MiB", peak)
-    print(f"    weights {weights:.0f}, KV {kv:.0f} of the 2,048 configured, {max(peak - kv, loading) - weights:.0f} beside; while loading {loading:.0f}; at the end {own:.0f} of its own, {files:.0f} of files",
+    print(f"    weights {weights:.0f}, KV {kv:.0f} of the 2,048 configured, {max(peak - kv, loading) - weights:.0f} beside; while loading {loading:.0f}; at the end {own - kv:.0f} of its own, {files:.0f} of files",
           flush=True)
 
 

@@ -146,14 +146,17 @@ struct Engine::Impl {
   void stop();
 };
 
-// Of `blocks` blocks; peers may read it, nobody but our ranks may write it.
+// Of `blocks` blocks; peers on this host may read it, nobody but our ranks may write it.
 Result<> Engine::Impl::make_pool() {
+  using enum transfer::PoolMemory::Sharing;
   const size_t bytes = static_cast<size_t>(blocks) * parts.model->kv_layout().block_bytes();
-  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv", !parts.ranks));
+  const bool peers = config.kv_transfer && (config.kv_transport == "auto" || config.kv_transport == "shm");
+  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv", parts.ranks ? kWriters : peers ? kReaders : kNobody));
   if (parts.ranks) {
     BATON_OK(parts.ranks->share_pool(&*pool));
     BATON_OK(pool->seal());
   }
+  if (config.kv_transfer || parts.ranks) pool->touch_in_background();
   return parts.model->bind_kv(pool->bytes());
 }
 
@@ -161,9 +164,7 @@ Result<> Engine::Impl::start_pool() {
   const kv::KvLayout layout = parts.model->kv_layout();
   BATON_TRY(blocks, pool_blocks(config, layout.block_bytes()));
   BATON_TRY(serving.max_model_len, context_length(config, parts.model->config(), blocks));
-  BATON_OK(make_pool());
-  if (config.kv_transfer) pool->touch_in_background();
-  return {};
+  return make_pool();
 }
 
 Result<> Engine::Impl::start_transfer() {

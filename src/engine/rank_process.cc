@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/ranks.h"
 #include "transfer/socket.h"
+#include "transfer/transfer.h"
 
 namespace baton::engine {
 namespace {
@@ -27,10 +28,7 @@ class SharedPool {
     struct stat st{};
     if (::fstat(fd.get(), &st) != 0) return fail(Code::kInternal, "the KV pool: ", std::strerror(errno));
     const auto bytes = static_cast<size_t>(st.st_size);
-    void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
-    if (p == MAP_FAILED) return fail(Code::kResourceExhausted, "map the KV pool: ", std::strerror(errno));
-    ::madvise(p, bytes, MADV_HUGEPAGE);
-    bytes_ = {static_cast<std::byte*>(p), bytes};
+    BATON_TRY(bytes_, transfer::map_pool(fd.get(), bytes, PROT_READ | PROT_WRITE));
     return bytes_;
   }
   void leave() {

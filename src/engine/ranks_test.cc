@@ -337,7 +337,7 @@ TEST(Ranks, AModelThatCannotBeCutStartsNothing) {
 
 TEST(Ranks, OnlyRanksMayWriteThePool) {
   constexpr size_t kBytes = 1 << 16;
-  auto pool = transfer::PoolMemory::create(kBytes, "test", false);
+  auto pool = transfer::PoolMemory::create(kBytes, "test", transfer::PoolMemory::Sharing::kWriters);
   ASSERT_TRUE(pool) << pool.error().message;
   const auto map = [&](int rights) { return ::mmap(nullptr, kBytes, rights, MAP_SHARED, pool->fd(), 0); };
   void* const ranks = map(PROT_READ | PROT_WRITE);

@@ -42,23 +42,30 @@ struct NodeOptions {
   Labels metric_labels = {};            // put on the vllm:nixl_* metrics: model_name, engine
 };
 
-// The KV pool's memory: a memfd mapping so that same-host peers can map it too. Owner: the engine; outlives Model and
-// TransferNode.
+// Maps a KV pool from a multiple of a huge page's size on, so that it can lie in huge pages: attention reads it in pieces of 2 KiB, and
+// with small pages each of them costs a TLB miss. fd -1: memory of this process alone, zeroed. For munmap() by whoever asked.
+Result<std::span<std::byte>> map_pool(int fd, size_t bytes, int rights);
+
+// The KV pool's memory. Owner: the engine; outlives Model and TransferNode.
 class PoolMemory {
  public:
   class Toucher;
-  // Zeroed lazily, huge pages asked for. Sealed: what is mapped from now on can only be read. Who shares the pool between processes
-  // of its own asks for it unsealed, and seals it once they have mapped it.
-  static Result<PoolMemory> create(size_t bytes, const std::string& name, bool sealed = true);
+  // Who may map it beside this process. kNobody: plain memory, in huge pages from its first touch. Otherwise a memfd, which most
+  // kernels keep in small pages until touch_in_background(). kReaders: what is mapped from now on can only be read (peers on this
+  // host). kWriters: until seal(), which who shares the pool between processes of its own calls when they have mapped it.
+  enum class Sharing { kNobody, kReaders, kWriters };
+  // Zeroed lazily.
+  static Result<PoolMemory> create(size_t bytes, const std::string& name, Sharing sharing = Sharing::kReaders);
   Result<> seal();
   PoolMemory(PoolMemory&&) noexcept;
   PoolMemory& operator=(PoolMemory&&) noexcept;
   ~PoolMemory();
   std::span<std::byte> bytes() const { return {data_, size_}; }
-  // Has pages made ahead, up to an eighth of the machine's memory, by threads of idle priority, so that no prefill or hand-over
-  // pays for first touches. Content is not changed. Ends by itself, early where the machine's memory runs short, and with the PoolMemory.
+  // Has pages made ahead, huge ones where the kernel has some, up to an eighth of the machine's memory, by threads of idle priority, so
+  // that no prefill or hand-over pays for first touches. Content is not changed. Ends by itself, early where the machine's memory runs short, and with the PoolMemory.
   void touch_in_background();
-  int fd() const { return fd_; }
+  void await_touched();  // until that has ended
+  int fd() const { return fd_; }  // -1: shared with nobody
 
  private:
   PoolMemory() = default;

@@ -17,8 +17,45 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // Linux 6.1
+#endif
 
 namespace baton::transfer {
+namespace {
+
+constexpr size_t kHugePage = 2u << 20;
+
+// Shared memory gets huge pages of itself only where /sys/kernel/mm/transparent_hugepage/shmem_enabled says so, and it mostly says
+// never. Collapsing what has at least one page needs nobody's leave.
+bool make_huge(std::byte* at, size_t bytes) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  for (size_t i = 0; i < bytes; i += kHugePage) ::madvise(at + i, page, MADV_POPULATE_WRITE);
+  return ::madvise(at, bytes, MADV_COLLAPSE) == 0;
+}
+
+}  // namespace
+
+Result<std::span<std::byte>> map_pool(int fd, size_t bytes, int rights) {
+  const auto refused = [&] { return fail(Code::kResourceExhausted, "map a KV pool of ", bytes, " bytes: ", std::strerror(errno)); };
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  if (bytes > SIZE_MAX / 2) return fail(Code::kResourceExhausted, "a KV pool of ", bytes, " bytes");
+  const size_t size = (bytes + page - 1) / page * page;
+  void* const room = ::mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return refused();
+  const auto start = reinterpret_cast<uintptr_t>(room), at = (start + kHugePage - 1) / kHugePage * kHugePage;
+  auto* const data = reinterpret_cast<std::byte*>(at);
+  const int kind = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
+  if (::mmap(data, size, rights, kind | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    const auto out = refused();
+    ::munmap(room, size + kHugePage);
+    return out;
+  }
+  if (at > start) ::munmap(room, at - start);
+  if (start + kHugePage > at) ::munmap(data + size, start + kHugePage - at);
+  ::madvise(data, size, MADV_HUGEPAGE);
+  return std::span(data, bytes);
+}
 
 // Pages are made in order, a slice at a time, by as many threads as the machine has cores. SCHED_IDLE: they run only where
 // nothing else wants to.
@@ -31,7 +68,11 @@ class PoolMemory::Toucher {
   }
   ~Toucher() {
     stop_ = true;
-    for (auto& t : threads_) t.join();
+    await();
+  }
+  void await() {
+    for (auto& t : threads_)
+      if (t.joinable()) t.join();
   }
 
  private:
@@ -47,14 +88,17 @@ class PoolMemory::Toucher {
       auto at = next_.fetch_add(kSliceBytes);
       if (at >= memory_.size()) break;
       auto n = std::min(kSliceBytes, memory_.size() - at);
-      if (!memory_to_spare() || ::madvise(memory_.data() + at, n, MADV_POPULATE_WRITE) != 0) {
+      const bool room = memory_to_spare();
+      const size_t whole = n / kHugePage * kHugePage;
+      if (room && whole > 0 && make_huge(memory_.data() + at, whole)) huge_ += whole;
+      if (!room || ::madvise(memory_.data() + at, n, MADV_POPULATE_WRITE) != 0) {
         stop_ = true;
       } else {
         done_ += n;
       }
     }
     if (--left_ == 0)
-      log_debug("kv pool touched", "mib={} of_mib={} seconds={:.2f}", done_ >> 20, memory_.size() >> 20,
+      log_debug("kv pool touched", "mib={} in_huge_pages={} of_mib={} seconds={:.2f}", done_ >> 20, huge_ >> 20, memory_.size() >> 20,
                 std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count());
   }
   static bool memory_to_spare() {
@@ -69,7 +113,7 @@ class PoolMemory::Toucher {
 
   std::span<std::byte> memory_;
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  std::atomic<size_t> next_{0}, done_{0};
+  std::atomic<size_t> next_{0}, done_{0}, huge_{0};
   std::atomic<int> left_{0};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
@@ -81,19 +125,23 @@ void PoolMemory::touch_in_background() {
   if (!toucher_) toucher_ = std::make_unique<Toucher>(bytes().first(std::min(size_, share)));
 }
 
-Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name, bool sealed) {
+void PoolMemory::await_touched() {
+  if (toucher_) toucher_->await();
+}
+
+Result<PoolMemory> PoolMemory::create(size_t bytes, const std::string& name, Sharing sharing) {
   if (bytes == 0) return fail(Code::kInvalidArgument, "an empty KV pool");
   PoolMemory out;
-  out.fd_ = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (out.fd_ < 0) return fail(Code::kResourceExhausted, "memfd_create: ", std::strerror(errno));
-  if (::ftruncate(out.fd_, static_cast<off_t>(bytes)) != 0)
-    return fail(Code::kResourceExhausted, "KV pool of ", bytes, " bytes: ", std::strerror(errno));
-  void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd_, 0);
-  if (p == MAP_FAILED) return fail(Code::kResourceExhausted, "map a KV pool of ", bytes, " bytes: ", std::strerror(errno));
-  out.data_ = static_cast<std::byte*>(p);
+  if (sharing != Sharing::kNobody) {
+    out.fd_ = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (out.fd_ < 0) return fail(Code::kResourceExhausted, "memfd_create: ", std::strerror(errno));
+    if (::ftruncate(out.fd_, static_cast<off_t>(bytes)) != 0)
+      return fail(Code::kResourceExhausted, "KV pool of ", bytes, " bytes: ", std::strerror(errno));
+  }
+  BATON_TRY(const std::span<std::byte> mapped, map_pool(out.fd_, bytes, PROT_READ | PROT_WRITE));
+  out.data_ = mapped.data();
   out.size_ = bytes;
-  ::madvise(p, bytes, MADV_HUGEPAGE);  // advice: fewer TLB misses where the kernel has huge pages for shared memory
-  if (sealed) BATON_OK(out.seal());
+  if (sharing == Sharing::kReaders) BATON_OK(out.seal());
   return out;
 }
 

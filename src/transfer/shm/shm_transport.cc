@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "transfer/checksum.h"
+#include "transfer/transfer.h"
 
 namespace baton::transfer {
 
@@ -17,9 +18,8 @@ Result<PeerPool> PeerPool::map(const Fd& fd, uint64_t pool_bytes) {
   if (::fstat(fd.get(), &st) != 0 || pool_bytes == 0 || static_cast<uint64_t>(st.st_size) < pool_bytes)
     return fail(Code::kOutOfRange, "the peer's pool is smaller than it says");
   PeerPool out;
-  void* p = ::mmap(nullptr, pool_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (p == MAP_FAILED) return fail(Code::kResourceExhausted, "map the peer's pool: ", std::strerror(errno));
-  out.data_ = static_cast<const std::byte*>(p);
+  BATON_TRY(const std::span<std::byte> mapped, map_pool(fd.get(), pool_bytes, PROT_READ));
+  out.data_ = mapped.data();
   out.size_ = pool_bytes;
   return out;
 }
