@@ -1,5 +1,5 @@
 """`baton deploy ratio` in a (fake) cluster: it scales by the load it sees, one step at a time, and what a worker that goes still holds is fetched."""
-import http.server, os, re, signal, subprocess, sys, threading, unittest
+import contextlib, http.server, os, re, signal, subprocess, sys, threading, unittest
 
 import harness
 from fake_kube import DEPLOYMENTS, FakeKube
@@ -27,7 +27,8 @@ class Server:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(BrokenPipeError):  # who asked may have ended
+                    self.wfile.write(body)
 
         self.grows = {}
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
