@@ -236,16 +236,16 @@ void Transformer::run_slice() {
 }
 
 // A linear layer's input: a function that gives the prepared activations to a part of the next phase. values(r): row r's `cols`
-// floats, possibly in the member's `row` memory.
+// floats, possibly in the member's `row` memory. made: where an earlier phase has prepared all of it.
 template <class RowValues>
-auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values) {
-  const bool alone = rows <= kAloneRows;
+auto Transformer::input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values, ActivationBuffer* made) {
+  const bool alone = !made && rows <= kAloneRows;
   Member& mine = members_[static_cast<size_t>(hand.index())];
-  const Activations view = asking((alone ? mine.activations : activations_).view(cols), hand);
+  const Activations view = asking((made ? *made : alone ? mine.activations : activations_).view(cols), hand);
   const auto prepare = [=, this](Share part) {
     for (int64_t r = part.begin; r < part.end; ++r) ops_.prepare(values(r), 0, cols, forms, view, r);
   };
-  if (!alone) hand.split(rows, prepare, tensor::kGroupOfRows);
+  if (!alone && !made) hand.split(rows, prepare, tensor::kGroupOfRows);
   return [=, ready = !alone]() mutable {
     // Only a member that holds a part may read what the phase before wrote: a later phase may be writing it again.
     if (!ready) prepare(Share{0, rows});
@@ -314,13 +314,9 @@ void Transformer::forward(Hand& hand) {
       for (int64_t k = part.begin; k < part.end; ++k) attend_item(items[static_cast<size_t>(k)], w, i, mine, o_forms);
     });
     read_from(mine, i, kReadsO);
-    if (o_forms != 0)
-      add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
-               [view = asking(activations_.view(attended), hand)] { return view; });
-    else
-      add_to_x(
-          w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
-          input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), [&](int64_t r) { return attended_row(r, w, i, mine); }));
+    const auto attended_rows = [&](int64_t r) { return attended_row(r, w, i, mine); };
+    add_to_x(w.o, i, LoraTarget::kO, w.o_bias, w.post_attn_norm,
+             input(hand, n, attended, form_for(w.o.kind) | lora_.forms(), attended_rows, ready ? &activations_ : nullptr));
     if (c.sparse(i)) {
       mixture(hand, sums++ % 2, w, i);
       continue;
@@ -331,16 +327,13 @@ void Transformer::forward(Hand& hand) {
     if (lora_.active()) lora_.shrink(hand, i, LoraTarget::kGate, 2, [&] { return normed_y(); });
     const unsigned down_forms = form_for(w.down.kind) | lora_.forms();
     const int64_t ffn = c.ffn_of(i);
-    const Activations gated = asking(gated_.view(ffn), hand);  // which many rows' columns go to as soon as they are there
+    ActivationBuffer* const gated = n > kAloneRows ? &gated_ : nullptr;  // many rows' columns go there as soon as they are made
     hand.split(
-        w.gate.panels(), [&](Share panels) { feed_forward(w, i, panels, normed_y(), n > kAloneRows ? down_forms : 0, gated); },
-        kRecordPanels);
+        w.gate.panels(),
+        [&](Share panels) { feed_forward(w, i, panels, normed_y(), gated ? down_forms : 0, gated_.view(ffn)); }, kRecordPanels);
     read_from(mine, i, kReadsDown);
-    if (n > kAloneRows)
-      add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm, [gated] { return gated; });
-    else
-      add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
-               input(hand, n, ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * ffn; }));
+    add_to_x(w.down, i, LoraTarget::kDown, {}, w.post_ffn_norm,
+             input(hand, n, ffn, down_forms, [&](int64_t r) -> const float* { return gate_.get() + r * ffn; }, gated));
   }
   read_out(hand);
 }

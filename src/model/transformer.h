@@ -146,7 +146,7 @@ class Transformer final : public Model {
   template <class F>
   void for_groups(tensor::Share items, int64_t panels, F f);
   template <class RowValues>
-  auto input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values);
+  auto input(Hand& hand, int64_t rows, int64_t cols, unsigned forms, RowValues values, ActivationBuffer* made = nullptr);
   tensor::KvView kv_view(const Row& row, int layer, int kv_head) const;
 
   std::unique_ptr<WeightFile> file_;
