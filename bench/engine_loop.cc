@@ -1,7 +1,8 @@
 // engine_loop MODEL [--threads N] [--streams N] [--context N] [--tokens N] [--structured schema|regex|grammar] [--logprobs N]
 // [--temperature T] [--top-p P] [--top-k N] (greedy without): the engine's own loop, scheduler, sampler and token events included,
-// HTTP not, on random prompts. Prints, for programs: "decode TOKENS_PER_S", "step US" and "overhead US", the part of a step outside
-// of the model, medians over the decode steps, and "overhead_mean US", which counts places of a grammar that were new, too.
+// HTTP not, on random prompts. Prints, for programs: "decode TOKENS_PER_S" of all decode steps together, which is what HTTP is held
+// against; "step US" and "overhead US", the part of a step outside of the model, medians over these steps; and "overhead_mean US",
+// which counts places of a grammar that were new, too.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -173,7 +174,7 @@ int main(int argc, char** argv) {
     overheads.push_back(static_cast<double>(took - model.last_ns) / 1e3);
   }
   if (steps.empty()) return fprintf(stderr, "engine_loop: more --tokens are needed for a step of all streams\n"), 1;
-  printf("decode %.1f\nstep %.1f\noverhead %.1f\noverhead_mean %.1f\n", o.streams * 1e6 / median(steps), median(steps),
+  printf("decode %.1f\nstep %.1f\noverhead %.1f\noverhead_mean %.1f\n", o.streams * 1e6 / mean(steps), median(steps),
          median(overheads), mean(overheads));
   std::free(pool);
 }
