@@ -7,7 +7,7 @@ order and the fields of a stream's events, the words of greedy answers. Any diff
 
 --vllm PORT and --ours PORT (--vllm-pooling, --ours-pooling) take servers that run already; --answers FILE remembers what vLLM said, so that the next run asks it nothing; --only REGEX takes
 some cases; --show prints both answers of what differs."""
-import argparse, base64, collections, concurrent.futures, http.client, json, os, re, subprocess, sys, tempfile
+import argparse, base64, collections, concurrent.futures, contextlib, http.client, json, os, re, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [HERE, f"{HERE}/../e2e"]
@@ -41,25 +41,26 @@ class Servers:
     """with Servers(args, model, folder for logs) as s: s.vllm and s.ours are ports"""
 
     def __init__(self, a, model, folder, common, vllm, ours):
-        self.processes, self.folder = {}, folder
+        self.commands, self.processes, self.folder = {}, {}, folder
         self.vllm, self.ours = vllm or free_port(), ours or free_port()
         if not vllm:
-            self.start("vllm", [f"{HOME}/venv/bin/vllm", "serve", model, *common, "--port", str(self.vllm), "--dtype", "float32", "--enforce-eager"],
-                       {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": str(os.cpu_count() - 1), "HF_HUB_OFFLINE": "1", "PATH": f"{HOME}/venv/bin:{os.environ['PATH']}"})
+            self.commands["vllm"] = ([f"{HOME}/venv/bin/vllm", "serve", model, *common, "--port", str(self.vllm), "--dtype", "float32", "--enforce-eager"],
+                                     {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": str(os.cpu_count() - 1), "HF_HUB_OFFLINE": "1", "PATH": f"{HOME}/venv/bin:{os.environ['PATH']}"})
         if not ours:
-            self.start("ours", [f"{a.bin}/baton-engine", "serve", model, *common, "--port", str(self.ours), "--kv-cache-memory-bytes", str(512 << 20)], {})
-
-    def start(self, name, argv, env):
-        log = open(f"{self.folder}/{name}.log", "w")
-        self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", **env})
+            self.commands["ours"] = ([f"{a.bin}/baton-engine", "serve", model, *common, "--port", str(self.ours), "--kv-cache-memory-bytes", str(512 << 20)], {})
 
     def __enter__(self):
-        for name, port in (("vllm", self.vllm), ("ours", self.ours)):
-            process = self.processes.get(name)
-            wait_for(lambda: (process and process.poll() is not None) or get(port, "/health")[0] == 200, 900, name)
-            if process and process.poll() is not None:
-                self.__exit__()
-                sys.exit(f"error: {name} ended:\n" + open(f"{self.folder}/{name}.log").read()[-3000:])
+        with contextlib.ExitStack() as undo:  # one that does not start takes the other with it
+            undo.callback(self.__exit__)
+            for name, (argv, env) in self.commands.items():
+                log = open(f"{self.folder}/{name}.log", "w")
+                self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", **env})
+            for name, port in (("vllm", self.vllm), ("ours", self.ours)):
+                process = self.processes.get(name)
+                wait_for(lambda: (process and process.poll() is not None) or get(port, "/health")[0] == 200, 900, name)
+                if process and process.poll() is not None:
+                    sys.exit(f"error: {name} ended:\n" + open(f"{self.folder}/{name}.log").read()[-3000:])
+            undo.pop_all()
         return self
 
     def __exit__(self, *_):
