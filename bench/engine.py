@@ -91,12 +91,16 @@ def theirs_vllm(a, dtype):
     return p, port
 
 
+def streamed(prompt, tokens, **extra):
+    """The body of a request for so many tokens."""
+    return json.dumps({"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}, **extra})
+
+
 def stream(port, prompt, tokens, **extra):
     """Seconds to the first token and to the end of one streamed answer, and its number of tokens."""
-    body = {"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}, **extra}
     c = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     began, first, count = time.perf_counter(), None, 0
-    c.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+    c.request("POST", "/v1/completions", streamed(prompt, tokens, **extra), {"Content-Type": "application/json"})
     for line in c.getresponse():
         if not line.startswith(b"data: {"):
             continue
@@ -120,18 +124,17 @@ def http_decode(port, streams, tokens, rng):
     answers = [bytearray() for _ in prompts]
     with selectors.DefaultSelector() as ready:
         for prompt, answer in zip(prompts, answers):
-            body = json.dumps({"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}})
+            body = streamed(prompt, tokens)
             s = socket.create_connection(("127.0.0.1", port))
             s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
             ready.register(s, selectors.EVENT_READ, answer)
-        waiting = streams
+        first = None
         while ready.get_map():
             for key, _ in ready.select():
                 got, begun = key.fileobj.recv(1 << 16), b"data: {" in key.data
                 key.data.extend(got)
                 if not begun and b"data: {" in key.data:
-                    waiting -= 1
-                    first = time.perf_counter() if waiting == 0 else None
+                    first = time.perf_counter()  # in the end that of the last
                 if not got:
                     ready.unregister(key.fileobj)
                     key.fileobj.close()

@@ -150,8 +150,8 @@ struct Engine::Impl {
 Result<> Engine::Impl::make_pool() {
   using enum transfer::PoolMemory::Sharing;
   const size_t bytes = static_cast<size_t>(blocks) * parts.model->kv_layout().block_bytes();
-  const bool peers = config.kv_transfer && (config.kv_transport == "auto" || config.kv_transport == "shm");
-  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv", parts.ranks ? kWriters : peers ? kReaders : kNobody));
+  const auto sharing = parts.ranks ? kWriters : config.kv_transfer ? kReaders : kNobody;
+  BATON_TRY(pool, transfer::PoolMemory::create(bytes, "baton-kv", sharing));
   if (parts.ranks) {
     BATON_OK(parts.ranks->share_pool(&*pool));
     BATON_OK(pool->seal());

@@ -61,8 +61,9 @@ class PoolMemory {
   PoolMemory& operator=(PoolMemory&&) noexcept;
   ~PoolMemory();
   std::span<std::byte> bytes() const { return {data_, size_}; }
-  // Has pages made ahead, huge ones where the kernel has some, up to an eighth of the machine's memory, by threads of idle priority, so
-  // that no prefill or hand-over pays for first touches. Content is not changed. Ends by itself, early where the machine's memory runs short, and with the PoolMemory.
+  // Has pages made ahead, huge ones where the kernel has some, up to an eighth of the machine's memory, by threads of idle
+  // priority, so that no prefill or hand-over pays for first touches. Content is not changed. Ends by itself, early where the
+  // machine's memory runs short, and with the PoolMemory.
   void touch_in_background();
   void await_touched();  // until that has ended
   int fd() const { return fd_; }  // -1: shared with nobody
